@@ -31,7 +31,8 @@ class Figure:
 def ratio(hits, counts, draws: int = 2000, seed: int = 0) -> Figure:
     "`sum(hits) / sum(counts)` over stories, with the 95 % bootstrap interval over stories. NaN if nothing was counted."
     hits, counts = np.asarray(hits, float), np.asarray(counts, float)
-    if hits.shape != counts.shape or hits.ndim != 1: raise ValueError(f'hits {hits.shape} and counts {counts.shape} must be two lists of the same length')
+    if hits.shape != counts.shape or hits.ndim != 1:
+        raise ValueError(f'hits {hits.shape} and counts {counts.shape} must be two lists of the same length')
     hits, counts = hits[counts > 0], counts[counts > 0]
     if not len(hits): return Figure(math.nan)
     weights = np.random.default_rng(seed).multinomial(len(hits), np.full(len(hits), 1 / len(hits)), size=draws)
@@ -50,8 +51,9 @@ def share(yes) -> Figure:
     n, z = len(yes), 1.959964
     if not n: return Figure(math.nan)
     p = yes.mean()
-    centre, reach = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Figure(float(p), max(0., centre - reach), min(1., centre + reach), n, n)
+    centre, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (centre - reach) / (1 + z * z / n), (centre + reach) / (1 + z * z / n)
+    return Figure(float(p), max(0., low), min(1., high), n, n)
 
 # %% ../nbs/50_metrics.ipynb #e27fe053
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> Measure
     where = carry_forward([reader.place(text) for text in texts])
     agree = [None if place is None else (n in seen and seen[n].place == place) for n, place in enumerate(where)]
     shown = [seen[n].characters if n in seen else None for n in range(len(told))]
-    return Measured(appearances([reader.names(t) for t in texts], species, shown), agree, repeated(texts), texts, complete(story, pages), len(told))
+    judged = appearances([reader.names(text) for text in texts], species, shown)
+    return Measured(judged, agree, repeated(texts), texts, complete(story, pages), len(told))
 
 # %% ../nbs/50_metrics.ipynb #90dea0bf
 GAPS = {'1': (1, 1), '2-4': (2, 4), '5-8': (5, 8), '9-16': (9, 16), '17+': (17, math.inf)}
@@ -198,7 +201,8 @@ def band_name(low: int, high: int) -> str:
 def looks_figures(measured: list, bands: list, given: int = 1) -> dict:
     "`looks`, `seen`, `colour` and `accessory` by band of pages, and `looks` and `seen` by gap: name → Figure."
     scored = [[a for a in m.appearances if a.page > given and not a.reference] for m in measured]
-    def figure(what, wanted): return ratio([sum(getattr(a, what) for a in s if wanted(a)) for s in scored], [sum(map(wanted, s)) for s in scored])
+    def figure(what, wanted):
+        return ratio([sum(getattr(a, what) for a in s if wanted(a)) for s in scored], [sum(map(wanted, s)) for s in scored])
     figures = {f'{what}/{band_name(low, high)}': figure(what, lambda a: low <= a.page <= high)
                for what in ('looks', 'seen', 'colour', 'accessory') for low, high in bands}
     figures |= {f'{what}/gap {name}': figure(what, lambda a: a.gap is not None and low <= a.gap <= high)
@@ -219,7 +223,8 @@ def evaluate_stories(stories, oracle, reader: TextReader | None = None, pages: i
                      each_page: bool = False, progress: Callable = iter) -> dict:
     """The figures of told stories: name → Figure. `oracle.read(pictures)` reads pictures, `reader` texts (default: Storyland's).
 
-    `bands` are ranges of pages to report, `each_page` adds one figure a page; the first `given` pages are not scored. `progress` wraps the stories (e.g. tqdm)."""
+    `bands` are ranges of pages to report, `each_page` adds one figure a page; the first `given` pages are not scored.
+    `progress` wraps the stories (e.g. tqdm)."""
     reader = reader or storyland_reader()
     measured = [measure_story(story, oracle, reader, pages) for story in progress(stories)]
     if not measured: raise ValueError('no stories given: nothing to measure')

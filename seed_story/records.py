@@ -30,7 +30,7 @@ def hardware() -> dict:
     "The processor's model and usable cores, and the GPU's name if PyTorch sees one."
     try: lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError: lines = []
-    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), platform.processor() or platform.machine())
+    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), platform.machine())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     found = {'cpu': model, 'cores': cores, 'system': platform.system()}
     import torch
@@ -83,14 +83,16 @@ class Record:
         for what in ('name', 'command'):
             if not (isinstance(getattr(self, what), str) and getattr(self, what).strip()): raise ValueError(f'a record needs a {what}')
         if not (isinstance(self.n, int) and self.n >= 0): raise ValueError(f'n is {self.n!r}; it must be a whole number of samples')
-        if not (isinstance(self.seconds, (int, float)) and math.isfinite(self.seconds) and self.seconds >= 0): raise ValueError(f'seconds is {self.seconds!r}; it must be a number')
+        number = isinstance(self.seconds, (int, float)) and math.isfinite(self.seconds)
+        if not (number and self.seconds >= 0): raise ValueError(f'seconds is {self.seconds!r}; it must be a number')
         object.__setattr__(self, 'figures', {key: as_figure(value, key) for key, value in self.figures.items()})
 
 def as_figure(value, name: str = 'figure') -> Figure:
-    "A `Figure` from a Figure, a number, or the dict that a record holds. Raises ValueError where that fails, or where the value lies outside of its interval."
-    if isinstance(value, dict): value = Figure(**{k: math.nan if k == 'value' and v is None else v for k, v in value.items()})
+    "A `Figure` from a Figure, a number, or the dict that a record holds. Raises ValueError if it lies outside of its interval."
+    if isinstance(value, dict): value = Figure(**(value | ({'value': math.nan} if value.get('value') is None else {})))
     elif not isinstance(value, Figure): value = Figure(float(value))
-    if value.low is not None and not (value.low - 1e-9 <= value.value <= value.high + 1e-9): raise ValueError(f'{name}: {value.value} lies outside of its interval [{value.low}, {value.high}]')
+    if value.low is not None and not (value.low - 1e-9 <= value.value <= value.high + 1e-9):
+        raise ValueError(f'{name}: {value.value} lies outside of its interval [{value.low}, {value.high}]')
     return value
 
 # %% ../nbs/52_records.ipynb #c92bbe28
@@ -106,7 +108,8 @@ def write_record(path, command: str, figures: dict, n: int, seed: int | None, se
 
     `more`: other fields of `Record` (`name` defaults to the file's stem). NaN is written as null."""
     path = Path(path)
-    filled = dict(name=path.stem, date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'), code=code_state(), versions=versions(), hardware=hardware())
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
+    filled = dict(name=path.stem, date=now, code=code_state(), versions=versions(), hardware=hardware())
     record = Record(command=command, figures=figures, n=n, seed=seed, seconds=round(seconds, 3), **(filled | more))
     write_atomic_text(path, json.dumps(_plain(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False) + '\n')
     return record
@@ -123,18 +126,20 @@ def _plain(value):
 def read_record(path) -> Record:
     "The record in the file `path`. Raises ValueError that names the file if it is not one."
     try: return Record(**json.loads(Path(path).read_text(encoding='utf-8')))
-    except (ValueError, TypeError) as error: raise ValueError(f'{path} is not a valid record ({error}); run the command that makes it again') from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path} is not a valid record ({error}); run the command that makes it again') from error
 
 def read_records(folder) -> dict:
-    "All records in the JSON files under `folder`: relative path without suffix → Record, sorted. Half-written files have dot names and are passed over."
-    folder = Path(folder)
-    return {path.relative_to(folder).with_suffix('').as_posix(): read_record(path) for path in sorted(folder.rglob('*.json')) if not path.name.startswith('.')}
+    "All records in the JSON files under `folder`: relative path without suffix → Record, sorted. Names that start with a dot are passed over."
+    paths = [path for path in sorted(Path(folder).rglob('*.json')) if not path.name.startswith('.')]
+    return {path.relative_to(folder).with_suffix('').as_posix(): read_record(path) for path in paths}
 
 # %% ../nbs/52_records.ipynb #ec232eff
 def table(rows: list, columns: list) -> str:
     "A Markdown table of `rows` (lists of cells, one a column)."
     cell = lambda c: str(c).replace('|', '\\|').replace('\n', ' ')
-    if bad := [row for row in rows if len(row) != len(columns)]: raise ValueError(f'a row has {len(bad[0])} cells, but there are {len(columns)} columns')
+    if bad := [row for row in rows if len(row) != len(columns)]:
+        raise ValueError(f'a row has {len(bad[0])} cells, but there are {len(columns)} columns')
     line = lambda cells: '| ' + ' | '.join(map(cell, cells)) + ' |'
     return '\n'.join([line(columns), line(['---'] * len(columns)), *map(line, rows)])
 
