@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GAPS', 'Figure', 'ratio', 'mean', 'share', 'Appearance', 'appearances', 'carry_forward', 'words', 'repeated',
            'distinct', 'complete', 'cosine', 'frechet_distance', 'kernel_distance', 'TextReader', 'storyland_reader',
-           'Measured', 'measure_story', 'band_name', 'looks_figures', 'text_figures', 'evaluate_stories',
+           'Measured', 'measure_story', 'band_name', 'looks_figures', 'text_figures', 'evaluate_stories', 'curve',
            'score_picture', 'evaluate_pictures']
 
 # %% ../nbs/50_metrics.ipynb #82f4d846
@@ -233,6 +233,13 @@ def evaluate_stories(stories, oracle, reader: TextReader | None = None, pages: i
         judged = [[ok for ok in m.places[max(low - 1, given):high] if ok is not None] for m in measured]
         return ratio([sum(j) for j in judged], [len(j) for j in judged])
     return looks_figures(measured, bands, given) | {f'place/{band_name(*b)}': place(*b) for b in bands} | text_figures(measured, given)
+
+# %% ../nbs/50_metrics.ipynb #e5dd7477
+def curve(figures: dict, what: str) -> tuple:
+    "`what` by page: four lists (pages, values, lows, highs) from figures named `what/page N`, by rising page."
+    pages = {int(name.removeprefix(f'{what}/page ')): figure for name, figure in figures.items() if name.startswith(f'{what}/page ')}
+    pages = {page: figure for page, figure in sorted(pages.items()) if not math.isnan(figure.value)}
+    return [*pages], [f.value for f in pages.values()], [f.low for f in pages.values()], [f.high for f in pages.values()]
 
 # %% ../nbs/50_metrics.ipynb #fb149a36
 def score_picture(reading, truth) -> dict:

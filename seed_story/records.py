@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'PACKAGE', 'versions', 'hardware', 'source_hash', 'code_state', 'Record', 'as_figure', 'write_atomic_text',
-           'write_record', 'read_record', 'read_records', 'table', 'percent']
+           'write_record', 'read_record', 'read_records', 'table', 'percent', 'Claim', 'claims_table']
 
 # %% ../nbs/52_records.ipynb #b5051d4b
 import datetime, hashlib, json, math, os, platform, subprocess
@@ -147,3 +147,27 @@ def percent(figure: Figure) -> str:
     "A share in percent with its interval: `97.1 % [96.2, 98.0]`."
     if math.isnan(figure.value): return '–'
     return f'{100 * figure.value:.1f} %' + ('' if figure.low is None else f' [{100 * figure.low:.1f}, {100 * figure.high:.1f}]')
+
+# %% ../nbs/52_records.ipynb #0e195111
+@dataclass(frozen=True)
+class Claim:
+    "`what` is measured by `figure` of the record `record`, and should be at least `least` (or below `below`)."
+    what: str
+    record: str
+    figure: str
+    least: float | None = None
+    below: float | None = None
+
+    def holds(self, figure: Figure) -> bool:
+        return (self.least is None or figure.value >= self.least) and (self.below is None or figure.value < self.below)
+
+def claims_table(claims: list, records: dict) -> str:
+    "A Markdown table of `claims` with what `records` (see `read_records`) measured; a missing record or figure shows as –."
+    rows = []
+    for claim in claims:
+        record = records.get(claim.record)
+        figure = record.figures.get(claim.figure, Figure(math.nan)) if record else Figure(math.nan)
+        wanted = f'≥ {100 * claim.least:g} %' if claim.least is not None else f'< {100 * claim.below:g} %' if claim.below is not None else ''
+        verdict = '–' if math.isnan(figure.value) else 'yes' if claim.holds(figure) else 'no'
+        rows.append([claim.what, wanted, percent(figure), verdict, f'{record.n} {record.unit}' if record else '–'])
+    return table(rows, ['what', 'wanted', 'measured [95 % interval]', 'reached', 'n'])
