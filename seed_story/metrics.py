@@ -58,11 +58,11 @@ def share(yes) -> Figure:
 # %% ../nbs/50_metrics.ipynb #e27fe053
 @dataclass(frozen=True)
 class Appearance:
-    "A character named as present on `page` (from 1), and how the picture shows it. `gap`: pages since it was last named (None: never before)."
-    page: int
+    "A character named as present, and how the picture shows it."
+    page: int # from 1
     name: str
     species: str | None # None: the story's texts never say what it is
-    gap: int | None
+    gap: int | None # pages since it was last named; None: never before
     seen: bool
     looks: bool
     colour: bool
@@ -72,7 +72,8 @@ class Appearance:
 def appearances(names: list, species: dict, shown: list) -> list:
     """Every naming of a character as present, judged against its first picture.
 
-    `names`: names a page; `species`: name → species; `shown`: a page's species → (colour, accessory, accessory_colour), or None without a picture."""
+    `names`: names a page; `species`: name → species;
+    `shown`: for each page species → (colour, accessory, accessory_colour), or None without a picture."""
     first, last, found = {}, {}, []
     for page, (here, picture) in enumerate(zip(names, shown, strict=True), 1):
         for name in dict.fromkeys(here):
@@ -132,7 +133,8 @@ def cosine(features, truth) -> np.ndarray:
 def _two_sets(a, b):
     "Both feature sets as float64 [N, F], checked."
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]: raise ValueError(f'feature sets {a.shape} and {b.shape} must be [N, F] with one F')
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f'feature sets {a.shape} and {b.shape} must be [N, F] with one F')
     if min(len(a), len(b)) < 2: raise ValueError('each set needs at least 2 pictures')
     return a, b
 
@@ -214,9 +216,10 @@ def looks_figures(measured: list, bands: list, given: int = 1) -> dict:
 def text_figures(measured: list, given: int = 1) -> dict:
     "Repetition, variety and length of the told texts, completeness: name → Figure."
     told = [m.texts[given:] for m in measured]
+    pages = [len(texts) for texts in told]
     return {'complete': share([m.complete for m in measured]),
-            'repeated pages': ratio([sum(m.repeats[given:]) for m in measured], [len(t) for t in told]),
-            'words a page': ratio([sum(len(words(t)) for t in texts) for texts in told], [len(t) for t in told]),
+            'repeated pages': ratio([sum(m.repeats[given:]) for m in measured], pages),
+            'words a page': ratio([sum(len(words(text)) for text in texts) for texts in told], pages),
             **{f'distinct-{n}': mean([distinct(texts, n) for texts in told]) for n in (1, 2, 3)}}
 
 def evaluate_stories(stories, oracle, reader: TextReader | None = None, pages: int = 25, bands=((1, 10), (11, 25)), given: int = 1,

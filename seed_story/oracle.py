@@ -254,12 +254,17 @@ def as_images(pictures, size: int = 128) -> torch.Tensor:
     return images.contiguous()
 
 # %% ../nbs/51_oracle.ipynb #a62fc3de
+@torch.no_grad()
 def augment(images: torch.Tensor, strength: float = 1., generator: torch.Generator | None = None) -> torch.Tensor:
     """Slightly spoilt copies of square `images` (tensor as in `as_images`, any device) → float [N, 3, S, S], 0 … 1.
 
     `strength` 0 returns them unchanged, 1 is what the oracle is trained with."""
-    images = as_images(images, images.shape[2])
-    n, size, device = len(images), images.shape[-1], images.device
+    with torch.autocast(images.device.type, enabled=False): # bf16 cannot say where a pixel lies
+        return _spoil(as_images(images, images.shape[2]), strength, generator)
+
+def _spoil(images, strength, generator):
+    "Shift and zoom, soften, change brightness and contrast, add noise: each picture by its own draw."
+    n, device = len(images), images.device
     draw = lambda *shape: torch.rand(shape, device=device, generator=generator) * strength
     pair = lambda reach: (draw(n, 2) * 2 - strength) * reach
     theta = torch.zeros(n, 2, 3, device=device)
