@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PerceiverAttention', 'AttentionPool', 'Condition', 'FeatureResampler', 'encode_latents', 'decode_latents', 'size_ids',
            'predict_noise', 'whole_picture', 'noise_loss', 'add_noise', 'noise_target', 'drop_features',
-           'detokenizer_loss', 'trainable_names', 'unconditional_features', 'initial_noise', 'denoise', 'detokenize',
-           'to_pil']
+           'detokenizer_loss', 'trainable_names', 'unconditional_features', 'initial_noise', 'guided_noise', 'doubled',
+           'denoise', 'detokenize', 'to_pil']
 
 # %% ../nbs/14_detokenizer.ipynb #eb0f594e
 import inspect
@@ -81,7 +81,6 @@ class FeatureResampler(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         if dim % heads: raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
-        if normalize_dim not in (None, 1, 2, -1): raise ValueError(f"normalize_dim must be 1 (tokens), -1 (features) or None, got {normalize_dim!r}")
         self.latents = nn.Parameter(torch.randn(1, num_queries, dim) / dim ** 0.5)
         self.proj_in, self.norm_out = nn.Linear(embedding_dim, dim), nn.LayerNorm(dim)
         self.layers = nn.ModuleList(
@@ -228,33 +227,36 @@ def _step_options(scheduler, generators) -> dict:
     return dict(generator=list(generators)) if generators is not None and "generator" in inspect.signature(scheduler.step).parameters else {}
 
 # %% ../nbs/14_detokenizer.ipynb #f0b8fa93
+def guided_noise(x, t, condition: Condition, unet, time_ids, guidance_scale: float) -> torch.Tensor:
+    "Prediction for x [N, C, h, w]. Above guidance scale 1, `condition` and `time_ids` hold 2N rows, the unconditional ones first."
+    if guidance_scale <= 1: return predict_noise(x, t, condition, unet, time_ids)
+    without, with_it = predict_noise(torch.cat([x, x]), t, condition, unet, time_ids).chunk(2)
+    return without + guidance_scale * (with_it - without)
+
+def doubled(condition: Condition, unconditional: Condition) -> Condition:
+    "2N rows: the condition of nothing N times, then those of N pictures."
+    return Condition(*(torch.cat([none.to(some).expand_as(some), some]) for none, some in zip(unconditional, condition)))
+
+# %% ../nbs/14_detokenizer.ipynb #643ed211
 def denoise(
     latents,                     # [N, C, h, w]: unit noise
     condition: Condition,
     unet, scheduler,
     unconditional: Condition | None = None, # of one picture; needed for guidance
-    num_inference_steps: int = 50,
-    guidance_scale: float = 7.5, # ≤ 1: no unconditional branch
+    num_inference_steps: int = 50, guidance_scale: float = 7.5, # ≤ 1: no unconditional branch
     time_ids=None,               # [N, 6]; None = whole pictures
     generators=None,             # for schedulers that draw noise in each step
     callback=None,               # called after each step: callback(step from 1, steps, latents)
 ) -> torch.Tensor:               # [N, C, h, w], float32
     "Noise → normalised latents, with any diffusers scheduler. The scheduler passed in is not changed."
-    count, guided = len(latents), guidance_scale > 1
     scheduler = scheduler.from_config(scheduler.config) # its place in the schedule is state: ours alone
     scheduler.set_timesteps(num_inference_steps, device=latents.device)
     latents = latents.float() * scheduler.init_noise_sigma
     time_ids = whole_picture(latents) if time_ids is None else time_ids
-    if guided:
-        condition = Condition(*(torch.cat([none.expand_as(some), some]) for none, some in zip(unconditional, condition)))
-        time_ids = torch.cat([time_ids, time_ids])
+    if guidance_scale > 1: condition, time_ids = doubled(condition, unconditional), torch.cat([time_ids, time_ids])
     options, steps = _step_options(scheduler, generators), len(scheduler.timesteps)
     for step, t in enumerate(scheduler.timesteps, 1):
-        x = scheduler.scale_model_input(latents, t)
-        prediction = predict_noise(torch.cat([x, x]) if guided else x, t, condition, unet, time_ids)
-        if guided:
-            without, with_it = prediction.split(count)
-            prediction = without + guidance_scale * (with_it - without)
+        prediction = guided_noise(scheduler.scale_model_input(latents, t), t, condition, unet, time_ids, guidance_scale)
         latents = scheduler.step(prediction, t, latents, **options, return_dict=False)[0]
         if callback is not None: callback(step, steps, latents)
     return latents
