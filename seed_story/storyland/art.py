@@ -37,5 +37,5 @@ def draw(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
     for thing in things:
         if isinstance(thing, Actor): draw_actor(stage, thing, thing.x * wide)
         else: draw_prop(stage, thing.kind, thing.x * wide, thing.y, thing.height)
-    if scene.place not in INDOORS: falling(canvas, wide, scene.weather, Random(f'near {scene.layout}'), 20, 1.15)
+    if scene.place not in INDOORS: falling(canvas, wide, scene.weather, Random(f'near {scene.layout}'), 12, 1.1)
     return Image.frombytes('RGB', (width, height), surface.tobytes())

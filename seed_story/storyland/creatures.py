@@ -6,8 +6,8 @@
 __all__ = ['BODY', 'CLOTH', 'CREAM', 'BLUSH', 'MOUTH', 'TONGUE', 'BUILDS', 'FIGURES', 'HEADS', 'EYES', 'BROWS', 'Build', 'Pose',
            'swing', 'Figure', 'limb', 'draw_leg', 'draw_foot', 'draw_arm', 'draw_hand', 'draw_tail', 'spike',
            'draw_body', 'Face', 'draw_eye', 'draw_brow', 'draw_eyes', 'draw_mouth', 'draw_nose', 'draw_sign',
-           'draw_cape', 'draw_vest', 'draw_scarf', 'draw_headwear', 'draw_head', 'draw_burden', 'draw_motion',
-           'draw_actor']
+           'draw_cape', 'draw_collar', 'draw_vest', 'draw_scarf', 'draw_headwear', 'draw_head', 'draw_burden',
+           'draw_motion', 'draw_actor']
 
 # %% ../../nbs/02_storyland/02c_creatures.ipynb #20068d4b
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ def draw_leg(f: Figure, side: int):
 def draw_foot(f: Figure, side: int, end: tuple, angle: float):
     "The foot at the end of a leg, in its boot if there are boots; `angle` of the leg in degrees."
     turn = max(-50, min(75, angle)) if f.actor.pose != 'sleep' else -60
-    frame, width = f.whole.at(*end, 1, -turn * .7, f.actor.pose == 'sit' and side == 0), f.build.leg[1]
+    frame, width = f.whole.at(*end, 1, -turn * .7, side == 0 and f.actor.pose in ('sit', 'stand', 'wave', 'jump')), f.build.leg[1]
     if f.accessory == 'boots':
         frame = frame.at(0, 0, 1.12)
         frame.solid([(-.08, -.13), (.08, -.13), (.08, -.045), (.15, -.03), (.17, .03), (.1, .045), (-.08, .045), (-.09, -.03)], f.cloth)
@@ -254,7 +254,7 @@ def _frog(f, c):
     c.ball(0, .03, *f.build.head, f.colour)
     c.ellipse(.02, .12, .19, .085, f.belly, 0)
     for x in (.01, .06): c.ellipse(x, .0, .01, .012, INK, 0)
-    return Face((-.135, .175), .075, (.025, .075, .16), hat=(.015, -.225), bow=(.02, -.2), brow=-.12)
+    return Face((-.135, .175), .075, (.025, .075, .16), hat=(.015, -.24), bow=(.02, -.24), brow=-.12)
 
 HEADS = dict(monkey=_monkey, rabbit=_rabbit, dinosaur=_dinosaur, bear=_bear, cat=_cat, elephant=_elephant, penguin=_penguin, frog=_frog)
 
@@ -271,8 +271,12 @@ def draw_eye(f: Figure, c: Canvas, x: float, y: float, r: float, side: int):
     px, py = x + r * look[0], y + r * (.12 + look[1])
     c.ellipse(px, py, r * .58 * pupil, r * .74 * pupil, (42, 28, 38), 0)
     c.ellipse(px - r * .16, py - r * .3, r * .2, r * .22, WHITE, 0)
+    if f.mood in ('angry', 'sad'):
+        inner, outer = (-.35, -1.2) if f.mood == 'angry' else (-1.25, -.5)
+        if side == 1: inner, outer = outer, inner
     skin = CREAM if f.species == 'monkey' else WHITE if f.species == 'penguin' else f.colour
-    if lid:
+    if f.mood in ('angry', 'sad'): c.polygon([(x - r * 1.05, y + r * outer), (x + r * 1.05, y + r * inner), (x + r * .7, y - r * 1.2), (x - r * .7, y - r * 1.2)], shade(skin, .1), .7)
+    elif lid:
         k = y - r * 1.08 * (1 - 2 * lid) if lid < .5 else y
         c.blob([(x - r * 1.0, k), (x - r * .7, y - r * .95), (x, y - r * 1.22), (x + r * .7, y - r * .95), (x + r * 1.0, k), (x, k + r * .08)], shade(skin, .1), .7)
 
@@ -311,6 +315,7 @@ def draw_nose(f: Figure, c: Canvas):
     "Trunk or beak: over the mouth."
     if f.species == 'elephant':
         lift = {'happy': -.06, 'surprised': -.1, 'sad': .03}.get(f.mood, 0)
+        if f.actor.pose == 'sleep': return c.ribbon([(.075, .04), (.1, .13), (.2, .19), (.33, .15)], [.13, .11, .095, .075], f.colour)
         c.ribbon([(.075, .04), (.085, .14), (.11, .26), (.2, .31 + lift * .5), (.28, .23 + lift)], [.13, .115, .1, .09, .075], f.colour)
         for y in (.12, .17, .22): c.stroke([(.045 + y * .1, y), (.08 + y * .1, y + .012), (.115 + y * .1, y)], shade(f.colour, .4), .8)
     elif f.species == 'penguin': c.solid([(-.03, .045), (.045, .005), (.14, .045), (.06, .1)], (250, 160, 40), .9)
@@ -333,9 +338,16 @@ def draw_cape(f: Figure):
     "Behind everything: a wide cloth from the shoulders to the ankles."
     b, (w, h) = f.body, f.build.body
     sway = dict(run=-.24, walk=-.08, jump=-.06).get(f.actor.pose, 0)
-    left, right, foot = -w - .19 + sway, w + .18 + sway * .4, h + .1
+    wide, foot = dict(sit=(.26, h + .09), sleep=(.0, h * 1.1)).get(f.actor.pose, (.19, h + .1))
+    left, right = -w - wide + sway, w + wide + sway * .4
     b.solid([(-w * .7, -h * .9), (w * .7, -h * .9), (w + .05, -h * .2), (right, foot * .85), (right * .55, foot), (0, foot * .92), (left * .55, foot * 1.02), (left, foot * .86), (-w - .06, -h * .2)], f.cloth, inner=.9, depth=.3)
     for x in (left * .75, right * .75): b.stroke([(x * .75, -h * .1), (x, foot * .9)], shade(f.cloth, .35), 1)
+
+def draw_collar(f: Figure):
+    "The front of a cape: two flaps over the shoulders and a clasp."
+    b, (w, h) = f.body, f.build.body
+    for s in (-1, 1): b.solid([(s * w * .1, -h * .8), (s * w * .5, -h * 1.0), (s * (w + .03), -h * .7), (s * (w + .05), -h * .2), (s * w * .6, -h * .34)], f.cloth, depth=.3)
+    b.ball(.01, -h * .74, .035, .035, (255, 205, 70), .8)
 
 def draw_vest(f: Figure):
     "Over the body: two fronts that leave a strip of the belly free."
@@ -349,6 +361,10 @@ def draw_vest(f: Figure):
 def draw_scarf(f: Figure):
     "Round the neck, with two ends that hang down."
     b, (w, h) = f.body, f.build.body
+    if f.actor.pose == 'sleep':
+        f.whole.ribbon([(-.02, -.1), (-.16, -.04), (-.31, -.02)], [.1, .11, .13], f.cloth)
+        for y in (-.05, -.02, .01): f.whole.stroke([(-.36, y), (-.42, y)], shade(f.cloth, .25), 1.4)
+        return f.whole.ribbon([(.0, -.44), (-.1, -.26), (-.04, -.06)], [.13, .15, .13], f.cloth)
     for points in ([(.03, -h * .85), (-.06, -h * .3), (-.05, h * .35)], [(.05, -h * .85), (.09, -h * .3), (.12, h * .15)]):
         b.ribbon(points, [.09, .1, .115], f.cloth)
         x, y = points[-1]
@@ -385,7 +401,7 @@ def draw_burden(f: Figure):
     kind, (x, y) = f.actor.holding, f.hands[1]
     if f.actor.pose == 'carry':
         x, y = (f.hands[0][0] + f.hands[1][0]) / 2 + .05, f.hands[1][1]
-        if kind: return draw_held(f.whole, kind, x, y - .03, .36)
+        if kind: return draw_prop(f.whole, kind, x, y + .13, .34, shadow=False)
         f.whole.solid([(x - .15, y + .04), (x - .16, y - .14), (x, y - .18), (x + .16, y - .14), (x + .15, y + .04)], (186, 140, 90))
         f.whole.stroke([(x - .15, y - .05), (x + .15, y - .05)], (120, 80, 50), 2)
     elif kind and f.actor.pose == 'sleep': draw_prop(f.whole, kind, .5, .02, .26)
@@ -417,14 +433,16 @@ def draw_actor(canvas: Canvas, actor: Actor, x: float):
     draw_body(f)
     if f.accessory == 'vest': draw_vest(f)
     if f.accessory == 'cape' and actor.pose == 'sleep': draw_cape(f)
-    elif f.accessory == 'cape':
-        f.body.ribbon([(-f.build.body[0] * .8, -f.build.body[1] * .8), (.02, -f.build.body[1] * .66), (f.build.body[0] * .8, -f.build.body[1] * .8)], [.06, .07, .06], f.cloth)
+    elif f.accessory == 'cape': draw_collar(f)
     low = [side for side in (0, 1) if abs(f.arms[side]) < 100 and actor.pose != 'carry']
     for side in low: draw_arm(f, side)
+    if actor.pose == 'sleep':
+        for side in low: draw_hand(f, side) # the head lies on them
     if f.accessory == 'scarf': draw_scarf(f)
     draw_head(f)
     for side in (0, 1):
         if side not in low: draw_arm(f, side)
     draw_burden(f)
-    for side in (0, 1): draw_hand(f, side)
+    for side in (0, 1):
+        if actor.pose != 'sleep': draw_hand(f, side)
     draw_motion(f)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SKIES', 'OVERCAST', 'COVER', 'TONES', 'INDOORS', 'sky_colours', 'tone_of', 'Stage', 'soft', 'hill', 'paint_sky',
-           'cloud', 'sun_and_moon', 'stars', 'clouds', 'falling', 'tree', 'pine', 'bush', 'flowers', 'tufts', 'rock',
-           'house', 'fence', 'path', 'sea', 'leaf', 'starfish', 'tower', 'stall', 'window', 'pane_light', 'floor',
-           'jar', 'indoor_tone', 'draw_background']
+           'cloud', 'crescent', 'sun_and_moon', 'stars', 'clouds', 'falling', 'tree', 'pine', 'bush', 'flowers',
+           'tufts', 'rock', 'house', 'fence', 'path', 'sea', 'leaf', 'starfish', 'tower', 'stall', 'window',
+           'pane_light', 'floor', 'jar', 'indoor_tone', 'draw_background']
 
 # %% ../../nbs/02_storyland/02d_places.ipynb #c2fc70a4
 from math import cos, pi, sin
@@ -23,7 +23,7 @@ from .props import draw_prop
 SKIES = dict(morning=((134, 196, 240), (255, 214, 196)), day=((78, 164, 240), (204, 236, 252)), evening=((112, 70, 150), (255, 158, 84)), night=((12, 18, 60), (56, 66, 132)))
 OVERCAST = dict(morning=(214, 190, 188), day=(176, 190, 204), evening=(160, 104, 112), night=(44, 50, 78))
 COVER = dict(clear=0, cloudy=.5, rain=.72, snow=.62) # how much of the sky is overcast
-TONES = dict(morning=((1, .97, .92), (255, 214, 200), .1), day=((1, 1, 1), (255, 255, 255), 0), evening=((.95, .76, .68), (200, 90, 100), .14), night=((.5, .55, .76), (24, 30, 90), .22))
+TONES = dict(morning=((1, .97, .92), (255, 214, 200), .1), day=((1, 1, 1), (255, 255, 255), 0), evening=((1, .84, .76), (214, 96, 96), .14), night=((.5, .55, .76), (24, 30, 90), .22))
 
 def sky_colours(time: str, weather: str) -> tuple:
     "(top, bottom) colours of the sky."
@@ -77,8 +77,15 @@ def paint_sky(width: int, height: int, time: str, weather: str) -> np.ndarray:
 def cloud(c: Canvas, x: float, y: float, size: float, colour: tuple, line: float = .7):
     "A heap of cloud `size` wide."
     c = c.at(x, y, size)
-    c.blob([(-.5, .06), (-.46, -.1), (-.3, -.14), (-.2, -.28), (.02, -.32), (.16, -.2), (.32, -.22), (.44, -.06), (.5, .06), (.2, .1), (-.2, .1)], shade(colour, .12), line, ink=shade(colour, .3))
+    c.blob([(-.5, .06), (-.46, -.1), (-.3, -.14), (-.2, -.28), (.02, -.32), (.16, -.2), (.32, -.22), (.44, -.06), (.5, .06), (.2, .1), (-.2, .1)], shade(colour, .1), line, ink=shade(colour, .22))
     c.blob([(-.44, .0), (-.38, -.1), (-.26, -.12), (-.18, -.24), (0, -.28), (.12, -.16), (.28, -.17), (.34, -.04), (.1, .02), (-.2, .03)], colour, 0)
+
+def crescent(x: float, y: float, r: float) -> list:
+    "Points of a waxing moon around (x, y): an outer arc and a flatter inner one between the same horns."
+    outer = [(r * cos(a), r * sin(a)) for a in (-1.3 + 3.9 * k / 16 for k in range(17))]
+    (x0, y0), (x1, y1) = outer[-1], outer[0]
+    inner = [(x0 + (x1 - x0) * t + .5 * r * sin(pi * t), y0 + (y1 - y0) * t + .16 * r * sin(pi * t)) for t in (k / 10 for k in range(1, 10))]
+    return [(x + px, y + py) for px, py in outer + inner]
 
 def sun_and_moon(c: Canvas, wide: float, time: str, weather: str, scale: float = 1):
     "The light in the sky: each hour has its own, dimmer behind clouds."
@@ -88,7 +95,7 @@ def sun_and_moon(c: Canvas, wide: float, time: str, weather: str, scale: float =
     colour = dict(morning=(255, 226, 120), day=(255, 226, 70), evening=(255, 120, 60), night=(255, 250, 214))[time]
     c.glow(x, y, r * 2.6, mix(colour, WHITE, .4), 110 if weather == 'clear' else 60)
     if time == 'night':
-        c.blob([(x + r * cos(a), y + r * sin(a)) for a in (-1.9, -2.5, 3.1, 2.5, 1.9, 1.2, .6, .1)] + [(x + r * .35, y + r * .35), (x - r * .05, y - r * .2)], colour, .8)
+        c.polygon(crescent(x, y, r), colour, .8)
         return
     if time == 'day':
         for k in range(12): c.at(x, y, turn=30 * k).polygon([(-.016, -r * 1.18), (.016, -r * 1.18), (0, -r * 1.55)], colour, 0)
@@ -113,7 +120,7 @@ def clouds(c: Canvas, wide: float, time: str, weather: str, random: Random):
     n = round(5 * wide)
     for row, (y, size) in enumerate(((.05, .5), (.14, .42), (.25, .3))):
         if row == 2 and weather == 'snow': continue
-        for k in range(n): cloud(c, (k + .3 + .5 * random.random() + .3 * row) / n * wide, y + .04 * random.random(), size * (.85 + .3 * random.random()), shade(grey, .12 - .06 * row))
+        for k in range(n): cloud(c, (k + .3 + .5 * random.random() + .3 * row) / n * wide, y + .04 * random.random(), size * (.85 + .3 * random.random()), shade(grey, .12 - .06 * row), .4)
 
 # %% ../../nbs/02_storyland/02d_places.ipynb #ffdca8a4
 def falling(c: Canvas, wide: float, weather: str, random: Random, count: int, size: float = 1, box: tuple = None):
@@ -124,7 +131,7 @@ def falling(c: Canvas, wide: float, weather: str, random: Random, count: int, si
         if weather == 'rain':
             low = min(y + .07 * r * size, y1)
             c.stroke([(x, y), (x - (low - y) * .28, low)], (214, 232, 255), .95 * size)
-        else: c.ellipse(x, y, .0095 * r * size, .0095 * r * size, WHITE, 0, opacity=245)
+        else: c.ellipse(x, y, .0115 * r * size, .0115 * r * size, WHITE, 0)
 
 # %% ../../nbs/02_storyland/02d_places.ipynb #b78b39b1
 def tree(s: Stage, x: float, y: float, size: float, green: tuple = (96, 172, 84), fruit: tuple = None):
@@ -188,7 +195,7 @@ def fence(s: Stage, x0: float, x1: float, y: float, h: float, colour: tuple, ste
     c = s.canvas
     for dy in (.35, .75): c.box(x0, y - h * dy - h * .07, x1, y - h * dy + h * .07, colour, .7)
     for k in range(int((x1 - x0) / step) + 1):
-        x, w = x0 + k * step, step * .22
+        x, w = x0 + k * step, min(step * .22, .018)
         c.polygon([(x - w, y), (x - w, y - h * .9), (x, y - h * (1.08 if pointed else .9)), (x + w, y - h * .9), (x + w, y)], colour, .7)
 
 def path(s: Stage, x: float, y: float, colour: tuple, sway: float = .12):
@@ -247,7 +254,7 @@ def _garden(s):
     x = (.2 if s.layout % 2 else .8) * s.wide
     for d in (-.12, .12): c.box(x + d - .018, .28, x + d + .018, .7, WHITE, .8)
     c.stroke([(x - .12, .3), (x - .1, .16), (x, .11), (x + .1, .16), (x + .12, .3)], width=.045); c.stroke([(x - .12, .3), (x - .1, .16), (x, .11), (x + .1, .16), (x + .12, .3)], WHITE, width=.033)
-    c.box(x - .1, .3, x + .1, .69, (150, 200, 180), 0)
+    c.blob([(x - .1, .6), (x - .1, .3), (x - .09, .19), (x, .14), (x + .09, .19), (x + .1, .3), (x + .1, .6)], (206, 234, 240), 0); c.box(x - .1, .57, x + .1, .69, s.ground((128, 196, 104)), .6)
     for k in range(13):
         a = pi * k / 12
         for dx, dy in ((0, 0), (.02, .02)): c.ellipse(x - (.13 + dx) * cos(a), .29 - (.17 + dy) * sin(a) + (.0 if 0 < k < 12 else .06 * dy * 50), .025, .025, ((250, 110, 150), s.leaves((90, 160, 80)))[(k + (dx > 0)) % 2], .5)
@@ -325,7 +332,8 @@ def _mountain(s):
     c = s.canvas
     for x, y, w, colour in ((.2, .2, .5, (150, 160, 190)), (.85, .16, .5, (142, 152, 184)), (.52, .05, .62, (124, 134, 168))):
         x = (x + s.vary(-.04, .04)) * s.wide; w *= max(1, s.wide * .7)
-        c.solid([(x, y), (x + w * .62, .72), (x - w * .62, .72)], colour, .9, smooth=False, inner=.96, depth=.28)
+        c.polygon([(x, y), (x + w * .62, .72), (x - w * .62, .72)], colour, .9)
+        c.polygon([(x, y), (x + w * .62, .72), (x + w * .2, .72), (x + w * .26, .72 - (.72 - y) * .3), (x + w * .06, y + (.72 - y) * .4)], shade(colour, .2), 0)
         k = .34
         c.polygon([(x, y), (x + w * .62 * k, y + (.72 - y) * k), (x + w * .3 * k, y + (.72 - y) * k * .8), (x + w * .1 * k, y + (.72 - y) * k * 1.15), (x - w * .18 * k, y + (.72 - y) * k * .78), (x - w * .36 * k, y + (.72 - y) * k * 1.05), (x - w * .62 * k, y + (.72 - y) * k)], WHITE, .7)
     hill(s, .64, .02, (120, 150, 130))
@@ -341,7 +349,7 @@ def _lighthouse(s):
     c, left = s.canvas, s.layout % 2
     x = (.22 if left else .78) * s.wide
     sea(s, .5, .8, (56, 140, 190))
-    for k in range(3): gx, gy = s.vary(.1, .9) * s.wide, s.vary(.1, .34); c.stroke([(gx - .04, gy - .012), (gx - .018, gy - .024), (gx, gy), (gx + .018, gy - .024), (gx + .04, gy - .012)], (70, 70, 90), 1.2)
+    for k in range(0 if s.lit else 3): gx, gy = s.vary(.1, .9) * s.wide, s.vary(.1, .34); c.stroke([(gx - .04, gy - .012), (gx - .018, gy - .024), (gx, gy), (gx + .018, gy - .024), (gx + .04, gy - .012)], (70, 70, 90), 1.2)
     c.solid([(x - .34, .82), (x - .28, .68), (x - .14, .62), (x + .14, .61), (x + .27, .68), (x + .34, .82)], s.roof((132, 124, 130)), .9)
     if s.lit:
         lamp = c.at(0, 0, tone=None)
@@ -484,8 +492,9 @@ def pane_light(s, out, x0, y0, w, h):
     if s.weather in ('rain', 'snow'): return
     colour = dict(morning=(255, 226, 120), day=(255, 226, 70), evening=(255, 120, 60), night=(255, 250, 214))[s.time]
     px, py = dict(morning=(.25, .62), day=(.74, .27), evening=(.72, .64), night=(.74, .26))[s.time]
-    out.glow(x0 + w * px, y0 + h * py, .07, mix(colour, WHITE, .4), 110); out.ellipse(x0 + w * px, y0 + h * py, .034, .034, colour, .6)
-    if s.time == 'night': out.ellipse(x0 + w * px - .014, y0 + h * py - .008, .027, .027, mix(*sky_colours('night', s.weather), .2), 0)
+    out.glow(x0 + w * px, y0 + h * py, .07, mix(colour, WHITE, .4), 110)
+    if s.time == 'night': out.polygon(crescent(x0 + w * px, y0 + h * py, .036), colour, .6)
+    else: out.ellipse(x0 + w * px, y0 + h * py, .034, .034, colour, .6)
 
 def floor(s: Stage, y: float, colour: tuple, other: tuple = None, rows: int = 6):
     "A floor in perspective from `y` down: planks, or tiles if there is an `other` colour."
@@ -576,5 +585,5 @@ def draw_background(width: int, height: int, place: str, time: str, weather: str
     _painters[place](stage)
     if weather == 'rain':
         for x, y in ((.2, .92), (.52, .8), (.8, .94)): stage.canvas.ellipse(x * wide, y, .11, .018, (150, 186, 220), .5, opacity=190)
-    falling(c, wide, weather, random, 46, .8)
+    falling(c, wide, weather, random, 56, .85)
     return draw.tobytes()
