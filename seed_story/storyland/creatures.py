@@ -103,13 +103,10 @@ def draw_leg(f: Figure, side: int):
     length, width = f.build.leg
     x, y = f.hips[side]
     angle, bend = f.pose.legs[side], f.pose.bend[1]
-    if f.species == 'frog': # thighs that bulge to the side
-        out = (-1, 1)[side]
-        f.whole.ball(x + out * .06, y + .02, .1, .075, f.colour, turn=out * 35)
-        x += out * .05
-    length = length if f.actor.pose != 'stand' else max(.05, -f.pose.body[1] - (y - f.pose.body[1]) - .035)
-    end = limb(f.whole, (x, y), angle, length, width, bend, f.colour, .95)
-    draw_foot(f, side, end, angle)
+    if f.species == 'frog': x += (-1, 1)[side] * .06 # it crouches
+    inset = max(0, width * .42 - .02) # the leg's round end stays inside the foot
+    end = limb(f.whole, (x, y), angle, length - inset if angle else -.035 - y - inset, width, bend, f.colour, .95)
+    draw_foot(f, side, swing(*end, angle, inset), angle)
 
 def draw_foot(f: Figure, side: int, end: tuple, angle: float):
     "The foot at the end of a leg, in its boot if there are boots; `angle` of the leg in degrees."
@@ -179,6 +176,8 @@ def draw_body(f: Figure):
     white = mix(f.colour, WHITE, .86) if f.species == 'penguin' else f.belly
     size = .74 if f.species == 'penguin' else .6
     b.ellipse(w * .14, h * .14, w * size, h * (.78 if f.species == 'penguin' else .66), white, 0)
+    if f.species == 'frog' and f.actor.pose != 'sleep': # thighs that bulge to the sides
+        for side in (-1, 1): b.ball(side * w * .82, h * .72, .095, .07, f.colour, turn=side * 38)
     if f.species == 'dinosaur':
         for y in (-.2, .1, .4): b.stroke([(-w * .3, h * y), (w * .14, h * (y + .08)), (w * .58, h * y)], shade(f.belly, .25), .8)
 
