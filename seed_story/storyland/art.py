@@ -32,7 +32,7 @@ def draw(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
     surface = aggdraw.Draw('RGB', (width, height))
     surface.frombytes(_background(width, height, scene.place, scene.time, scene.weather, scene.layout))
     canvas, wide = new_canvas(surface, width, height, CAST_TONES[scene.time]), width / height
-    things = sorted((*scene.props, *scene.actors), key=lambda thing: thing.y) # far to near; equal ones in the scene's order
+    things = sorted((*scene.actors, *scene.props), key=lambda thing: thing.y) # far to near; of equal ones the props last, where they are seen
     stage = canvas.at() # x is a fraction of the width
     for thing in things:
         if isinstance(thing, Actor): draw_actor(stage, thing, thing.x * wide)

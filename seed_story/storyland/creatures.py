@@ -51,7 +51,7 @@ class Pose:
 
 FIGURES = dict(stand=Pose(), walk=Pose((-38, 34), (-24, 26), 4, 2, bend=(.05, .02)), run=Pose((-75, 70), (-62, 56), 14, 4, .03, head=(.07, -.715), bend=(.09, .06)),
                jump=Pose((-128, 124), (-42, 42), 0, -4, .17, bend=(.03, -.03)), sit=Pose((-30, 30), (-62, 66), 0, 0, 0, (0, -.225), (0, -.6), (.05, -.02)),
-               sleep=Pose((40, 78), (-50, -86), 68, 12, 0, (-.11, -.185), (.2, -.25), (.02, .03)), wave=Pose((-24, 130), (0, 0), -3, -5, bend=(.04, 0)),
+               sleep=Pose((40, 78), (-50, -86), 68, 12, 0, (-.19, -.185), (.12, -.25), (.02, .03)), wave=Pose((-24, 130), (0, 0), -3, -5, bend=(.04, 0)),
                dance=Pose((-104, 126), (-8, 62), -8, 8, .02, bend=(.06, .02)), point=Pose((-26, 96), (-6, 6), 2, 3, bend=(.02, 0)),
                carry=Pose((58, 74), (-12, 12), -5, -3, bend=(-.04, 0)))
 
@@ -361,9 +361,9 @@ def draw_scarf(f: Figure):
     "Round the neck, with two ends that hang down."
     b, (w, h) = f.body, f.build.body
     if f.actor.pose == 'sleep':
-        f.whole.ribbon([(-.02, -.1), (-.16, -.04), (-.31, -.02)], [.1, .11, .13], f.cloth)
-        for y in (-.05, -.02, .01): f.whole.stroke([(-.36, y), (-.42, y)], shade(f.cloth, .25), 1.4)
-        return f.whole.ribbon([(.0, -.44), (-.1, -.26), (-.04, -.06)], [.13, .15, .13], f.cloth)
+        f.whole.ribbon([(-.1, -.1), (-.24, -.04), (-.39, -.02)], [.1, .11, .13], f.cloth)
+        for y in (-.05, -.02, .01): f.whole.stroke([(-.44, y), (-.5, y)], shade(f.cloth, .25), 1.4)
+        return f.whole.ribbon([(-.08, -.44), (-.18, -.26), (-.12, -.06)], [.13, .15, .13], f.cloth)
     for points in ([(.03, -h * .85), (-.06, -h * .3), (-.05, h * .35)], [(.05, -h * .85), (.09, -h * .3), (.12, h * .15)]):
         b.ribbon(points, [.09, .1, .115], f.cloth)
         x, y = points[-1]
@@ -403,7 +403,7 @@ def draw_burden(f: Figure):
         if kind: return draw_prop(f.whole, kind, x, y + .13, .34, shadow=False)
         f.whole.solid([(x - .15, y + .04), (x - .16, y - .14), (x, y - .18), (x + .16, y - .14), (x + .15, y + .04)], (186, 140, 90))
         f.whole.stroke([(x - .15, y - .05), (x + .15, y - .05)], (120, 80, 50), 2)
-    elif kind and f.actor.pose == 'sleep': draw_prop(f.whole, kind, .5, .02, .26)
+    elif kind and f.actor.pose == 'sleep': draw_prop(f.whole, kind, .42, .02, .26)
     elif kind: draw_held(f.whole, kind, *f.hands[f.hand_of_prop], .32)
 
 def draw_motion(f: Figure):
@@ -425,7 +425,7 @@ def draw_actor(canvas: Canvas, actor: Actor, x: float):
     "Draw `actor` with its soft shadow, its feet at `x` and the actor's y in units of `canvas`."
     f = Figure(canvas, actor, x)
     spread = .3 if actor.pose == 'sleep' else .24 - .5 * f.pose.lift
-    f.ground.shadow(-.02, -.0, spread + f.build.body[0] * .4, .05)
+    f.ground.shadow(-.06 if actor.pose == 'sleep' else -.02, -.0, spread + f.build.body[0] * .4, .05)
     if f.accessory == 'cape' and actor.pose != 'sleep': draw_cape(f)
     draw_tail(f)
     for side in (0, 1): draw_leg(f, side)
