@@ -400,7 +400,7 @@ def draw_burden(f: Figure):
     kind, (x, y) = f.actor.holding, f.hands[1]
     if f.actor.pose == 'carry':
         x, y = (f.hands[0][0] + f.hands[1][0]) / 2 + .05, f.hands[1][1]
-        if kind: return draw_prop(f.whole, kind, x, y + .13, .34, shadow=False)
+        if kind: return draw_prop(f.whole, kind, x + .02, y + .15, .4, shadow=False)
         f.whole.solid([(x - .15, y + .04), (x - .16, y - .14), (x, y - .18), (x + .16, y - .14), (x + .15, y + .04)], (186, 140, 90))
         f.whole.stroke([(x - .15, y - .05), (x + .15, y - .05)], (120, 80, 50), 2)
     elif kind and f.actor.pose == 'sleep': draw_prop(f.whole, kind, .42, .02, .26)

@@ -90,8 +90,8 @@ def crescent(x: float, y: float, r: float) -> list:
 def sun_and_moon(c: Canvas, wide: float, time: str, weather: str, scale: float = 1):
     "The light in the sky: each hour has its own, dimmer behind clouds."
     x, y, r = dict(morning=(.16, .36, .075), day=(.84, .14, .085), evening=(.74, .47, .12), night=(.82, .15, .075))[time]
-    x *= wide
     if weather in ('rain', 'snow'): return
+    x, y = x * wide, max(y, .33) if weather == 'cloudy' else y # it looks out below the ceiling
     colour = dict(morning=(255, 226, 120), day=(255, 226, 70), evening=(255, 120, 60), night=(255, 250, 214))[time]
     c.glow(x, y, r * 2.6, mix(colour, WHITE, .4), 110 if weather == 'clear' else 60)
     if time == 'night':
@@ -126,8 +126,9 @@ def clouds(c: Canvas, wide: float, time: str, weather: str, random: Random):
 def falling(c: Canvas, wide: float, weather: str, random: Random, count: int, size: float = 1, box: tuple = None):
     "Rain or snow in `box` (x0, y0, x1, y1; the whole picture if None): `count` per unit of width."
     x0, y0, x1, y1 = box or (0, 0, wide, 1)
-    for _ in range(round(count * wide) if weather in ('rain', 'snow') else 0):
-        x, y, r = x0 + random.random() * (x1 - x0), y0 + random.random() * (y1 - y0), .6 + .6 * random.random()
+    n = round(count * wide) if weather in ('rain', 'snow') else 0
+    for k in range(n): # one in each of n columns, so that they spread evenly
+        x, y, r = x0 + (k + random.random()) / n * (x1 - x0), y0 + random.random() * (y1 - y0), .6 + .6 * random.random()
         if weather == 'rain':
             low = min(y + .07 * r * size, y1)
             c.stroke([(x, y), (x - (low - y) * .28, low)], (214, 232, 255), .95 * size)
@@ -278,7 +279,7 @@ def _farm(s):
     c.stroke([(x - .19, .44), (x - .13, .27), (x, .18), (x + .13, .27), (x + .19, .44)], s.roof((110, 60, 60)), smooth=False, width=.03)
     c.box(x - .07, .5, x + .07, .68, shade(red, .2), .8)
     for a, b in (((-.07, .5), (.07, .68)), ((.07, .5), (-.07, .68))): c.stroke([(x + a[0], a[1]), (x + b[0], b[1])], WHITE, 1.6)
-    c.stroke([(x - .07, .5), (x + .07, .5), (x + .07, .68), (x - .07, .68), (x - .07, .5)], WHITE, 1.6, smooth=False); c.box(x - .035, .33, x + .035, .4, s.lamp()[0], .8)
+    c.stroke([(x - .07, .5), (x + .07, .5), (x + .07, .68), (x - .07, .68), (x - .07, .5)], WHITE, 1.6, smooth=False); c.at(0, 0, tone=s.lamp()[1]).box(x - .035, .33, x + .035, .4, s.lamp()[0], .8)
     hill(s, .67, .004, (206, 178, 112))
     for k in range(5): c.stroke([(-.1, .74 + k * .055), (s.wide / 2, .735 + k * .055), (s.wide + .1, .745 + k * .055)], shade(s.ground((206, 178, 112)), .16), 1.2)
     far = s.wide - x
@@ -362,7 +363,7 @@ def _lighthouse(s):
     c.box(x - .085, .155, x + .085, .175, (70, 74, 96), .8)
     c.at(0, 0, tone=None if s.lit else c.tone).box(x - .045, .075, x + .045, .155, (255, 236, 130), .9)
     c.stroke([(x, .075), (x, .155)], line=.8); c.solid([(x - .062, .078), (x, .015), (x + .062, .078)], s.roof((200, 50, 50)), .9, smooth=False)
-    c.box(x - .025, .55, x + .025, .63, (110, 70, 60), .8); c.ellipse(x, .4, .018, .022, s.lamp()[0], .8)
+    c.box(x - .025, .55, x + .025, .63, (110, 70, 60), .8); c.at(0, 0, tone=s.lamp()[1]).ellipse(x, .4, .018, .022, s.lamp()[0], .8)
     hill(s, .765, .01, (150, 190, 120))
     for k, rx in enumerate((.06, .45, .6, .94)): rock(s, (rx + s.vary(-.05, .05)) * s.wide, .79 + s.vary(0, .02), s.vary(.09, .15), (120, 116, 126))
     tufts(s, .82, .98, 12, (150, 190, 120))
