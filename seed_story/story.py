@@ -43,7 +43,7 @@ def _decode(path: Path, max_pixels: int, pixels: bool) -> Image.Image:
     with Image.open(path, formats=FORMATS) as im:
         width, height = im.size
         if width * height > max_pixels:
-            raise ImageError(f'{width}×{height} pixels unpack from {path.stat().st_size:,} bytes (a decompression bomb?)',
+            raise ImageError(f'{path} unpacks {path.stat().st_size:,} bytes to {width}×{height} pixels (a decompression bomb?)',
                              f'scale it down to at most {max_pixels:,} pixels')
         if im.format == 'PNG' and pixels:  # PIL decodes a PNG whose end is cut off; its checksums tell
             with Image.open(path, formats=FORMATS) as whole: whole.verify()
@@ -170,13 +170,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
 
 # %% ../nbs/00_story.ipynb #4191044c
 def _parse(line: bytes | None):
-    "The JSON value of a line; `ImageError`-like (what, fix) faults are raised as `ValueError` with two arguments."
+    "The JSON value of a line; a fault is raised as `ValueError(what, fix)`."
     if line is None: raise ValueError(f'the line is longer than {MAX_LINE:,} bytes', 'put one story on each line')
     try: return json.loads(line.decode('utf-8'))
     except UnicodeDecodeError as e:
         raise ValueError(f'not UTF-8: byte 0x{line[e.start]:02x} at column {e.start + 1}', 'save the file as UTF-8') from None
     except json.JSONDecodeError as e:
-        raise ValueError(f'broken JSON: {e.msg} at column {e.colno}', 'write one whole JSON object on the line') from None
+        raise ValueError(f'broken JSON: {e.msg} at column {e.pos + 1}', 'write one whole JSON object on the line') from None
     except (ValueError, RecursionError) as e:  # a number of thousands of digits, or lists nested without end
         raise ValueError(f'broken JSON: {type(e).__name__}', 'write one plain JSON object on the line') from None
 
