@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import seed_story
-from .metrics import Figure
+from .figures import Figure
 
 # %% ../nbs/52_records.ipynb #154cdfce
 PACKAGES = ('torch', 'transformers', 'diffusers', 'peft', 'accelerate', 'numpy', 'pillow', 'aggdraw')
