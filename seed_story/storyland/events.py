@@ -151,7 +151,7 @@ A funny thought made {S} jump and laugh.
 EVENTS.update(parse_events('''
 @noise S stand scared
 {S} heard a strange noise and stood stiff with fear.
-Crack! went something, and {S} stood there, scared.
+Crack! A twig snapped, and {S} stood there, scared.
 {S} froze in fear, for something growled nearby.
 A long howl made {S} stand still and tremble.
 {S} felt two eyes watching and stood there in fright.
@@ -579,8 +579,8 @@ CHAINS = (('noise', 'flee'), ('noise', 'funny_end'), ('noise', 'flee', 'calm'), 
           ('trap', 'trap_end'), ('hungry', 'giggle'), ('wonder', 'dance'), ('wonder_point', 'run'), ('wonder', 'point'))
 PAIR_CHAINS = (('quarrel', 'make_up'), ('hurt_words', 'make_up'), ('scold', 'make_up'), ('comfort', 'dance_with'), ('comfort', 'help'),
                ('warn', 'chase'), ('joke', 'dance_with'), ('boo', 'chase'), ('gasp', 'chat'), ('hide', 'boo'), ('chase', 'story'))
-SINGLES = ('walk', 'run', 'rest', 'stand', 'jump', 'dance', 'point', 'wave', 'sing', 'giggle', 'wonder', 'wonder_point', 'weary', 'drowsy', 'tumble', 'cross')
-PAIR_SINGLES = ('chat', 'chase', 'dance_with', 'lead', 'story', 'warn', 'help', 'cheer', 'hide', 'joke', 'boo', 'gasp', 'comfort', 'scold')
+SINGLES = ('walk', 'run', 'rest', 'stand', 'jump', 'dance', 'point', 'wave', 'sing', 'giggle', 'wonder', 'wonder_point', 'weary', 'drowsy', 'tumble', 'cross', 'noise', 'flee', 'lonely', 'hungry')
+PAIR_SINGLES = ('chat', 'chase', 'dance_with', 'lead', 'story', 'warn', 'help', 'cheer', 'hide', 'joke', 'boo', 'gasp', 'comfort', 'scold', 'hurt_words', 'warn')
 
 # %% ../../nbs/02_storyland/01b_events.ipynb #cc2d2169
 def phrase_faults(event: Event, allowed: str = '') -> list:

@@ -38,13 +38,13 @@ With one hand on {their} heart, {S} promised {O} {a}. How {O2} jumped!
 {S} had not forgotten the promise: {s2} carried the {p} to {O}, who jumped with joy.
 As promised, {S} carried the {p} along, and {O} jumped and cheered.
 Beaming, {S} carried the promised {p} up to {O}, who jumped in the air.
-@wish_state S sit happy O stand happy
-{S} sat down and told {O} a wish with a smile: {a}, nothing more.
-"I wish I had {a}," said {S}, sitting there with a smile, and {O} stood and listened.
-Shyly, {S} sat and wished for {a}, and {O} stood by, smiling.
-{S} sat and told {O}, smiling, about {their} dearest wish, {a}.
-{S} sat there and dreamed aloud of {a}. {O} stood and smiled at the wish.
-"If I had one wish, it would be {a}," said {S}, sitting happily, while {O} stood and nodded.
+@wish_state S sit sad O stand happy
+{S} sat down sadly and told {O} a wish: {a}, nothing more. {O2c} gave a kind smile.
+"I wish I had {a}," said {S}, sitting there sadly, and {O} stood by and smiled warmly.
+Sadly, {S} sat and wished for {a}, and {O} stood by with a comforting smile.
+{S} sat with a sad face and told {O}, who stood there smiling, about {their} dearest wish, {a}.
+{S} sat there sadly and dreamed of {a}. {O} stood and smiled at the wish.
+"If I had one wish, it would be {a}," sighed {S}, sitting there sadly, while {O} stood and gave a friendly nod.
 @wish_need S carry happy O stand surprised held
 {S} remembered the wish and carried the {p} to {O}, who stood there, surprised.
 "Your wish comes true!" {S} carried the {p} over, and {O} stood there in surprise.
@@ -123,13 +123,13 @@ FACT_EVENTS.update(parse_events('''
 Happily, {S} carried {a} along and gave it the name {N}.
 {S} had found {a}, carried it everywhere and called it {N}.
 "{N} is a fine name!" {S} carried {a} and laughed.
-@named_need S stand happy held
-{S} stood and hugged the {p}. "Good old {N}!"
-"Are you still with me, {N}?" asked {S}, who stood there and patted the {p}.
-{S} stood and talked to the {p} as to a friend. "{N}, you are the best!"
-Smiling, {S} stood and held the {p} called {N}.
-{S} stood there with the {p} and sang a little song about good old {N}.
-"Never fear, {N} is here!" {S} stood and held up the {p}, smiling.
+@named_need S sit sleepy held
+{S} sat and hugged the {p} sleepily. "Good old {N}!"
+"Are you still with me, {N}?" yawned {S}, who sat there and patted the {p}.
+{S} sat and talked to the {p} with a yawn. "{N}, you are the best!"
+Sleepy and tired, {S} sat and held the {p} called {N}.
+{S} sat there with the {p}, half asleep, and sang a lullaby about good old {N}.
+"I am so tired, {N}," mumbled {S}, who sat down and held the {p} close.
 @word_state S stand happy
 {S} stood and learned a magic word from a wise owl, smiling: "{w}".
 A tiny elf taught {S} a magic word. "{W}," it said, and everyone stood there happily.
@@ -144,13 +144,13 @@ The magic word was "{w}". {S} stood and practised it happily.
 What was that word again? {S} waved and laughed: "{W}!" The magic worked.
 With a happy wave, {S} spoke the magic word. "{W}!" A hidden door opened.
 {S} waved both arms and cried "{w}", and the spell was broken.
-@number_state S point happy
-{S} pointed at a sign and smiled: "Knock {n} times and the giant will open."
-"Knock {n} times," it said on a wall. {S} pointed at it happily.
-A mole told the secret: knock {n} times! {S} pointed at the magic stone with a smile.
-{S} pointed, smiling, at {n} scratches. That meant: knock {n} times!
-Full of joy, {S} pointed at a riddle that said: "Knock {n} times."
-{S} pointed at an old sign, smiling. "Knock {n} times," it said, "never more, never less."
+@number_state S point surprised
+{S} pointed in surprise at a sign: "Knock {n} times and the giant will open."
+"Knock {n} times," it said on a wall. {S} pointed at it, quite surprised.
+A mole told the secret: knock {n} times! {S} pointed at the magic stone in surprise.
+{S} pointed, surprised, at {n} scratches. That meant: knock {n} times!
+Full of wonder, {S} pointed at a riddle that said: "Knock {n} times." What a surprise!
+{S} pointed in surprise at an old sign. "Knock {n} times," it said, "never more, never less."
 @number_need S stand happy
 {S} stood and knocked {n} times, and the giant opened with a smile.
 Knock, knock! {S} knocked {n} times and stood there, smiling, as the stone moved.
@@ -158,14 +158,13 @@ Knock, knock! {S} knocked {n} times and stood there, smiling, as the stone moved
 "How many times was it?" {S} stood and knocked {n} times, and it was right!
 Smiling, {S} stood and knocked exactly {n} times, just as the sign had said.
 {S} knocked {n} times. The door opened, and {s2} stood there, beaming.
-@door_state S stand surprised
-{S} stood there in surprise: a frog-faced fountain had said, "Only the {c} door leads on."
-'''.replace('frog-faced', 'stone') + '''
-"Always take the {c} door," croaked a raven, and {S} stood there, surprised.
-{S} stood and stared in surprise at words in the dust: "Choose the {c} door."
-A voice from nowhere said: "The {c} door is the right one." {S} stood there, astonished.
-Surprised, {S} stood and heard the wind whisper: "Take the {c} door."
-{S} stood still in surprise, for a worm had said: "Only the {c} door is safe."
+@door_state S stand scared
+{S} stood there, scared, for a dark voice had said: "Only the {c} door leads on."
+"Always take the {c} door," croaked a raven, and {S} stood there, scared.
+{S} stood and stared in fear at words in the dust: "Choose the {c} door."
+A voice from nowhere said: "The {c} door is the right one." {S} stood there, trembling with fear.
+Frightened, {S} stood and heard the wind whisper: "Take the {c} door."
+{S} stood still in fright, for a ghostly voice had said: "Only the {c} door is safe."
 @door_need S walk happy
 {S} remembered the advice and walked through the {c} door, smiling.
 So many doors! {S} smiled and walked through the {c} one, and that door was right.

@@ -287,7 +287,7 @@ def page_cast(p: Planner, i: int, around: set, aside: set | None) -> set:
     return (cast | p.with_.get(i, set())) - p.without.get(i, set()) or {0}
 
 # %% ../../nbs/02_storyland/01e_plan.ipynb #0e6fa2aa
-MOODS_OF = dict(walk='happy happy sad sleepy angry', run='happy happy scared surprised angry', rest='happy sad sleepy angry',
+MOODS_OF = dict(walk='happy sad sleepy angry', run='happy scared surprised angry', rest='happy sad sleepy angry',
                 stand='happy sad sleepy angry scared surprised', point='happy surprised scared angry')
 
 class Filler:

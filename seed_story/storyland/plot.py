@@ -16,6 +16,7 @@ from .words import (lines, table, with_article, join_names, capital, pronoun, FO
                                         TIME_FIRST, TIME_IS, TIME_NEW, TIME_SAME, VERBS, WEATHER_INDOORS, WEATHER_NEW, WEATHER_SAME)
 from .events import Event
 from .facts import PET_NAMES, REMINDERS
+from .reader import read_facts, read_introductions, read_names, read_place
 from .plan import ALL_EVENTS, Dice, Fact, Plan, Step, make_plan
 
 # %% ../../nbs/02_storyland/01_plot.ipynb #afd06aa4
@@ -23,7 +24,7 @@ INTROS = dict(
 intro_first=Event('intro_first', 'wave', 'happy', None, None, '', False, lines('''
     Once upon a time there was {D}. {T}, {at}, {s2} waved merrily at the world.
     There once lived {D}. {T}, {at}, {s2} waved and called a loud hello.
-    Long ago and far away there lived {D}. {T}, {at}, {s2} waved, for a great adventure was about to begin.
+    Long ago there lived {D}. {T}, {at}, {s2} waved, ready for adventure.
     Do you know {E}? {T}, {s2} stood {at} and waved to everyone.
     Here comes {E}! {T}, {at}, {s2} waved with a big smile.
     {T}, {D} waved cheerfully {at}.
@@ -42,7 +43,7 @@ intro_come=Event('intro_come', 'run', 'happy', 'stand', 'surprised', '', False, 
     Out of nowhere {D} ran up with a laugh, and {O} stood and stared in surprise.
     {D} ran by, stopped and laughed. {O} stood there, surprised.
     Along ran {D}, full of joy. Surprised, {O} stood still.
-    All at once {D} came running, happy to make new friends. {O} stood there, quite astonished.
+    All at once {D} came running happily. {O} stood there, astonished.
     "Hello!" {E}, came running, and {O} stood there with a surprised face.
     Who came running so merrily? It was {D}! Surprised, {O} stood and listened.''')))
 ADJECTIVES = '''brave curious cheerful kind clever gentle lively funny friendly little plucky merry dreamy daring
@@ -86,7 +87,7 @@ class Teller:
         "A second mention: a pronoun, 'the rabbit', or the name; no pronoun that could mean somebody else."
         dice = self.dice.random()
         clash = rivals and self.form(who) == self.form(rivals)
-        if len(who) > 1: return 'they' if not clash and dice < .8 else ('the friends' if not rivals and dice < .9 else self.names(who))
+        if len(who) > 1: return 'they' if not clash and dice < .8 else ('the friends' if not rivals else self.names(who))
         if dice < .6 and not clash: return self.form(who)
         return f'the {self.cast[who[0]].species}' if dice < .85 else self.cast[who[0]].name
 
@@ -98,7 +99,7 @@ class Teller:
         f = dict(S=self.names(s), they=they, They=capital(they), them=them, their=their, Their=capital(their), was='were' if many else 'was',
                  s='s' if many else '', self='themselves' if many else them + 'self', **step.values)
         f['s2'] = self.again(s, o); f['S2'] = capital(f['s2'])
-        if o: f['O'] = self.names(o); f['O2'] = self.again(o, s)
+        if o: f['O'] = self.names(o); f['O2'] = self.again(o, s); f['O2c'] = capital(f['O2'])
         f['was_S'] = f['was']
         if step.absent is not None: f['X'] = self.cast[step.absent].name
         thing = step.thing or step.values.get('p')
@@ -110,7 +111,7 @@ class Teller:
 # %% ../../nbs/02_storyland/01_plot.ipynb #62df53c0
 OPENINGS = lines('''
     There was so much to see {at}.
-    What a lot was going on {at}!
+    What a lot was happening {at}!
     And then, {at}, something happened.
     {At}, there was always something to see.
     {At}, nobody was ever bored.
@@ -126,7 +127,7 @@ TIMED = lines('''
     {T}, there was plenty to see {at}.
     {T}, something happened {at}.
     {T}, everything looked different {at}.
-    {T}, there was a lot going on {at}.
+    {T}, there was a lot to do {at}.
     It was {is_}, and everyone was {at}.
     It had become {is_} {at}.
     {T}, nobody was bored {at}.''')
@@ -141,7 +142,7 @@ def joins(phrase: str) -> bool:
     "Whether 'In the forest, ' may stand before a phrasing: it starts with a plain clause, no cry, no speech."
     if phrase.startswith(('{D', '{E')): return phrase.startswith('{D')
     start = phrase.split('{S}')[0] + ' x'
-    return not re.search(r'[!?:.,"]', start) and not phrase.startswith(('Here', 'There', 'This', 'And ', 'Who', 'What', 'How', 'Then', 'Suddenly {D}', 'At the {T}'))
+    return not re.search(r'[!?:.,"]', start) and not phrase.startswith(('Here', 'There', 'This', 'And ', 'Who', 'What', 'How', 'Then', 'At the {T}'))
 
 def set_scene(t: Teller, step: Step, phrase: str, fields: dict, first: bool) -> list:
     "The sentences of a page that tell its event and, where needed, its place, hour and weather."
@@ -167,7 +168,9 @@ def set_scene(t: Teller, step: Step, phrase: str, fields: dict, first: bool) -> 
 # %% ../../nbs/02_storyland/01_plot.ipynb #4238321c
 def speech(t: Teller, step: Step, mood: str) -> str:
     "Something said by one of those who act."
-    line, who = t.fresh(SPEECH[mood]), t.dice.pick(step.subject)
+    alone = len(step.subject + step.other) == 1
+    line = t.fresh([x for x in SPEECH[mood] if not (alone and x[0] == '+')]).lstrip('+ ')
+    who = t.dice.pick(step.subject)
     end = line[:-2] + ',"' if line.endswith('."') else line
     return f'{end} {t.dice.pick(VERBS[mood])} {t.cast[who].name}.'
 
@@ -177,11 +180,13 @@ def extras(t: Teller, step: Step, mood: str, fields: dict, goals: list):
     "Sentences that may be added to the event, one after the other."
     event, dice = EVERY_EVENT[step.event], t.dice
     alike = not step.other or event.other_mood == mood
+    fine = step.weather in ('clear', 'cloudy') and step.time != 'night'
+    details = [x.lstrip('~ ') for x in DETAILS[step.place] if fine or x[0] != '~']
     kinds = ['detail', 'detail']
     if alike: kinds += ['speech'] + ['feeling'] * (event.mood != '*' and dice.chance(.6))
-    if goals and dice.chance(.12): kinds.append('reminder')
+    if goals and not step.thing and not step.values and dice.chance(.15): kinds.append('reminder')
     for kind in dice.shuffled(kinds) + ['detail'] * 2:
-        if kind == 'detail': yield t.fresh(DETAILS[step.place])
+        if kind == 'detail': yield t.fresh(details)
         elif kind == 'speech': yield speech(t, step, mood)
         elif kind == 'feeling': yield t.fresh(FEELINGS[mood]).format(**fields)
         else: yield t.fresh(REMINDERS[dice.pick(goals)])
@@ -197,7 +202,7 @@ def tell_page(t: Teller, i: int, goals: list) -> str:
     if event.mood == '*' and (mood != 'happy' or dice.chance(.4)): sentences.append(t.fresh(FEELINGS[mood]).format(**fields))
     aim = 15 + int(9 * (dice.random() + dice.random()))
     more = extras(t, step, mood, fields, goals)
-    while words_in(sentences) < aim: sentences.append(next(more))
+    while words_in(sentences) < aim and (one := next(more, None)): sentences.append(one)
     return ' '.join(capital(s) for s in sentences)
 
 def introduce_in(t: Teller, step: Step, phrase: str, fields: dict):

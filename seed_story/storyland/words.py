@@ -70,28 +70,28 @@ INDOORS = ('kitchen', 'library')
 
 # %% ../../nbs/02_storyland/01a_words.ipynb #05bb746d
 DETAILS = table('''
-meadow: The tall grass rustled softly. | The grass reached up to everyone's knees. | A lark sang somewhere up above.
-meadow: The wind drew long waves through the grass. | It smelled of earth and sweet grass. | A grasshopper sprang away in fright.
-forest: The old trees creaked and whispered. | Moss grew over the roots like a soft carpet. | Somewhere a woodpecker was knocking.
-forest: Twigs cracked underfoot. | It smelled of pine needles. | A squirrel peeped down from a branch.
+meadow: The tall grass rustled softly. | The grass reached up to everyone's knees. | ~ A lark sang somewhere up above.
+meadow: The wind drew long waves through the grass. | It smelled of earth and sweet grass. | ~ A grasshopper sprang away in fright.
+forest: The old trees creaked and whispered. | Moss grew over the roots like a soft carpet. | ~ Somewhere a woodpecker was knocking.
+forest: Twigs cracked underfoot. | It smelled of pine needles. | ~ A squirrel peeped down from a branch.
 beach: The waves rolled in, one after another. | The sea smelled of salt. | Tiny crabs hurried off sideways. | Seagulls cried above the foam.
 beach: The sand squeaked under every step. | Far out, a little boat rocked on the waves.
-river: The water gurgled over the stones. | A fish jumped with a splash. | Reeds swayed along the bank. | Dragonflies zoomed over the water.
-river: The current carried a leaf away. | A duck family paddled past.
-mountain: The whole land lay spread out below. | An eagle circled far above. | Pebbles rolled down the slope. | The air was thin and fresh.
+river: The water gurgled over the stones. | A fish jumped with a splash. | Reeds swayed along the bank. | ~ Dragonflies zoomed over the water.
+river: The current carried a leaf away. | ~ A duck family paddled past.
+mountain: The whole land lay spread out below. | ~ An eagle circled far above. | Pebbles rolled down the slope. | The air was thin and fresh.
 mountain: Every word came back as an echo. | The rocks were rough and cold.
 village: Smoke curled from the chimneys. | Someone was baking bread next door. | Neighbours called hello from their doors.
-village: The roofs stood close together. | Laundry fluttered between the houses. | A cart rumbled over the cobblestones.
-farm: Hens scratched about in the dust. | A cow mooed from the barn. | It smelled of hay. | A tractor stood beside the fence.
+village: The roofs stood close together. | ~ Laundry fluttered between the houses. | A cart rumbled over the cobblestones.
+farm: ~ Hens scratched about in the dust. | A cow mooed from the barn. | It smelled of hay. | A tractor stood beside the fence.
 farm: The pigs grunted in their pen. | A goose waddled by, very proud.
 castle: Banners hung from the high towers. | Ivy climbed up the thick stone walls. | Every footstep echoed.
-castle: The great gate creaked on its hinges. | Pigeons cooed on the battlements. | A dragon carved in stone stared down.
-garden: A snail crept slowly along the path. | Butterflies danced over the beds. | Ripe berries hung on the bushes.
-garden: A fat bumblebee buzzed past. | The hedge was neatly trimmed. | A robin hopped along the fence.
+castle: The great gate creaked on its hinges. | ~ Pigeons cooed on the battlements. | A dragon carved in stone stared down.
+garden: ~ A snail crept slowly along the path. | ~ Butterflies danced over the beds. | Ripe berries hung on the bushes.
+garden: ~ A fat bumblebee buzzed past. | The hedge was neatly trimmed. | ~ A robin hopped along the fence.
 lighthouse: The great lamp turned slowly. | Waves crashed against the rocks below. | The stairs wound round and round to the top.
 lighthouse: Salty spray hung in the air. | A ship tooted far away. | Gulls nested on the railing.
 windmill: The big sails turned round and round. | The wooden wheels groaned and clacked. | Flour dust tickled everyone's nose.
-windmill: Sacks of flour leaned against the wall. | Swallows darted in and out under the roof. | The wind whistled through the sails.
+windmill: Sacks of flour leaned against the wall. | ~ Swallows darted in and out under the roof. | The wind whistled through the sails.
 kitchen: Soup bubbled on the stove. | Copper pans gleamed along the wall. | It smelled of cinnamon and butter. | The kettle hummed to itself.
 kitchen: Spoons dangled in a row. | A loaf of bread was cooling on the table.
 library: Shelves rose all the way to the ceiling. | It smelled of old paper. | Nobody spoke above a whisper. | Dust danced in the air.
@@ -221,28 +221,28 @@ happy=lines('''
     "I could do this forever!"
     "How lovely it is here!"
     "I knew it would turn out well!"
-    "Come on, let us go further!"
+    + "Come on, let us go further!"
     "The world is full of wonders!"
-    "Nothing can stop us now!"
+    + "Nothing can stop us now!"
     "I like it here!"
-    "What shall we do next?"
-    "Everything is better together!"
+    + "What shall we do next?"
+    + "Everything is better together!"
     "I have a good feeling about this!"
     "Did you ever see anything so lovely?"
-    "Let us sing a song!"
+    + "Let us sing a song!"
     "One more time!"
     "My heart is dancing!"
     "I will remember this for ever."
-    "Good friends are the best treasure."
+    + "Good friends are the best treasure."
     "Tickle me, I must be dreaming!"
     "Life is sweeter than honey!"
     "Who would have thought it?"
-    "Let us never stop!"
+    + "Let us never stop!"
     "That makes me laugh!"
     "I am as happy as can be."
-    "Come along, slowpokes!"
+    + "Come along, slowpokes!"
     "Yippee!"
-    "Three cheers for us!"
+    + "Three cheers for us!"
     "My toes are tingling!"
     "I want to tell everyone about this!"
     "It could not be better!"
@@ -262,7 +262,7 @@ sad=lines('''
     "I had looked forward to it so much."'''),
 angry=lines('''
     "That does it!"
-    "Leave me in peace!"
+    + "Leave me in peace!"
     "This is so unfair!"
     "I have had enough!"
     "Who did that?"
@@ -271,7 +271,7 @@ angry=lines('''
     "Bother and blast!"
     "I am not speaking to anybody!"
     "Why does it always happen to me?"
-    "Stop it at once!"
+    + "Stop it at once!"
     "That is the last straw!"'''))
 
 # %% ../../nbs/02_storyland/01a_words.ipynb #ff3bf888
@@ -280,11 +280,11 @@ scared=lines('''
     "Did you hear that?"
     "Something is moving over there."
     "I do not like this one bit."
-    "Please do not go away."
+    + "Please do not go away."
     "Help!"
-    "Let us get out of here."
+    + "Let us get out of here."
     "What was that noise?"
-    "Hold me tight."
+    + "Hold me tight."
     "My knees are like jelly."
     "Is there a monster?"
     "Hush, not a sound!"
@@ -308,13 +308,13 @@ sleepy=lines('''
     "My legs are so heavy."
     "I am so tired."
     "Where is my pillow?"
-    "Let us rest a while."
+    + "Let us rest a while."
     "I can sleep standing up."
     "Is it bedtime yet?"
-    "Somebody carry me, please."
+    + "Somebody carry me, please."
     "My eyes keep closing."
     "A soft pillow, that is all I want."
-    "Wake me up when we get there."'''))
+    + "Wake me up when we get there."'''))
 VERBS = table('''
 happy: said | cried | laughed | called | cheered
 sad: sighed | sniffed | whispered | said | sobbed
