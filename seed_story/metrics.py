@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .figures import Figure, mean, ratio, share
+from .estimates import Figure, mean, ratio, share
 
 # %% ../nbs/50_metrics.ipynb #e27fe053
 @dataclass(frozen=True)

@@ -142,8 +142,8 @@ class TruthHeads(nn.Module):
         self.queries = nn.Parameter(torch.randn(len(SPECIES) + len(PROPS) + 1, width) * .5)
         self.layers = nn.ModuleList(ReadLayer(width, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
-        self.character_heads = nn.ModuleDict({name: nn.Linear(width, len(known)) for name, known in CHARACTER_QUESTIONS.items()})
-        self.setting_heads = nn.ModuleDict({name: nn.Linear(width, len(known)) for name, known in SETTING_QUESTIONS.items()})
+        choices = lambda questions: nn.ModuleDict({name: nn.Linear(width, len(known)) for name, known in questions.items()})
+        self.character_heads, self.setting_heads = choices(CHARACTER_QUESTIONS), choices(SETTING_QUESTIONS)
         self.present, self.x, self.props = nn.Linear(width, 1), nn.Linear(width, 1), nn.Linear(width, 1)
 
     def forward(self, tokens) -> dict:
@@ -159,7 +159,7 @@ class TruthHeads(nn.Module):
 
 # %% ../nbs/51_oracle.ipynb #93b21546
 def oracle_losses(outputs: dict, labels: dict) -> dict:
-    "Each question's loss (scalar tensors, in fp32), named as in `labels`. `labels`: integer tensors from `label_table`, on the outputs' device."
+    "Each question's loss (fp32 scalars), named as in `labels`, which are integer tensors from `label_table` on the same device."
     losses = {}
     for name in (*CHARACTER_QUESTIONS, *SETTING_QUESTIONS):
         logits, target = outputs[name].float().flatten(0, -2), labels[name].long().flatten()

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import seed_story
-from .figures import Figure
+from .estimates import Figure
 
 # %% ../nbs/52_records.ipynb #154cdfce
 PACKAGES = ('torch', 'transformers', 'diffusers', 'peft', 'accelerate', 'numpy', 'pillow', 'aggdraw')
@@ -130,7 +130,7 @@ def read_record(path) -> Record:
         raise ValueError(f'{path} is not a valid record ({error}); run the command that makes it again') from error
 
 def read_records(folder) -> dict:
-    "All records in the JSON files under `folder`: relative path without suffix → Record, sorted. Names that start with a dot are passed over."
+    "All records in JSON files under `folder`: relative path without suffix → Record, sorted. Dot files are passed over."
     paths = [path for path in sorted(Path(folder).rglob('*.json')) if not path.name.startswith('.')]
     return {path.relative_to(folder).with_suffix('').as_posix(): read_record(path) for path in paths}
 
@@ -167,7 +167,8 @@ def claims_table(claims: list, records: dict) -> str:
     for claim in claims:
         record = records.get(claim.record)
         figure = record.figures.get(claim.figure, Figure(math.nan)) if record else Figure(math.nan)
-        wanted = f'≥ {100 * claim.least:g} %' if claim.least is not None else f'< {100 * claim.below:g} %' if claim.below is not None else ''
+        wanted = '' if claim.least is None else f'≥ {100 * claim.least:g} %'
+        if claim.below is not None: wanted = f'< {100 * claim.below:g} %'
         verdict = '–' if math.isnan(figure.value) else 'yes' if claim.holds(figure) else 'no'
         rows.append([claim.what, wanted, percent(figure), verdict, f'{record.n} {record.unit}' if record else '–'])
     return table(rows, ['what', 'wanted', 'measured [95 % interval]', 'reached', 'n'])
