@@ -989,7 +989,5 @@ d = { 'settings': { 'branch': 'main',
                                                                                              'seed_story/visual_tokenizer.py'),
                                              'seed_story.visual_tokenizer.as_pixels': ( 'visual_tokenizer.html#as_pixels',
                                                                                         'seed_story/visual_tokenizer.py'),
-                                             'seed_story.visual_tokenizer.grid_positions': ( 'visual_tokenizer.html#grid_positions',
-                                                                                             'seed_story/visual_tokenizer.py'),
                                              'seed_story.visual_tokenizer.scale_to_sphere': ( 'visual_tokenizer.html#scale_to_sphere',
                                                                                               'seed_story/visual_tokenizer.py')}}}

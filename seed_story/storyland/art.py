@@ -15,27 +15,29 @@ from PIL import Image
 from .canvas import new_canvas
 from .cast import Actor, Scene
 from .creatures import draw_actor
-from .places import INDOORS, draw_background, falling
+from .places import INDOORS, draw_background
 from .props import draw_prop
+from .scenery import falling
 
 # %% ../../nbs/02_storyland/02_art.ipynb #21199c6d
-CAST_TONES = dict(morning=((1, 1, 1), (255, 220, 200), .03), day=None, evening=((1, .96, .92), (255, 140, 80), .05), night=((.9, .91, .98), (30, 36, 100), .06))
-
-_background = lru_cache(maxsize=32)(draw_background) # a story stays at a place for some pages
+CAST_TONES = dict(morning=((1, 1, 1), (255, 220, 200), .03), day=None, evening=((1, .96, .92), (255, 140, 80), .05),
+                  night=((.9, .91, .98), (30, 36, 100), .06))
 
 # %% ../../nbs/02_storyland/02_art.ipynb #7e52cad8
+_background = lru_cache(maxsize=32)(draw_background)
+
 def draw(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
-    "The picture of `scene`, RGB, `width` × `height` pixels. Pure: equal scenes give equal bytes. Errors: TypeError if not a Scene, ValueError for sizes outside 16..8192."
+    "The picture of `scene`, RGB, `width` × `height` pixels (16..8192). Pure. Errors: TypeError if not a Scene, ValueError for a size."
     if not isinstance(scene, Scene): raise TypeError(f'draw needs a Scene, not {type(scene).__name__}')
     for what, size in (('width', width), ('height', height)):
-        if not (isinstance(size, int) and 16 <= size <= 8192): raise ValueError(f'{what} is {size!r}; it must be a whole number of pixels from 16 to 8192')
-    surface = aggdraw.Draw('RGB', (width, height))
+        if not (isinstance(size, int) and 16 <= size <= 8192):
+            raise ValueError(f'{what} is {size!r}; it must be a whole number of pixels from 16 to 8192')
+    surface, wide = aggdraw.Draw('RGB', (width, height)), width / height
     surface.frombytes(_background(width, height, scene.place, scene.time, scene.weather, scene.layout))
-    canvas, wide = new_canvas(surface, width, height, CAST_TONES[scene.time]), width / height
-    things = sorted((*scene.actors, *scene.props), key=lambda thing: thing.y) # far to near; of equal ones the props last, where they are seen
-    stage = canvas.at() # x is a fraction of the width
-    for thing in things:
-        if isinstance(thing, Actor): draw_actor(stage, thing, thing.x * wide)
-        else: draw_prop(stage, thing.kind, thing.x * wide, thing.y, thing.height)
+    canvas = new_canvas(surface, width, height, CAST_TONES[scene.time])
+    # far to near; of equally near things the props last, where they are seen
+    for thing in sorted((*scene.actors, *scene.props), key=lambda thing: thing.y):
+        if isinstance(thing, Actor): draw_actor(canvas, thing, thing.x * wide)
+        else: draw_prop(canvas, thing.kind, thing.x * wide, thing.y, thing.height)
     if scene.place not in INDOORS: falling(canvas, wide, scene.weather, Random(f'near {scene.layout}'), 12, 1.1)
     return Image.frombytes('RGB', (width, height), surface.tobytes())
