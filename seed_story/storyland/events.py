@@ -438,7 +438,7 @@ With a smile {S} pointed the way and let {O} walk in front.
 Side by side sat {S} with {O}, and told each other stories.
 {S} sat close to {O}, for it was time to tell stories.
 "Once there was a whale," began {S}, and {O} sat and listened with a smile.
-{S} sat in the best spot, {O} sat next to it, and a funny tale began.
+{S} sat in the best spot, {O} sat close by, and a funny tale began with a smile.
 @warn S point scared O stand scared
 {S} pointed at a dark shape, and {O} stood there, just as scared.
 "Over there!" {S} pointed in fear, and {O} stood still, trembling.

@@ -119,7 +119,7 @@ FACT_EVENTS.update(parse_events('''
 @named_state S carry happy held
 {S} found {a}, carried it proudly and named it {N}.
 "I will call you {N}," said {S}, carrying {a} with a smile.
-{S} carried {a} under one arm. "Its name is {N}," said {s2}, smiling.
+{S} carried {a} under one arm and smiled. "Its name is {N}!"
 Happily, {S} carried {a} along and gave it the name {N}.
 {S} had found {a}, carried it everywhere and called it {N}.
 "{N} is a fine name!" {S} carried {a} and laughed.
@@ -200,14 +200,21 @@ gift=lines('''
     The promise was not forgotten.
     "A promise must be kept!"
     There was still a promise to keep.
+    "I still have a promise to keep."
+    Every now and then a certain promise came to mind.
     The promise went round and round in every head.'''),
 hidden=lines('''
-    The secret note was still safe.
+    The old secret was still waiting.
     "Do you think the old tale is true?"
-    Somewhere the secret was waiting.'''),
+    Somewhere a great secret was waiting.
+    "I keep thinking about that secret."
+    The secret had to be found out sooner or later.'''),
 **{'return': lines('''
     There was still a long way to go.
     "We must not be late!"
     Soon the great day would come.
     "I can hardly wait for the great day!"
+    "Do you think we will get there in time?"
+    "Onwards, it is still far!"
+    The great day came closer and closer.
     The invitation was never out of mind.''')})

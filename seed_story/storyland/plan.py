@@ -189,6 +189,7 @@ def draw_fact(p: Planner, stated: int, needed: int, kinds: dict) -> bool:
 def put_pair(p: Planner, kind: str, friend: int, stated: int, needed: int) -> bool:
     "A promise, a wish or a loss between the hero and a friend; nobody else is on those two pages."
     values = dict(p=p.next_thing())
+    while values['p'] == 'gift': values['p'] = p.next_thing() # 'promised a gift' would tell nothing
     first = (0,) if kind == 'gift' else (friend,)
     p.put(stated, f'{kind}_state', values=values, subject=first, other=((friend,) if kind == 'gift' else (0,)))
     p.put(needed, f'{kind}_need', values=values, subject=(0,), other=(friend,), thing=values['p'])
@@ -376,7 +377,7 @@ def coming_and_going(f: Filler, i: int, step: Step, who: list) -> bool:
 def rest_and_rise(f: Filler, i: int, step: Step, who: list) -> bool:
     "Sleep at the end of a night, yawns in the new morning."
     last = i + 1 < f.p.pages and f.p.steps[i + 1].opens and step.time == 'night'
-    if last and f.dice.chance(.6):
+    if last and f.dice.chance(.6) and 'nap' not in f.recent[-3:]:
         if len(who) > 1 and f.dice.chance(.4): set_event(f, i, 'lullaby', *f.split(who))
         else: set_event(f, i, 'nap', who)
         return True
