@@ -75,8 +75,8 @@ font-family:var(--serif);-webkit-text-size-adjust:100%;text-rendering:optimizeLe
 img{display:block;max-width:100%;height:auto;margin:auto;border-radius:.3rem}figure{margin:0}
 .words{font-size:1.3rem;line-height:1.5;overflow-wrap:anywhere}.words p{margin:0;text-wrap:pretty}.words p+p{margin-top:.7em}
 .folio{color:var(--soft);text-align:center;font-size:.95rem;margin:1rem 0 0;font-variant-numeric:oldstyle-nums}
-.board{background:linear-gradient(100deg,rgba(0,0,0,.28),rgba(255,255,255,.09) 3.5%,rgba(0,0,0,.14) 6%,transparent 12%),var(--board);color:var(--gilt);text-align:center}
-h1{font-weight:400;line-height:1.12;margin:0;text-wrap:balance;overflow-wrap:anywhere;letter-spacing:.01em}.rule{color:inherit;opacity:.75;letter-spacing:.6em;margin:.5em 0 .5em .6em}
+.board{--spine:90deg;background:var(--board);color:var(--gilt);text-align:center}
+h1{font-weight:400;line-height:1.12;margin:0;text-wrap:balance;overflow-wrap:anywhere;letter-spacing:.01em}
 nav,.sr{display:none}a{color:inherit}
 :focus-visible{outline:3px solid var(--accent);outline-offset:3px}
 """
@@ -86,8 +86,8 @@ _BOOK = """
 @media screen{
 .js body{display:grid;grid-template-rows:1fr auto;height:100vh;height:100dvh;min-height:0;overflow:hidden}
 .js .sr{display:block;position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);margin:0}
-.js .book{position:relative;place-self:center;width:min(94vw,78rem,(100vh - 5.5rem)*1.72);width:min(94vw,78rem,(100dvh - 5.5rem)*1.72);aspect-ratio:1.78;
-perspective:2600px;outline:none;touch-action:pan-y pinch-zoom;cursor:pointer;transition:transform .7s cubic-bezier(.4,.1,.2,1)}
+.js .book{position:relative;place-self:center;width:min(94vw,96rem,(100vh - 5.5rem)*1.72);width:min(94vw,96rem,(100dvh - 5.5rem)*1.72);aspect-ratio:1.78;
+outline:none;touch-action:pan-y pinch-zoom;cursor:pointer;transition:transform .7s cubic-bezier(.4,.1,.2,1)}
 .js .book[data-at=cover]{transform:translateX(-25%)}.js .book[data-at=end]{transform:translateX(25%)}
 .js .spread{position:static;margin:0;max-width:none;visibility:hidden}.js .spread.now,.js .spread.leaving{visibility:visible}
 .js .half{position:absolute;top:0;bottom:0;width:50%;z-index:1;container-type:size;backface-visibility:hidden;padding:0;display:flex;flex-direction:column;justify-content:center}
@@ -95,22 +95,23 @@ perspective:2600px;outline:none;touch-action:pan-y pinch-zoom;cursor:pointer;tra
 background-image:linear-gradient(to left,var(--shade),transparent 7%)}
 .js .right{right:0;border-radius:0 .6rem .6rem 0;transform-origin:left;box-shadow:3px 0 0 -1px var(--paper),4px 0 0 -1px var(--edge),7px 1px 0 -2px var(--paper),8px 1px 0 -2px var(--edge),14px 18px 40px var(--shade);
 background-image:linear-gradient(to right,var(--shade),transparent 7%)}
-.js .board{box-shadow:0 20px 45px var(--shade);background-image:linear-gradient(100deg,rgba(0,0,0,.28),rgba(255,255,255,.09) 3.5%,rgba(0,0,0,.14) 6%,transparent 12%)}
-.js .spread:not(.board) figure{height:100%;padding:6.5cqmin;display:flex}.js figure img{width:100%;height:100%;object-fit:contain;border-radius:0}
-.js .words{max-height:84cqh;overflow-y:auto;padding:0 10cqw;font-size:clamp(.95rem,var(--set,6cqmin),2.5rem);line-height:1.5;scrollbar-width:thin}
+.js .board{box-shadow:0 20px 45px var(--shade);gap:4cqh;
+background-image:linear-gradient(var(--spine),rgba(0,0,0,.3),rgba(255,255,255,.1) 2.5%,rgba(0,0,0,.22) 5%,rgba(255,255,255,.06) 6.5%,transparent 14%)}.js .left.board{--spine:-90deg}
+.js .left figure{height:100%;padding:6.5cqmin;display:flex}.js .left img{width:100%;height:100%;object-fit:contain;border-radius:0}
+.board p{margin:0}.js .words{max-height:84cqh;overflow-y:auto;padding:0 10cqw;font-size:clamp(.95rem,var(--set,6cqmin),2.5rem);line-height:1.5;scrollbar-width:thin}
 .s0{--set:6.6cqmin}.s1{--set:5.6cqmin}.s2{--set:4.5cqmin}.s3{--set:3.9cqmin}
-.js #page-1 .words p:first-child::first-letter{font-size:3.05em;float:left;line-height:.8;padding:.07em .09em 0 0;color:var(--accent)}
+.js #page-1 .words p:first-child::first-letter{font-size:3.05em;float:left;line-height:.8;padding:.07em .06em 0 0;color:var(--accent)}
 .js .folio{position:absolute;bottom:3cqh;left:0;right:0;margin:0;font-size:clamp(.8rem,3.4cqmin,1.15rem)}
-.js .board h1{font-size:clamp(1.5rem,9.5cqmin,4.4rem);padding:0 9cqw}.js .board figure{height:54cqh;padding:0 15cqw 4cqh}
-.js .board img{width:auto;max-width:100%;max-height:100%;height:100%;margin:auto;border:.45rem solid var(--gilt);border-radius:.3rem;object-fit:cover;aspect-ratio:1}
+.js .board h1{font-size:clamp(1.4rem,9cqmin,4.6rem);padding:0 10cqw}.js .board figure{height:62cqh}
+.js .board img{width:auto;max-width:76cqw;height:100%;margin:auto;border:.45rem solid var(--gilt);border-radius:.3rem;object-fit:cover;aspect-ratio:1}
 }
 """
 
 # %% ../nbs/01_storybook.ipynb #97326160
 _TURN = """
 @media screen{
-@keyframes up-left{to{transform:rotateY(-90deg)}}@keyframes down-left{from{transform:rotateY(90deg)}}
-@keyframes up-right{to{transform:rotateY(90deg)}}@keyframes down-right{from{transform:rotateY(-90deg)}}
+@keyframes up-left{from{transform:perspective(2600px)}to{transform:perspective(2600px) rotateY(-90deg)}}@keyframes down-left{from{transform:perspective(2600px) rotateY(90deg)}to{transform:perspective(2600px)}}
+@keyframes up-right{from{transform:perspective(2600px)}to{transform:perspective(2600px) rotateY(90deg)}}@keyframes down-right{from{transform:perspective(2600px) rotateY(-90deg)}to{transform:perspective(2600px)}}
 @keyframes from-right{from{transform:translateX(108%)}}@keyframes from-left{from{transform:translateX(-108%)}}
 .js [data-turn=forward] .leaving .right{z-index:3;animation:up-left .34s ease-in forwards}.js [data-turn=forward] .now .left{z-index:3;animation:down-left .34s .34s ease-out backwards}
 .js [data-turn=back] .leaving .left{z-index:3;animation:up-right .34s ease-in forwards}.js [data-turn=back] .now .right{z-index:3;animation:down-right .34s .34s ease-out backwards}
@@ -123,11 +124,11 @@ button:hover{border-color:var(--accent);color:var(--accent)}button[aria-disabled
 #number{text-align:center;font-size:.95rem;color:var(--soft);margin:0;font-variant-numeric:tabular-nums}
 }
 @media screen and (max-aspect-ratio:1/1){
-.js .book{width:min(94vw,40rem);height:calc(100vh - 5.5rem);height:calc(100dvh - 5.5rem);max-height:62rem;aspect-ratio:auto;overflow:hidden;padding:0;border-radius:.7rem;box-shadow:0 12px 30px var(--shade)}
+.js .book{width:min(94vw,46rem);height:calc(100vh - 5.5rem);height:calc(100dvh - 5.5rem);max-height:70rem;aspect-ratio:auto;overflow:hidden;padding:0;border-radius:.7rem;box-shadow:0 12px 30px var(--shade)}
 .js .book[data-at]{transform:none}.js .spread.now,.js .spread.leaving{position:absolute;inset:0;display:flex;flex-direction:column;background:var(--paper);z-index:1}
 .js .half{position:relative;width:100%;box-shadow:none;background-image:none;border-radius:0}.js [data-turn] .spread .half{animation:none!important}
-.js .left{flex:0 0 auto;height:min(94vw,40rem,56%)}.js .right,.js .board{flex:1}.js .board{border-radius:.7rem}.js .right .words{padding:0 7cqw 4.5cqh}.js .spread:not(.board) figure{padding:4cqw 4cqw 0}
-.js .words{font-size:clamp(1.05rem,var(--set,6cqw),2rem)}.s0{--set:6.2cqw}.s1{--set:5.2cqw}.s2{--set:4.4cqw}.s3{--set:4cqw}
+.js .left{flex:0 0 auto;height:min(94vw,46rem,58%)}.js .right,.js .board{flex:1}.js .board{border-radius:.7rem}.js .right .words{padding:0 7cqw 4.5cqh}.js .board figure{height:48cqh}.js .left figure{padding:4cqw 4cqw 0}
+.js .words{font-size:clamp(1.05rem,var(--set,6cqw),2.3rem)}.s0{--set:6.2cqw}.s1{--set:5.2cqw}.s2{--set:4.4cqw}.s3{--set:4cqw}
 .js [data-turn] .now{z-index:2;box-shadow:0 0 30px var(--shade)}.js [data-turn=forward] .now{animation:from-right .34s ease-out}.js [data-turn=back] .now{animation:from-left .34s ease-out}
 }
 @media (prefers-reduced-motion:reduce){*,*::before{animation:none!important;transition:none!important}}
@@ -140,7 +141,7 @@ _PRINT = """
 .spread{max-width:none;margin:0;height:96vh;display:flex;flex-direction:column;justify-content:center;break-after:page;break-inside:avoid}
 .spread:last-of-type{break-after:auto}.half{background:none!important;padding:0;width:100%}.left{display:contents}
 img{width:100%;max-height:64vh;object-fit:contain}.words{font-size:19pt;line-height:1.45;max-width:34em;margin:9mm auto 0}.s2{font-size:15pt}.s3{font-size:12pt}
-.board{color:#000}h1{font-size:40pt}.folio{font-size:11pt;margin-top:8mm}
+.board{color:#000}.board button{display:none}h1{font-size:40pt;margin-top:12mm}.folio{font-size:11pt;margin-top:8mm}
 }
 """
 
@@ -221,13 +222,13 @@ def _cover(story: Story, title: str, max_side: int) -> str:
         uri, width, height = _embed(pictured, max_side)
         figure = f'<figure><img src="{uri}" width="{width}" height="{height}" alt=""></figure>'
     return (f'<section class="spread" id="cover" aria-label="Cover"><div class="half right board">{figure}'
-            f'<h1 dir="auto">{_escape(title)}</h1><p class="rule" aria-hidden="true">•••</p></div></section>')
+            f'<h1 dir="auto">{_escape(title)}</h1></div></section>')
 
 
 def _end(finished: bool) -> str:
     "The back board."
     words = 'The End' if finished else 'To be continued …'
-    return (f'<section class="spread" id="end" aria-label="{words}"><div class="half left board"><h1>{words}</h1><p class="rule" aria-hidden="true">•••</p>'
+    return (f'<section class="spread" id="end" aria-label="{words}"><div class="half left board"><h1>{words}</h1>'
             '<p><button id="again" type="button" aria-label="Read again from the cover">↺</button></p></div></section>')
 
 # %% ../nbs/01_storybook.ipynb #efa1cd74
