@@ -212,7 +212,8 @@ def trainable_names(unet, feature_resampler, which: str = "whole") -> list[str]:
 @torch.no_grad()
 def unconditional_features(visual_tokenizer) -> torch.Tensor:
     "Features [1, V, F] of an all-zero picture, for the unconditional branch of guidance; in the model's type, on its device."
-    size, device = visual_tokenizer.config.image_size, visual_tokenizer.device
+    size = visual_tokenizer.config.image_size
+    device = "cpu" if visual_tokenizer.device.type == "meta" else visual_tokenizer.device # meta: weights offloaded, hooks move what comes in
     return visual_tokenizer(torch.zeros(1, 3, size, size, dtype=visual_tokenizer.dtype, device=device))
 
 # %% ../nbs/14_detokenizer.ipynb #850a02fa
