@@ -64,6 +64,7 @@ def check_request(stories: int, seed: int, pages: int, size, suffix: str, out: P
     if suffix not in ('png', 'jpg'): raise ValueError(f'suffix is {suffix!r}; it must be png or jpg')
     if out.exists() and (not out.is_dir() or any(out.iterdir())): raise FileExistsError(f'{out} exists and is not an empty folder; nothing was written: choose another folder')
 
+# %% ../../nbs/02_storyland/06_world.ipynb #057447ff
 def write_set(stories: int, seed: int, out, pages: int = 30, size=(128, 128), workers: int | None = None, progress=None,
               suffix: str = 'png', allow_held_out: bool = False) -> Path:
     """Write stories `seed` … `seed + stories - 1` to folder `out` (stories.jsonl, truth.jsonl, images/); returns `out`.
