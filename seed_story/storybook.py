@@ -84,7 +84,7 @@ nav,.sr{display:none}a{color:inherit}
 # %% ../nbs/01_storybook.ipynb #7c5f9cfd
 _BOOK = """
 @media screen{
-.js body{display:grid;grid-template-rows:1fr auto;height:100vh;height:100dvh;min-height:0;overflow:hidden}
+.js{overflow:hidden}.js body{display:grid;grid-template-rows:1fr auto;height:100vh;height:100dvh;min-height:0;overflow:clip}
 .js .sr{display:block;position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);margin:0}
 .js .book{position:relative;place-self:center;width:min(94vw,96rem,(100vh - 5.5rem)*1.72);width:min(94vw,96rem,(100dvh - 5.5rem)*1.72);aspect-ratio:1.78;
 outline:none;touch-action:pan-y pinch-zoom;cursor:pointer;transition:transform .7s cubic-bezier(.4,.1,.2,1)}

@@ -1,0 +1,57 @@
+# make story   tell a 25-page illustrated story into ./story (PAGES=…, OUT=…, ARGS='--seed 3 …')
+# make test    every notebook's tests, then tests/
+# Both set up .venv by themselves, from the pinned requirements, and need only Python 3.11 or newer with pip.
+
+SHELL  := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV   := .venv
+RUN    := $(VENV)/bin
+PAGES  ?= 25
+OUT    ?= story
+PIP    := $(RUN)/python -m pip --disable-pip-version-check
+README := $(RUN)/python -m jupyter nbconvert --to markdown nbs/index.ipynb --RegexRemovePreprocessor.patterns '\s*\#\|\s*hide'
+
+.PHONY: help story test readme lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+story: $(VENV)/story.stamp
+	@$(RUN)/seed-story tell --pages $(PAGES) --out '$(OUT)' $(if $(wildcard $(OUT)/story.jsonl),--resume) $(ARGS)
+	@echo "The book: $(abspath $(OUT))/index.html"
+
+test: $(VENV)/test.stamp
+	@echo 'notebooks:'; time OMP_NUM_THREADS=1 $(RUN)/nbdev_test --n_workers 2 --timing
+	@OMP_NUM_THREADS=2 $(RUN)/python -m pytest -q --durations=8 tests
+
+# README.md and its pictures are the index notebook, converted.
+readme: $(VENV)/test.stamp
+	@rm -rf README_files
+	@$(README) --output-dir . --output README
+
+$(VENV)/story.stamp: requirements.txt settings.ini setup.py | $(VENV)/bin/python
+	$(PIP) install -q -r requirements.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/test.stamp: requirements-dev.txt $(VENV)/story.stamp
+	$(PIP) install -q -r requirements-dev.txt
+	@touch $@
+
+# A Python without ensurepip (Debian's) makes the venv bare and fills it with its own pip.
+$(VENV)/bin/python:
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {sys.version}: make PYTHON=/path/to/python3.11")'
+	'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); '$(PYTHON)' -m venv --without-pip $(VENV) && '$(PYTHON)' -m pip --python $(VENV)/bin/python install -q pip; }
+
+# The newest versions that settings.ini allows, written down; torch is kept at the version that is tested.
+lock:
+	rm -rf build/lock && '$(PYTHON)' -m venv build/lock
+	build/lock/bin/pip install -q torch==2.13.0 && build/lock/bin/pip install -q -e .
+	{ head -1 requirements.txt; build/lock/bin/pip freeze --exclude-editable --all --exclude pip --exclude wheel | sed 's/+cpu$$//'; } > build/lock/run.txt
+	build/lock/bin/pip install -q -e '.[dev]'
+	{ head -1 requirements-dev.txt; echo '-r requirements.txt'; build/lock/bin/pip freeze --exclude-editable --exclude pip --exclude wheel | sed 's/+cpu$$//' | grep -vxFf build/lock/run.txt; } > requirements-dev.txt
+	mv build/lock/run.txt requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
