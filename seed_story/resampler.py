@@ -48,7 +48,7 @@ class Resampler(nn.Module):
         super().__init__()
         kv_dim = embed_dim if kv_dim is None else kv_dim
         self.grid_size, self.embed_dim, self.num_heads, self.kv_dim = grid_size, embed_dim, num_heads, kv_dim
-        self.pos_embed = nn.Parameter(sincos_positions(embed_dim, grid_size), requires_grad=False)
+        self.register_buffer("pos_embed", sincos_positions(embed_dim, grid_size))
         self.query = nn.Parameter(torch.empty(grid_size**2, embed_dim))
         self.kv_proj = nn.Linear(kv_dim, embed_dim, bias=False) if kv_dim != embed_dim else nn.Identity()
         self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
