@@ -17,263 +17,288 @@ from .resampler import Resampler
 from .sequence import IGNORE, BranchedBatch, ImageTokens, branch_mask
 
 # %% auto #0
-__all__ = ['StoryMLLMConfig', 'next_token_loss', 'cosine_loss', 'next_token_accuracy', 'add_lora', 'freeze_base', 'MLLMOutput',
-           'StoryMLLM', 'branched_loss', 'branched_embeds', 'ImageTokenLogits']
+__all__ = ['StoryMLLMConfig', 'next_token_loss', 'cosine_loss', 'add_lora', 'take_out_lora', 'MLLMOutput', 'seen', 'total_loss',
+           'StoryMLLM', 'branched_embeds', 'branched_loss', 'ImageTokenLogits']
 
 # %% ../nbs/13_mllm.ipynb #407781f1
 class StoryMLLMConfig(PretrainedConfig):
     """Sizes of a `StoryMLLM`.
 
-    `llm_config`: a transformers configuration as dict, with `model_type`; its `vocab_size` includes the image tokens. `lora`: arguments of `peft.LoraConfig`, or None.
-    `input_resampler`, `output_resampler`: arguments of `Resampler`. `feature_norm`: L2 norm that every regressed token is scaled to (None: left as it is, as released).
+    `llm_config`: a transformers configuration as dict, with `model_type`; its `vocab_size` counts the image tokens. `lora`: arguments of `peft.LoraConfig` (or one), or None.
+    `feature_norm`: L2 norm that every regressed token is scaled to (None: left as it is, as released). `input_resampler`, `output_resampler`: arguments of `Resampler`.
     """
     model_type = "story_mllm"
 
-    def __init__(self, llm_config: dict | None = None, input_resampler: dict | None = None, output_resampler: dict | None = None, num_slots: int | None = None,
-                 lora: dict | None = None, feature_norm: float | None = None, lm_loss_scale: float = 1.0, rec_loss_scale: float = 1.0, **kwargs):
-        if input_resampler is not None:
-            slots = input_resampler["grid_size"] ** 2
-            if num_slots not in (None, slots):
-                raise ValueError(f"num_slots={num_slots}, but the input resampler's grid of {input_resampler['grid_size']} gives {slots} embeddings per image")
-            num_slots = slots
-        self.llm_config, self.lora, self.num_slots = _plain(llm_config), lora, num_slots
-        self.input_resampler, self.output_resampler = input_resampler, output_resampler
-        self.feature_norm, self.lm_loss_scale, self.rec_loss_scale = feature_norm, lm_loss_scale, rec_loss_scale
+    def __init__(self, llm_config: dict | None = None, lora=None, num_slots: int | None = None, feature_norm: float | None = None, input_resampler: dict | None = None,
+                 output_resampler: dict | None = None, lm_loss_scale: float = 1.0, rec_loss_scale: float = 1.0, **kwargs):
+        if input_resampler and output_resampler and llm_config:
+            _check_sizes(llm_config, input_resampler, output_resampler, num_slots)
+        self.llm_config, self.lora = _portable(llm_config), _lora_arguments(lora)
+        self.num_slots = input_resampler["grid_size"] ** 2 if num_slots is None and input_resampler else num_slots
+        self.feature_norm, self.input_resampler, self.output_resampler = feature_norm, input_resampler, output_resampler
+        self.lm_loss_scale, self.rec_loss_scale = lm_loss_scale, rec_loss_scale
         super().__init__(**kwargs)
 
 # %% ../nbs/13_mllm.ipynb #aa7f67c4
-def _plain(llm_config):
-    "A language model's configuration as a dict without what depends on where it came from."
-    skip = {"dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures", "_attn_implementation_autoset"}
+def _portable(llm_config):
+    "A language model's configuration without what depends on where it came from and how it was loaded."
+    skip = {"dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures"}
     return None if llm_config is None else {k: v for k, v in llm_config.items() if k not in skip}
 
 
-def _fit_together(width, input_resampler, output_resampler):
-    "Fail early where the resamplers and a language model of this width do not fit together."
-    if input_resampler["embed_dim"] != width or output_resampler.get("kv_dim", output_resampler["embed_dim"]) != width:
-        raise ValueError(f"the language model is {width} wide: input_resampler.embed_dim and output_resampler.kv_dim must be {width}")
-    if input_resampler.get("kv_dim", input_resampler["embed_dim"]) != output_resampler["embed_dim"]:
-        raise ValueError("regressed features are fed back: input_resampler.kv_dim must equal output_resampler.embed_dim")
+def _lora_arguments(lora):
+    "A `peft.LoraConfig` as the arguments that differ from its defaults; a dict stays."
+    if lora is None or isinstance(lora, dict):
+        return lora
+    default = type(lora)().to_dict()
+    given = {k: v for k, v in lora.to_dict().items() if v != default.get(k) and k not in ("base_model_name_or_path", "inference_mode")}
+    return {k: sorted(v) if isinstance(v, set) else v for k, v in given.items()}
+
+
+def _check_sizes(llm_config, reads, writes, num_slots):
+    "Raises `ValueError` where language model, input resampler (`reads`) and output resampler (`writes`) do not fit together."
+    width, slots = llm_config["hidden_size"], reads["grid_size"] ** 2
+    if num_slots not in (None, slots):
+        raise ValueError(f"num_slots={num_slots}, but the input resampler's grid of {reads['grid_size']} gives {slots} embeddings per image")
+    if reads["embed_dim"] != width or (writes.get("kv_dim") or writes["embed_dim"]) != width:
+        raise ValueError(f"the language model is {width} wide: input_resampler embed_dim and output_resampler kv_dim must be {width}")
+    if (reads.get("kv_dim") or reads["embed_dim"]) != writes["embed_dim"]:
+        raise ValueError("regressed features are read again: input_resampler kv_dim must equal output_resampler embed_dim")
 
 # %% ../nbs/13_mllm.ipynb #8c598005
+def _wide(x):
+    "fp32 at least."
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def next_token_loss(logits, labels) -> torch.Tensor:
-    "Mean cross-entropy of `labels` [B, L] (−100: ignored) one step ahead of `logits` [B, L, vocabulary], in fp32 at least."
-    logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    "Mean cross-entropy of `labels` [B, L] (−100: ignored) one step ahead of `logits` [B, L, vocabulary] (or [B, L − 1, vocabulary]), in fp32 at least."
+    logits = _wide(logits[:, :labels.shape[1] - 1])
     return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)
 
 
 def cosine_loss(regressed, target, mask=None) -> torch.Tensor:
-    "Mean of 1 − cosine over the tokens of [..., V, F]; `mask` [...] picks the images that count."
-    dtype = torch.promote_types(regressed.dtype, torch.float32)
-    loss = (1 - F.cosine_similarity(regressed.to(dtype), target.to(dtype), dim=-1)).mean(-1)
-    if mask is None:
-        return loss.mean()
-    return torch.where(mask, loss, 0).sum() / mask.sum().clamp(min=1)
-
-
-def next_token_accuracy(logits, labels) -> torch.Tensor:
-    "Share of supervised tokens that are the likeliest one, a scalar tensor."
-    wanted = labels[:, 1:]
-    there = wanted != IGNORE
-    return ((logits[:, :-1].argmax(-1) == wanted) & there).sum() / there.sum().clamp(min=1)
+    "Mean of 1 − cosine over the tokens of [..., V, F]; `mask` [...] bool picks the images that count. 0 where there are none."
+    loss = (1 - F.cosine_similarity(_wide(regressed), _wide(target), dim=-1)).mean(-1)
+    mask = torch.ones_like(loss) if mask is None else mask
+    return (loss * mask).sum() / mask.sum().clamp(min=1)
 
 # %% ../nbs/13_mllm.ipynb #fedb5b9d
 def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
-    "The language model with adapters (`peft.LoraConfig(**lora)`); trainable: adapters, `modules_to_save`, input and output embeddings."
-    from peft import LoraConfig, get_peft_model
-    return freeze_base(get_peft_model(llm, LoraConfig(**lora)))
-
-
-def freeze_base(model: nn.Module) -> nn.Module:
-    "Let only adapters, `modules_to_save` and the embeddings of a peft model take gradients; returns the model."
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name or ".modules_to_save." in name)
-    for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
+    "Put adapters (`peft.LoraConfig(**lora)`) into a language model. Trainable afterwards: adapters, `modules_to_save`, input and output embeddings."
+    from peft import LoraConfig
+    llm.add_adapter(LoraConfig(**lora))
+    for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):
         embedding.weight.requires_grad_(True)
-    return model
+    return llm
 
-# %% ../nbs/13_mllm.ipynb #e508a965
+
+def _adapted(llm, layers=True, saved=True):
+    "The modules that peft put in, by name: adapted `layers`, and wrappers of modules that are trained whole (`saved`)."
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+    kinds = (BaseTunerLayer,) * layers + (ModulesToSaveWrapper,) * saved
+    return [(name, module) for name, module in llm.named_modules() if isinstance(module, kinds)]
+
+# %% ../nbs/13_mllm.ipynb #0018986b
+def take_out_lora(llm: nn.Module) -> nn.Module:
+    "Fold the adapters into the weights and take them out: W + (alpha / r) B A. The outputs stay the same."
+    for name, module in _adapted(llm):
+        if hasattr(module, "modules_to_save"):
+            plain = module.modules_to_save[module.active_adapter]
+        else:
+            module.merge()
+            plain = module.get_base_layer()
+        parent, _, child = name.rpartition(".")
+        setattr(llm.get_submodule(parent), child, plain)
+    del llm.peft_config
+    llm._hf_peft_config_loaded = False
+    return llm
+
+# %% ../nbs/13_mllm.ipynb #63f4d0c3
 @dataclass
 class MLLMOutput(ModelOutput):
-    "What a forward pass gives; `image_features` are the regressed ones, `hidden` the states after the final norm."
+    "What a forward pass gives; `image_features` [N, V, F] are the regressed ones, `hidden` [B, L, D] the states after the final norm."
     loss: torch.Tensor | None = None
     lm_loss: torch.Tensor | None = None
     rec_loss: torch.Tensor | None = None
-    accuracy: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     image_features: torch.Tensor | None = None
     hidden: torch.Tensor | None = None
     past_key_values: object | None = None
+    attentions: tuple | None = None
 
-# %% ../nbs/13_mllm.ipynb #63f4d0c3
-class _Reading:
-    "How a `StoryMLLM` turns tokens and images into embeddings."
-
-    @property
-    def base_llm(self):
-        "The causal language model without peft's wrapper."
-        return self.llm.get_base_model() if self.config.lora else self.llm
-
-    def get_input_embeddings(self):
-        return self.base_llm.get_input_embeddings()
-
-    def get_output_embeddings(self):
-        return self.base_llm.get_output_embeddings()
+# %% ../nbs/13_mllm.ipynb #f07f6160
+class _ImageParts:
+    "How images enter and leave the language model."
 
     def embed_images(self, features):
         "Visual features [N, V, F] → embeddings for the image slots [N, Q, D]."
         return self.input_resampler(features.to(self.input_resampler.query.dtype))
 
-    def embed(self, input_ids, image_embeds=None, ids_cmp_mask=None, embeds_cmp_mask=None):
-        "Token embeddings [B, L, D], with the features `image_embeds[embeds_cmp_mask]` resampled into the slots at `ids_cmp_mask`."
-        embeds = self.get_input_embeddings()(input_ids)
-        if image_embeds is None or ids_cmp_mask is None:
-            return embeds
-        context = image_embeds if embeds_cmp_mask is None else image_embeds[embeds_cmp_mask.bool()]
-        slots = ids_cmp_mask.bool()
-        if slots.sum() != len(context) * self.config.num_slots:
-            raise ValueError(f"{int(slots.sum())} context slots in the text, but {len(context)} context images of {self.config.num_slots} slots each")
-        return embeds.masked_scatter(slots[..., None], self.embed_images(context).to(embeds.dtype)) if len(context) else embeds
-
-# %% ../nbs/13_mllm.ipynb #f07f6160
-class _Telling:
-    "How a `StoryMLLM` turns embeddings into hidden states, logits and features."
-
-    def decode(self, inputs_embeds, attention_mask=None, position_ids=None, past_key_values=None, use_cache=False):
-        "Hidden states after the final norm, and the cache. `attention_mask`: 2-D, or 4-D used as it is (bool, True: seen; or additive float)."
-        llm = self.base_llm
-        if attention_mask is not None and attention_mask.dtype == torch.bool and attention_mask.ndim == 4 and llm.config._attn_implementation == "eager":
-            attention_mask = torch.zeros_like(attention_mask, dtype=inputs_embeds.dtype).masked_fill(~attention_mask, torch.finfo(inputs_embeds.dtype).min)
-        decoder = getattr(llm, llm.base_model_prefix)
-        output = decoder(inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids, past_key_values=past_key_values, use_cache=use_cache)
-        return output.last_hidden_state, output.past_key_values
-
     def regress(self, hidden):
         "Hidden states at the image slots [N, Q, D] → visual features [N, V, F], of norm `feature_norm` if the configuration fixes it."
         features = self.output_resampler(hidden)
-        if self.config.feature_norm is None:
-            return features
-        wide = features.to(torch.promote_types(features.dtype, torch.float32))
-        return (self.config.feature_norm * F.normalize(wide, dim=-1)).to(features.dtype)
+        norm = self.config.feature_norm
+        return features if norm is None else norm * F.normalize(_wide(features), dim=-1)
 
-    def tie_weights(self, missing_keys=None, recompute_mapping: bool = True):
-        "Tie embeddings as transformers does, by names that count peft's wrapper in."
-        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
-        return super().tie_weights(missing_keys=missing_keys, recompute_mapping=recompute_mapping)
+    def embed(self, input_ids, image_embeds=None, ids_cmp_mask=None, embeds_cmp_mask=None):
+        "Token embeddings [B, L, D], the images `image_embeds[embeds_cmp_mask]` (None: all) resampled into the slots at `ids_cmp_mask`, in order."
+        embeds = self.get_input_embeddings()(input_ids)
+        if image_embeds is None or ids_cmp_mask is None:
+            return embeds
+        slots = ids_cmp_mask.bool()
+        context = image_embeds if embeds_cmp_mask is None else image_embeds[embeds_cmp_mask.bool()]
+        if slots.sum() != len(context) * self.config.num_slots:
+            raise ValueError(f"{int(slots.sum())} context slots in ids_cmp_mask, but {len(context)} context images of {self.config.num_slots} slots each")
+        return embeds.masked_scatter(slots[..., None], self.embed_images(context).to(embeds.dtype))
 
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        "As in transformers; what LoRA keeps frozen is frozen again (loading alone would set it free)."
-        found = super().from_pretrained(*args, **kwargs)
-        model = found[0] if isinstance(found, tuple) else found
-        if model.config.lora:
-            freeze_base(model.llm)
-        return found
+# %% ../nbs/13_mllm.ipynb #13eadc6d
+class _LanguageParts:
+    "What a caller may do to the language model inside."
 
-    def merge_adapters(self):
-        "Fold the LoRA weights into the language model's own and forget peft; returns the model."
-        if self.config.lora:
-            self.llm, self.config.lora = self.llm.merge_and_unload(), None
-            self.tie_weights()
+    def get_input_embeddings(self): return self.llm.get_input_embeddings()
+
+    def get_output_embeddings(self): return self.llm.get_output_embeddings()
+
+    def resize_token_embeddings(self, *args, **kwargs):
+        "As transformers does it; the configuration follows."
+        embeddings = self.llm.resize_token_embeddings(*args, **kwargs)
+        self.config.llm_config = {**self.config.llm_config, "vocab_size": self.llm.config.vocab_size}
+        return embeddings
+
+    def merge_adapter(self):
+        "Fold the adapters into the weights for speed; `unmerge_adapter` undoes it (up to rounding)."
+        for _, layer in _adapted(self.llm, saved=False): layer.merge()
+
+    def unmerge_adapter(self):
+        "Take the folded adapters out of the weights again."
+        for _, layer in _adapted(self.llm, saved=False):
+            if layer.merged: layer.unmerge()
+
+    def merge_and_unload(self):
+        "Fold the adapters into the weights for good; the configuration then has no `lora`."
+        if self.config.lora: take_out_lora(self.llm)
+        self.config.lora = None
         return self
 
-# %% ../nbs/13_mllm.ipynb #ad30f36a
-class StoryMLLM(_Reading, _Telling, PreTrainedModel):
-    """A causal language model that reads and regresses images (METHOD: paper section 3.2).
+# %% ../nbs/13_mllm.ipynb #81bd3ed4
+def seen(mask, dtype, implementation: str):
+    "An attention mask as the language model wants it: with four axes and bool it becomes additive for plain (`eager`) attention; all else stays."
+    if mask is None or mask.ndim == 2 or mask.dtype != torch.bool or implementation != "eager": return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
 
-    `llm`: use this language model, with its weights, instead of one with random weights (see `from_llm`). `from_pretrained`, `save_pretrained` as in transformers.
-    """
+
+def total_loss(config, lm_loss=None, rec_loss=None):
+    "The weighted sum of the losses that there are, None if there are none."
+    terms = [scale * loss for scale, loss in ((config.lm_loss_scale, lm_loss), (config.rec_loss_scale, rec_loss)) if loss is not None]
+    return sum(terms) if terms else None
+
+# %% ../nbs/13_mllm.ipynb #bdb2a66d
+class _ForwardPass:
+    "One pass through the language model, with the losses that its arguments allow."
+
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, labels=None, image_embeds=None, ids_cmp_mask=None, ids_gen_mask=None,
+                embeds_cmp_mask=None, embeds_gen_mask=None, inputs_embeds=None, past_key_values=None, use_cache=None, **kwargs) -> MLLMOutput:
+        """Token ids [B, L], or `inputs_embeds` [B, L, D]; `attention_mask` [B, L], or [B, 1, L, H + L] (bool, True: seen; or additive).
+
+        `image_embeds` [N, V, F]: features of all images of the batch, in order. Those of `embeds_cmp_mask` [N] are written over the slots at `ids_cmp_mask` [B, L],
+        those of `embeds_gen_mask` [N] are what `rec_loss` wants at the slots of `ids_gen_mask` [B, L]. `labels` [B, L], −100 where nothing is learned."""
+        if inputs_embeds is None: inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
+        mask = seen(attention_mask, inputs_embeds.dtype, self.llm.config._attn_implementation)
+        use_cache = past_key_values is not None if use_cache is None else use_cache
+        output = self.llm.base_model(inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, past_key_values=past_key_values, use_cache=use_cache, **kwargs)
+        hidden, losses, features = output.last_hidden_state, {}, None
+        logits = self.llm.lm_head(hidden)
+        if labels is not None: losses["lm_loss"] = next_token_loss(logits, labels)
+        if ids_gen_mask is not None: features = self.regress(self.slots_of(hidden, ids_gen_mask))
+        if features is not None and image_embeds is not None and embeds_gen_mask is not None:
+            losses["rec_loss"] = cosine_loss(features, image_embeds[embeds_gen_mask.bool()])
+        return MLLMOutput(total_loss(self.config, **losses), **losses, logits=logits, image_features=features, hidden=hidden,
+                          past_key_values=output.past_key_values, attentions=output.attentions)
+
+    def slots_of(self, hidden, slots):
+        "The states [N, Q, D] of `hidden` [B, L, D] at the `slots` [B, L]."
+        slots, q = slots.bool(), self.config.num_slots
+        if slots.sum() % q: raise ValueError(f"{int(slots.sum())} slots in ids_gen_mask do not make whole images of {q} slots each")
+        return hidden[slots].view(-1, q, hidden.shape[-1])
+
+# %% ../nbs/13_mllm.ipynb #440a3942
+class StoryMLLM(_ForwardPass, _ImageParts, _LanguageParts, PreTrainedModel):
+    "A causal language model that reads images and regresses the features of new ones. `llm`: use this one instead of a new one (see `from_llm`)."
     config_class = StoryMLLMConfig
     _supports_sdpa = True
+    _no_split_modules = ["Resampler"]
 
     def __init__(self, config: StoryMLLMConfig, llm: nn.Module | None = None):
         super().__init__(config)
-        kwargs = dict(config.llm_config)
-        llm_config = AutoConfig.for_model(kwargs.pop("model_type"), **kwargs)
-        _fit_together(llm_config.hidden_size, config.input_resampler, config.output_resampler)
-        self.llm = AutoModelForCausalLM.from_config(llm_config, attn_implementation="sdpa") if llm is None else llm
-        if config.lora:
-            self.llm = add_lora(self.llm, config.lora)
+        arguments = dict(config.llm_config)
+        llm_config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
+        self.llm = AutoModelForCausalLM.from_config(llm_config, attn_implementation=config._attn_implementation) if llm is None else llm
+        if config.lora: add_lora(self.llm, config.lora)
         self.input_resampler, self.output_resampler = Resampler(**config.input_resampler), Resampler(**config.output_resampler)
-        for module in [] if self.input_resampler.query.is_meta else self.modules():
-            module._is_hf_initialized = True  # each part has its start values; transformers must not draw them again (adapters would not start at zero)
+        if self.device.type != "meta":  # every part has its start values by now: transformers must not draw them again
+            for module in self.modules(): module._is_hf_initialized = True
+        self._frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
         self.post_init()
 
-    @torch.no_grad()
     def _init_weights(self, module):
-        if isinstance(module, Resampler):
-            module.reset_parameters()
-
-    def forward(self, input_ids=None, attention_mask=None, position_ids=None, labels=None, image_embeds=None, ids_cmp_mask=None, ids_gen_mask=None,
-                embeds_cmp_mask=None, embeds_gen_mask=None, inputs_embeds=None, past_key_values=None, use_cache=False) -> MLLMOutput:
-        """`cmp`: context slots that are overwritten with images `image_embeds[embeds_cmp_mask]`; `gen`: slots whose hidden states are regressed, towards
-        `image_embeds[embeds_gen_mask]`. `image_embeds` [N, V, F]; id masks [B, L]; losses are None where their labels are missing."""
-        if inputs_embeds is None:
-            inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
-        hidden, past_key_values = self.decode(inputs_embeds, attention_mask, position_ids, past_key_values, use_cache)
-        output = MLLMOutput(logits=self.get_output_embeddings()(hidden), hidden=hidden, past_key_values=past_key_values)
-        if labels is not None:
-            output.lm_loss, output.accuracy = next_token_loss(output.logits, labels), next_token_accuracy(output.logits, labels)
-        if ids_gen_mask is not None and ids_gen_mask.any():
-            output.image_features = self.regress(hidden[ids_gen_mask.bool()].unflatten(0, (-1, self.config.num_slots)))
-            if embeds_gen_mask is not None:
-                output.rec_loss = cosine_loss(output.image_features, image_embeds[embeds_gen_mask.bool()])
-        output.loss = self._total(output.lm_loss, output.rec_loss)
-        return output
-
-    def _total(self, lm_loss, rec_loss):
-        parts = [scale * part for scale, part in ((self.config.lm_loss_scale, lm_loss), (self.config.rec_loss_scale, rec_loss)) if part is not None]
-        return sum(parts) if parts else None
+        if isinstance(module, Resampler): module.reset_parameters()
 
     @classmethod
-    def from_llm(cls, llm, vocab_size: int, input_resampler: dict, output_resampler: dict, lora: dict | None = None, **kwargs) -> "StoryMLLM":
-        """Around a pre-trained causal language model (the model, or a folder or hub id), its vocabulary resized to `vocab_size` = `len(tokenizer)`.
+    def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config) -> StoryMLLM:
+        """Around a pretrained language model: `llm` is one, or what `AutoModelForCausalLM.from_pretrained` takes. `config`: the other fields of `StoryMLLMConfig`.
 
-        `kwargs`: the other fields of `StoryMLLMConfig`.
-        """
-        llm = llm if isinstance(llm, nn.Module) else AutoModelForCausalLM.from_pretrained(llm, attn_implementation="sdpa")
-        if llm.config.vocab_size != vocab_size:
-            llm.resize_token_embeddings(vocab_size)
-        return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), input_resampler=input_resampler, output_resampler=output_resampler, lora=lora, **kwargs), llm=llm)
+        `vocab_size`: resize its embeddings to this, `len(tokenizer)` once the image tokens are added."""
+        if not isinstance(llm, PreTrainedModel): llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
+        if vocab_size is not None: llm.resize_token_embeddings(vocab_size)
+        return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), **config), llm).to(llm.dtype)
 
-# %% ../nbs/13_mllm.ipynb #78958ddb
-def branched_loss(mllm: StoryMLLM, batch: BranchedBatch, context_features=None, visible=None) -> MLLMOutput:
-    """Losses over every page of `batch`, whose `features` [B, P, V, F] are the targets.
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        "As transformers does it; what was fixed (adapted weights, resampler positions) is fixed again."
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info was asked for
+        for name in model._frozen: model.get_parameter(name).requires_grad_(False)
+        return loaded
 
-    `context_features` [B, P, V, F]: what the model reads (default: the targets). `visible`: see `branch_mask`. `lm_loss` is the mean over supervised tokens,
-    `rec_loss` over supervised pages, `accuracy` that of the text; `image_features` [B, T, V, F] belong to pages `first_target …`; `logits` are left out.
-    """
-    count, trunk = len(batch.input_ids), batch.trunk_length
-    embeds = branched_embeds(mllm, batch, batch.features if context_features is None else context_features)
-    mask = branch_mask(batch.position_ids, trunk, batch.num_slots, visible)
-    hidden, _ = mllm.decode(embeds, mask, batch.position_ids)
-    logits = mllm.get_output_embeddings()(hidden[:, :trunk])
-    features = mllm.regress(hidden[:, trunk:].reshape(-1, batch.num_slots, hidden.shape[-1])).unflatten(0, (count, -1))
-    lm_loss = next_token_loss(logits, batch.labels)
-    rec_loss = cosine_loss(features, batch.features[:, batch.first_target:], batch.target_mask)
-    return MLLMOutput(loss=mllm._total(lm_loss, rec_loss), lm_loss=lm_loss, rec_loss=rec_loss,
-                      accuracy=next_token_accuracy(logits.detach(), batch.labels), image_features=features)
+# %% ../nbs/13_mllm.ipynb #5360331c
+def branched_embeds(mllm, batch: BranchedBatch, context_features):
+    "Embeddings [B, L, D] of a branched batch, `context_features` [B, P, V, F] resampled into the slots of the trunk."
+    tokens, trunk = mllm.get_input_embeddings()(batch.input_ids), batch.trunk_length
+    images = mllm.embed_images(context_features.flatten(0, 1)).to(tokens.dtype)
+    images = images.reshape(len(tokens), -1, tokens.shape[-1])
+    table = torch.cat([torch.zeros_like(images[:, :1]), images], 1)  # row 0: no image here
+    slot = batch.context_slot[..., None]
+    placed = torch.where(slot > 0, table.gather(1, slot.expand(-1, -1, tokens.shape[-1])), tokens[:, :trunk])
+    return torch.cat([placed, tokens[:, trunk:]], 1)
 
 
-def branched_embeds(mllm: StoryMLLM, batch: BranchedBatch, features) -> torch.Tensor:
-    "Embeddings [B, L, D] of a branched batch: tokens, and where `context_slot` says so the embeddings of the images `features` [B, P, V, F]."
-    tokens = mllm.get_input_embeddings()(batch.input_ids)
-    images = mllm.embed_images(features.flatten(0, 1)).to(tokens.dtype).reshape(len(tokens), -1, tokens.shape[-1])  # [B, P·Q, D]
-    index = (batch.context_slot - 1).clamp(min=0)[..., None].expand(-1, -1, tokens.shape[-1])
-    trunk = torch.where((batch.context_slot > 0)[..., None], images.gather(1, index), tokens[:, :batch.trunk_length])
-    return torch.cat([trunk, tokens[:, batch.trunk_length:]], 1)
+def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=None) -> MLLMOutput:
+    """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages. No logits are kept.
 
-# %% ../nbs/13_mllm.ipynb #c77841f0
+    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`."""
+    context = batch.features if context_features is None else context_features
+    mask = branch_mask(batch.position_ids, batch.trunk_length, batch.num_slots, visible)
+    embeds, trunk = branched_embeds(mllm, batch, context), batch.trunk_length
+    mask = seen(mask, embeds.dtype, mllm.llm.config._attn_implementation)
+    hidden = mllm.llm.base_model(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.position_ids, use_cache=False).last_hidden_state
+    lm_loss = next_token_loss(mllm.llm.lm_head(hidden[:, :trunk - 1]), batch.labels)
+    slots = hidden[:, trunk:].unflatten(1, (-1, batch.num_slots))
+    told = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
+    rec_loss = cosine_loss(told, batch.features[:, batch.first_target:], batch.target_mask)
+    return MLLMOutput(total_loss(mllm.config, lm_loss, rec_loss), lm_loss, rec_loss, image_features=told)
+
+# %% ../nbs/13_mllm.ipynb #7560535e
 class ImageTokenLogits(LogitsProcessor):
-    "The released logits processor: after BoI the slots and EoI follow in order; elsewhere their logits are written over with 0.0."
+    "After BoI or a slot, force the next token of the image; elsewhere set the logits of slots and EoI to 0 (as released)."
 
-    def __init__(self, image: ImageTokens, lift: float = 10.0):
-        self.ids, self.lift = image.ids, lift
+    def __init__(self, image: ImageTokens, bonus: float = 10.0):
+        self.image, self.bonus = image, bonus
 
-    def __call__(self, input_ids, scores):
-        run = torch.tensor(self.ids, device=scores.device)
-        inside = input_ids[:, -1:] == run[:-1]  # [B, Q + 1]
-        forced = torch.where(inside.any(1), run[1:][inside.int().argmax(1)], run[0])
-        outside = scores.index_fill(1, run[1:], 0.0)
-        lifted = scores.scatter(1, forced[:, None], scores.max(1, keepdim=True).values + self.lift)
-        return torch.where(inside.any(1, keepdim=True), lifted, outside)
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        run = torch.tensor(self.image.ids, device=scores.device)
+        here = input_ids[:, -1:] == run[:-1]  # [B, Q + 1]
+        following = run[1:][here.int().argmax(1)]
+        forced = scores.scatter(1, following[:, None], scores.max(1, keepdim=True).values + self.bonus)
+        return torch.where(here.any(1, keepdim=True), forced, scores.index_fill(1, run[1:], 0.0))

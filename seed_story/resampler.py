@@ -40,15 +40,15 @@ def interpolate_positions(positions: torch.Tensor, length: int) -> torch.Tensor:
 class Resampler(nn.Module):
     """`grid_size²` learned queries read features [N, V, kv_dim] → [N, grid_size², embed_dim].
 
-    Parameter names are the released ones (`query, pos_embed, kv_proj, attn, ln_q, ln_kv`). Where `kv_dim` equals `embed_dim` there is no `kv_proj`.
-    Without a layout of its own (a sequence that is no square), give as many features as there are queries, or a square number.
+    V must be a square number, or equal to the number of queries (then positions go one to one).
+    Parameter names are the released ones (`query, pos_embed, kv_proj, attn, ln_q, ln_kv`); where `kv_dim` equals `embed_dim` there is no `kv_proj`.
     """
 
     def __init__(self, grid_size: int, embed_dim: int, num_heads: int, kv_dim: int | None = None, eps: float = 1e-5):
         super().__init__()
         kv_dim = embed_dim if kv_dim is None else kv_dim
         self.grid_size, self.embed_dim, self.num_heads, self.kv_dim = grid_size, embed_dim, num_heads, kv_dim
-        self.register_buffer("pos_embed", sincos_positions(embed_dim, grid_size))
+        self.pos_embed = nn.Parameter(sincos_positions(embed_dim, grid_size), requires_grad=False)
         self.query = nn.Parameter(torch.empty(grid_size**2, embed_dim))
         self.kv_proj = nn.Linear(kv_dim, embed_dim, bias=False) if kv_dim != embed_dim else nn.Identity()
         self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
@@ -57,15 +57,17 @@ class Resampler(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self):
-        "Start values: small normal queries and projection, attention as torch starts it, fixed positions."
+        "Start values: small normal queries, fixed positions, all else as torch starts it."
         self.pos_embed.copy_(sincos_positions(self.embed_dim, self.grid_size))
-        nn.init.trunc_normal_(self.query, std=0.02)
-        if isinstance(self.kv_proj, nn.Linear):
-            nn.init.trunc_normal_(self.kv_proj.weight, std=0.02)
+        nn.init.normal_(self.query, std=0.02)
+        for layer in (self.kv_proj, self.attn.out_proj, self.ln_q, self.ln_kv):
+            if not isinstance(layer, nn.Identity):
+                layer.reset_parameters()
         self.attn._reset_parameters()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         values = self.ln_kv(self.kv_proj(features))  # [N, V, embed_dim]
-        keys = values + interpolate_positions(self.pos_embed, values.shape[1]).to(values.dtype)
-        queries = (self.ln_q(self.query) + self.pos_embed).to(values.dtype).expand(len(values), -1, -1)
+        positions = self.pos_embed.detach()  # fixed, even where a loader has marked every parameter as trainable
+        keys = values + interpolate_positions(positions, values.shape[1]).to(values.dtype)
+        queries = (self.ln_q(self.query) + positions).to(values.dtype).expand(len(values), -1, -1)
         return self.attn(queries, keys, values, need_weights=False)[0]
