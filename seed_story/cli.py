@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'LARGEST', 'OPENING_SEED', 'EXTRA', 'complain', 'run', 'main', 'read_opening', 'bundled_opening',
-           'model_folder', 'load_pipeline', 'fingerprint', 'Bars', 'terminable', 'story_settings', 'tell_book',
-           'stopped', 'find_book', 'find_opening', 'tell', 'check_options', 'tell_story', 'finished', 'parse_size',
-           'data_storyland', 'data_check', 'data_chunk', 'literal', 'stage_options', 'train', 'repro_folder',
-           'notebook_parameters', 'repro']
+           'model_folder', 'load_pipeline', 'first_line', 'fingerprint', 'Bars', 'terminable', 'story_settings',
+           'tell_book', 'stopped', 'find_book', 'find_opening', 'tell', 'check_options', 'tell_story', 'finished',
+           'parse_size', 'data_storyland', 'data_check', 'data_chunk', 'literal', 'stage_options', 'train',
+           'repro_folder', 'notebook_parameters', 'repro']
 
 # %% ../nbs/70_cli.ipynb #2223b15e
 import ast
@@ -95,10 +95,15 @@ def load_pipeline(model: str, device: str = 'cpu', dtype: str = 'float32'):
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+    try: torch.zeros(1, device=device)
+    except Exception as e: raise ValueError(f'device {device!r} cannot be used: {first_line(e)}') from e
     try: return StoryPipeline.from_pretrained(str(folder or model), dtype=getattr(torch, dtype)).to(device)
-    except Exception as e:  # every library has errors of its own for a file that is cut, missing or of another shape
-        why = next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        raise ValueError(f'the weights of {model} cannot be loaded: {why[:300]}') from e
+    except Exception as e: raise ValueError(f'the weights of {model} cannot be loaded: {first_line(e)}') from e
+
+
+def first_line(error: Exception) -> str:
+    "The gist of an error of some library (each has its own for a file that is cut, missing or of another shape)."
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def fingerprint(pipe) -> str:
@@ -233,7 +238,8 @@ def check_options(given: dict) -> None:
     from seed_story.sinks import attention_policy
     if given['pages'] is not None and given['pages'] < 1: raise ValueError(f"--pages must be at least 1, not {given['pages']}")
     if given['attention'] is not None: attention_policy(given['attention'])
-    if given['temperature'] is not None and not given['temperature'] >= 0: raise ValueError(f"--temperature must be 0 or more, not {given['temperature']}")
+    for name in ('temperature', 'guidance'):
+        if given[name] is not None and not 0 <= given[name] < float('inf'): raise ValueError(f'--{name} must be 0 or more, not {given[name]}')
     if given['dtype'] not in (None, 'float32', 'bfloat16', 'float16'): raise ValueError(f"--dtype must be float32, bfloat16 or float16, not {given['dtype']}")
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+import seed_story.mllm  # diffusers loads components only from modules that are imported already
+import seed_story.visual_tokenizer
 from .detokenizer import detokenize, unconditional_features
 from .narrate import Sampling, derived_seed, narrate
 from .sequence import SEPARATOR, clean_text
