@@ -51,8 +51,15 @@ def test_nothing_of_development_is_needed(program):
     assert packages & {'nbdev', 'fastcore', 'pytest', 'matplotlib', 'ipython', 'jupyterlab'} == set()
 
 
+def cut_off() -> list[str]:
+    "A prefix that runs a command without any network, where the system lets us."
+    words = ['unshare', '--net', '--map-root-user']
+    try: return words if subprocess.run([*words, 'true'], capture_output=True).returncode == 0 else []
+    except FileNotFoundError: return []
+
+
 def test_installed_wheel_tells_a_story_offline(program, tmp_path):
-    run(program, 'tell', '--pages', '2', cwd=tmp_path, HF_HUB_OFFLINE='1', HOME=str(tmp_path/'home'), http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    run(*cut_off(), program, 'tell', '--pages', '2', cwd=tmp_path, HF_HUB_OFFLINE='1', HOME=str(tmp_path/'home'), http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
     books = list(tmp_path.rglob('story.jsonl'))
     assert len(books) == 1, sorted(tmp_path.iterdir())
     row = json.loads(books[0].read_text(encoding='utf-8').splitlines()[0])
