@@ -27,7 +27,7 @@ def test_a_wrong_number_is_seen(tmp_path):
     tensors = load_file(HERE/'golden'/'resampler_kv_proj.safetensors')
     (tmp_path/'resampler_kv_proj.json').write_bytes((HERE/'golden'/'resampler_kv_proj.json').read_bytes())
     for factor, status in ((1, 0), (1.001, 1), (float('nan'), 1)):
-        save_file({**tensors, 'w.query': tensors['w.query'] * factor}, tmp_path/'resampler_kv_proj.safetensors')
+        save_file({**tensors, 'y': tensors['y'] * factor}, tmp_path/'resampler_kv_proj.safetensors')
         done = subprocess.run([sys.executable, HERE/'parity.py', tmp_path], capture_output=True, text=True)
         assert (done.returncode, 'FAIL' in done.stdout) == (status, status == 1), done.stdout + done.stderr
 
