@@ -18,8 +18,8 @@ from PIL import Image
 from .story import ImageError, Page, Story, StoryError, read_stories, story_line, write_atomic
 
 # %% auto #0
-__all__ = ['KEEPS_PAGES', 'BookError', 'Book', 'check_free', 'begin', 'png', 'add', 'bind', 'reopen', 'differing', 'read_told',
-           'default_folder', 'digest']
+__all__ = ['KEEPS_PAGES', 'BookError', 'Book', 'check_free', 'begin', 'keep_settings', 'png', 'add', 'bind', 'reopen',
+           'differing', 'read_told', 'default_folder', 'digest']
 
 # %% ../nbs/31_book.ipynb #55486952
 class BookError(ValueError):
@@ -58,9 +58,15 @@ def check_free(out) -> None:
 def begin(out, settings: dict) -> Book:
     "An empty book in the folder `out`; BookError as `check_free`."
     check_free(out)
-    try: write_atomic(Path(out)/'.state'/'settings.json', json.dumps(settings, indent=1, ensure_ascii=False, sort_keys=True) + '\n')
-    except OSError as e: raise BookError(f'{out} cannot be written: {e.strerror or e}') from None
-    return Book(Path(out), dict(settings), [])
+    return keep_settings(Book(Path(out), {}, []), settings)
+
+
+def keep_settings(book: Book, settings: dict) -> Book:
+    "Write `settings` into the book's folder; returns the book with them."
+    if settings != book.settings:
+        try: write_atomic(book.out/'.state'/'settings.json', json.dumps(settings, indent=1, ensure_ascii=False, sort_keys=True) + '\n')
+        except OSError as e: raise BookError(f'{book.out} cannot be written: {e.strerror or e}') from None
+    return Book(book.out, dict(settings), book.pages)
 
 # %% ../nbs/31_book.ipynb #a6d0a244
 def png(image: Image.Image) -> bytes:

@@ -5,7 +5,6 @@
 # %% ../nbs/22_narrate.ipynb #a0f55015
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,148 +12,14 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
+from .memory import Memory, forget, roll_back
+from .sampling import Sampling, choose, page_generator, text_rules
 from .sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text
 from .sinks import Dense, Layout, PageSpan, Policy
 
 # %% auto #0
-__all__ = ['RETRY_TEMPERATURE', 'derived_seed', 'page_generator', 'Sampling', 'choose', 'TextRules', 'text_rules', 'Memory',
-           'roll_back', 'forget', 'Told', 'Narrator', 'read', 'write', 'picture', 'remember', 'write_new', 'narrate',
-           'tell_page', 'remember_page', 'narrate_as_released']
-
-# %% ../nbs/22_narrate.ipynb #f5e8b051
-def derived_seed(seed: int, *path) -> int:
-    "A 63-bit seed that depends on `seed` and every part of `path`, the same on every machine."
-    words = '/'.join(map(str, (seed, *path)))
-    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), 'big') >> 1
-
-
-def page_generator(seed: int, stream: str, page: int, attempt: int = 0) -> torch.Generator:
-    "The CPU generator of one page of one `stream` ('text' or 'picture')."
-    return torch.Generator().manual_seed(derived_seed(seed, stream, page, attempt))
-
-# %% ../nbs/22_narrate.ipynb #f5df5b31
-@dataclass(frozen=True)
-class Sampling:
-    "How text is chosen: greedy if `temperature` is 0, else nucleus sampling; bounds in tokens; `tries`: new attempts for a page that repeats an earlier one."
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_text_tokens: int = 120
-    min_text_tokens: int = 1
-    tries: int = 0
-
-    def __post_init__(self):
-        if not self.temperature >= 0: raise ValueError(f'temperature must be 0 (greedy) or more, not {self.temperature}')
-        if not 0 < self.top_p <= 1: raise ValueError(f'top_p must be above 0 and at most 1, not {self.top_p}')
-        if not 1 <= self.min_text_tokens <= self.max_text_tokens:
-            raise ValueError(f'1 ≤ min_text_tokens ≤ max_text_tokens is needed, not {self.min_text_tokens} and {self.max_text_tokens}')
-        if self.tries < 0: raise ValueError(f'tries must be 0 or more, not {self.tries}')
-
-# %% ../nbs/22_narrate.ipynb #83ae788d
-def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
-    "Token ids [B] from `logits` [B, vocabulary] and `uniforms` [B] in [0, 1); temperature 0 takes the likeliest."
-    if temperature == 0: return logits.argmax(-1)
-    p, order = (logits.float() / temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
-    total = p.masked_fill(p.cumsum(-1) - p >= top_p, 0).cumsum(-1)
-    index = (total <= uniforms[:, None] * total[:, -1:]).sum(-1, keepdim=True)
-    return order.gather(1, index.clamp(max=p.shape[1] - 1)).squeeze(1)
-
-# %% ../nbs/22_narrate.ipynb #267e0b53
-@dataclass(frozen=True)
-class TextRules:
-    "Masks over the vocabulary, [vocabulary] bool: `banned` never, `blank` not as the first token; `boi` not before `min_text_tokens`."
-    banned: Tensor
-    blank: Tensor
-    boi: int
-
-    def __call__(self, logits: Tensor, step: int, sampling: Sampling) -> Tensor:
-        "The logits [B, vocabulary] with −inf over what may not be written as text token number `step`."
-        barred = self.banned | self.blank if step == 0 else self.banned
-        logits = logits.masked_fill(barred, -torch.inf)
-        if step < sampling.min_text_tokens: logits[:, self.boi] = -torch.inf
-        return logits
-
-
-def text_rules(tokenizer, vocab_size: int, device='cpu') -> TextRules:
-    "Rules for `tokenizer`: all its special tokens but `<img>` are banned, and rows of the vocabulary that it does not know."
-    image = ImageTokens.from_tokenizer(tokenizer)
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special |= {*image.slots, image.eoi, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
-    banned, blank = torch.zeros(2, vocab_size, dtype=torch.bool)
-    banned[sorted(special - {image.boi, None})] = True
-    banned[len(tokenizer):] = True
-    blank[[i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if not text.strip()]] = True
-    return TextRules(banned.to(device), blank.to(device), image.boi)
-
-# %% ../nbs/22_narrate.ipynb #ed4fb921
-@dataclass
-class Memory:
-    "A cache of H columns, `positions` [B, H] of what stands there (−1: a hole), `seen` [B] tokens read, and each row's finished `pages`."
-    cache: Cache
-    positions: Tensor
-    seen: Tensor
-    pages: list[list[PageSpan]]
-    holes: bool = False
-
-    @classmethod
-    def empty(cls, rows: int, device, new_cache: Callable[[], Cache] = DynamicCache) -> Memory:
-        "Nothing read yet, for a batch of `rows` stories."
-        none = torch.zeros(rows, 0, dtype=torch.long, device=device)
-        return cls(new_cache(), none, none.new_zeros(rows), [[] for _ in range(rows)])
-
-    @property
-    def held(self) -> int:
-        "Number of cached columns (tokens *held*; `seen` counts tokens *read*)."
-        return self.positions.shape[1]
-
-    def feed(self, mllm, embeds: Tensor, alive: Tensor | None = None):
-        "Read `embeds` [B, L, D]; `alive` [B, L] bool marks what is not a hole (None: all). Returns the model's output (logits, hidden)."
-        steps = torch.arange(embeds.shape[1], device=embeds.device)[None] if alive is None else alive.cumsum(1) - 1
-        positions = self.seen[:, None] + steps
-        if alive is not None: positions, self.holes = positions.masked_fill(~alive, -1), True
-        mask = self._mask(positions) if self.holes else None
-        output = mllm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions.clamp(min=0), past_key_values=self.cache, use_cache=True)
-        self.positions = torch.cat([self.positions, positions], 1)
-        self.seen = self.seen + (embeds.shape[1] if alive is None else alive.sum(1))
-        return output
-
-    def _mask(self, positions: Tensor) -> Tensor:
-        "[B, 1, L, H + L] bool: earlier columns that are no holes, and every column itself."
-        new, kept = positions.shape[1], self.held
-        columns = torch.arange(kept + new, device=positions.device)
-        query = columns[kept:, None]
-        valid = torch.cat([self.positions, positions], 1)[:, None] >= 0
-        return ((valid & (columns <= query)) | (columns == query))[:, None]
-
-# %% ../nbs/22_narrate.ipynb #df716e13
-def roll_back(memory: Memory, columns: int) -> None:
-    "Remove the newest `columns` from the memory, as if they had never been read."
-    if columns == 0: return
-    memory.seen = memory.seen - (memory.positions[:, -columns:] >= 0).sum(1)
-    memory.positions = memory.positions[:, :-columns]
-    memory.cache.crop(-columns)
-
-
-def _select(cache: Cache, index: Tensor) -> None:
-    "Keep the columns `index` [B, H'] of every layer's keys and values."
-    for layer in cache.layers:
-        wide = index[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
-        layer.keys, layer.values = layer.keys.gather(2, wide), layer.values.gather(2, wide)
-
-
-def forget(memory: Memory, policy: Policy) -> None:
-    "Keep what `policy` keeps of every row, and sweep out the holes (rows of unequal length are filled up on the left)."
-    lengths = memory.seen.tolist()
-    stays = torch.zeros_like(memory.positions, dtype=torch.bool)
-    for row, pages in enumerate(memory.pages):
-        for r in policy.keep(Layout(tuple(pages), lengths[row])):
-            stays[row] |= (memory.positions[row] >= r.start) & (memory.positions[row] < r.stop)
-    if stays.all(): return
-    counts = stays.sum(1)
-    width = int(counts.max())
-    index = stays.to(torch.int8).argsort(dim=1, stable=True)[:, memory.held - width:]
-    memory.positions = memory.positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
-    memory.holes = bool((counts < width).any())
-    _select(memory.cache, index)
+__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'read', 'write', 'picture', 'remember', 'write_new', 'narrate', 'tell_page',
+           'remember_page', 'narrate_as_released']
 
 # %% ../nbs/22_narrate.ipynb #adda6dc1
 @dataclass
@@ -191,7 +56,7 @@ class Narrator:
 
     def with_context(self, pages: Sequence[Told]) -> list[Told]:
         "The pages with the embeddings that stand for their pictures, computed together."
-        features = torch.stack([page.features for page in pages]).to(self.device, self.embed.weight.dtype)
+        features = torch.stack([page.features for page in pages]).to(self.device)
         return [replace(page, features=f, context=c) for page, f, c in zip(pages, features, self.mllm.embed_images(features))]
 
     def decode(self, ids) -> str:
@@ -342,7 +207,7 @@ def narrate_as_released(mllm, tokenizer, text: str, features: Tensor, pages: int
     `features` [V, F] or [1, V, F] of the opening picture; `window` counts pictures. `generated_ids` end with `</img>`."""
     narrator = Narrator(mllm, tokenizer)
     image, q = narrator.image, narrator.image.num_slots
-    features = features.reshape(1, *features.shape[-2:]).to(narrator.device, narrator.embed.weight.dtype)
+    features = features.reshape(1, *features.shape[-2:]).to(narrator.device)
     zeroed = torch.tensor([*image.slots, image.eoi], device=narrator.device)
     rules = lambda logits, step, sampling: logits.index_fill(1, zeroed, 0.0)
     story = [(text, mllm.embed_images(features)[0])]

@@ -18,7 +18,8 @@ from torch import Tensor
 import seed_story.mllm  # diffusers loads components only from modules that are imported already
 import seed_story.visual_tokenizer
 from .detokenizer import detokenize, unconditional_features
-from .narrate import Sampling, derived_seed, narrate
+from .narrate import narrate
+from .sampling import Sampling, derived_seed
 from .sequence import SEPARATOR, clean_text
 from .sinks import POLICIES, Policy, attention_policy, policy_name
 from .story import Page, Story, open_image

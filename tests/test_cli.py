@@ -71,9 +71,9 @@ class Interrupt:
 
 
 def interrupt_places():
-    import seed_story.book, seed_story.narrate, seed_story.pipeline
+    import seed_story.book, seed_story.narrate, seed_story.pipeline, seed_story.telling
     return dict(text=(seed_story.narrate, 'choose', 18), slots=(seed_story.narrate, 'picture', 3), drawing=(seed_story.pipeline, 'detokenize', 2),
-                writing=(seed_story.book, 'png', 3), naming=(seed_story.book, 'story_line', 4), binding=(seed_story.book, 'bind', 3))
+                writing=(seed_story.book, 'png', 3), naming=(seed_story.book, 'story_line', 4), binding=(seed_story.telling, 'bind', 3))
 
 
 @pytest.mark.parametrize('attention', ['dense', 'window:2', 'reencode:2'])
