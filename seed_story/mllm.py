@@ -224,7 +224,28 @@ class _ForwardPass:
         return hidden[slots].view(-1, q, hidden.shape[-1])
 
 # %% ../nbs/13_mllm.ipynb #440a3942
-class StoryMLLM(_ForwardPass, _ImageParts, _LanguageParts, PreTrainedModel):
+class _Loading:
+    "Where a model comes from."
+
+    @classmethod
+    def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config) -> StoryMLLM:
+        """Around a pretrained language model: `llm` is one, or what `AutoModelForCausalLM.from_pretrained` takes. `config`: the other fields of `StoryMLLMConfig`.
+
+        `vocab_size`: resize its embeddings to this, `len(tokenizer)` once the image tokens are added."""
+        if not isinstance(llm, PreTrainedModel): llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
+        if vocab_size is not None: llm.resize_token_embeddings(vocab_size)
+        return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), **config), llm).to(llm.dtype)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        "As transformers does it; what was fixed (adapted weights, resampler positions) is fixed again."
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info was asked for
+        for name in model._frozen: model.get_parameter(name).requires_grad_(False)
+        return loaded
+
+# %% ../nbs/13_mllm.ipynb #85dd630b
+class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedModel):
     "A causal language model that reads images and regresses the features of new ones. `llm`: use this one instead of a new one (see `from_llm`)."
     config_class = StoryMLLMConfig
     _supports_sdpa = True
@@ -244,23 +265,6 @@ class StoryMLLM(_ForwardPass, _ImageParts, _LanguageParts, PreTrainedModel):
 
     def _init_weights(self, module):
         if isinstance(module, Resampler): module.reset_parameters()
-
-    @classmethod
-    def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config) -> StoryMLLM:
-        """Around a pretrained language model: `llm` is one, or what `AutoModelForCausalLM.from_pretrained` takes. `config`: the other fields of `StoryMLLMConfig`.
-
-        `vocab_size`: resize its embeddings to this, `len(tokenizer)` once the image tokens are added."""
-        if not isinstance(llm, PreTrainedModel): llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
-        if vocab_size is not None: llm.resize_token_embeddings(vocab_size)
-        return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), **config), llm).to(llm.dtype)
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        "As transformers does it; what was fixed (adapted weights, resampler positions) is fixed again."
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info was asked for
-        for name in model._frozen: model.get_parameter(name).requires_grad_(False)
-        return loaded
 
 # %% ../nbs/13_mllm.ipynb #5360331c
 def branched_embeds(mllm, batch: BranchedBatch, context_features):
