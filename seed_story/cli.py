@@ -101,7 +101,7 @@ def data_storyland(
     finally: bar.close()
     typer.echo(f'{path}: {stories} stories')
 
-
+# %% ../nbs/70_cli.ipynb #de8ad6e7
 @data_app.command('check')
 def data_check(
     file: Annotated[Path, typer.Argument(help='A StoryStream JSONL file.')],
@@ -115,7 +115,7 @@ def data_check(
     typer.echo(f'{reader.read} stories are sound, {reader.skipped} {"skipped" if skip_bad else "bad"}')
     return 0 if skip_bad or (reader.read and not reader.skipped) else 1
 
-
+# %% ../nbs/70_cli.ipynb #7eab1f12
 @data_app.command('chunk')
 def data_chunk(
     file: Annotated[Path, typer.Argument(help='A StoryStream JSONL file.')],
