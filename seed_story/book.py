@@ -26,7 +26,7 @@ class BookError(ValueError):
     "A folder cannot be the book that was asked for; the message says why and what to do."
 
 
-KEEPS_PAGES = ('pages',)  # settings that may differ when a story goes on: pages that exist do not depend on them
+KEEPS_PAGES = ('pages', 'model')  # may differ when a story goes on: pages depend on neither their number nor where the weights (compared by themselves) lie
 
 
 @dataclass
@@ -108,6 +108,7 @@ def reopen(out) -> Book | None:
     except (OSError, ValueError) as e: raise BookError(f'{out} holds a book that cannot be continued (no readable .state/settings.json): choose another --out') from e
     try: [story] = read_stories(out/'story.jsonl')
     except (OSError, StoryError, ValueError) as e: raise BookError(f'{out}/story.jsonl is damaged ({str(e).splitlines()[0]}): choose another --out') from e
+    for part in out.rglob('.*.part'): part.unlink()  # of a process that was killed while writing
     return Book(out, settings, [Page(p.text, p.image) for p in story])
 
 

@@ -16,6 +16,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from .sinks import POLICIES
+
 # %% ../nbs/70_cli.ipynb #1e9d5d8a
 app = typer.Typer(help='Tell illustrated stories, page by page; make and check story data; train; reproduce.', add_completion=False,
                   no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -30,6 +32,8 @@ def complain(message) -> None:
 
 def run(args: Optional[list[str]] = None) -> int:
     "Run the command line `args` (default: the program's own); returns the exit code."
+    args = sys.argv[1:] if args is None else args
+    if args in ([], ['data']): args = [*args, '--help']
     try: return app(args, prog_name='seed-story', standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort): complain('interrupted'); return 130
     except BrokenPipeError: return 1
@@ -50,7 +54,7 @@ def tell(
     image: Annotated[Optional[Path], typer.Option(help='Opening picture. Default: a bundled one.')] = None,
     text: Annotated[Optional[str], typer.Option(help='Text of the opening page.')] = None,
     pages: Annotated[Optional[int], typer.Option(help="Pages of the story, the opening included. Default: the model's (25).")] = None,
-    attention: Annotated[Optional[str], typer.Option(help='Attention policy: dense, window, reencode, with a number as in window:8.')] = None,
+    attention: Annotated[Optional[str], typer.Option(help=f'Attention policy: {", ".join(POLICIES)}; with a number of pages as in window:8.')] = None,
     seed: Annotated[Optional[int], typer.Option(help='The same seed tells the same story. Default: a new one.')] = None,
     model: Annotated[Optional[str], typer.Option(help='Model folder, hub id, or bundled preset. Default: tiny.')] = None,
     out: Annotated[Optional[Path], typer.Option(help='Folder of the book. Default: story, or story-2, … if that is taken.')] = None,

@@ -57,7 +57,8 @@ class Narrator:
     def with_context(self, pages: Sequence[Told]) -> list[Told]:
         "The pages with the embeddings that stand for their pictures, computed together."
         features = torch.stack([page.features for page in pages]).to(self.device)
-        return [replace(page, features=f, context=c) for page, f, c in zip(pages, features, self.mllm.embed_images(features))]
+        context = self.mllm.embed_images(features).to(self.embed.weight.dtype)
+        return [replace(page, features=f, context=c) for page, f, c in zip(pages, features, context)]
 
     def decode(self, ids) -> str:
         "The text of token ids."
@@ -210,7 +211,7 @@ def narrate_as_released(mllm, tokenizer, text: str, features: Tensor, pages: int
     features = features.reshape(1, *features.shape[-2:]).to(narrator.device)
     zeroed = torch.tensor([*image.slots, image.eoi], device=narrator.device)
     rules = lambda logits, step, sampling: logits.index_fill(1, zeroed, 0.0)
-    story = [(text, mllm.embed_images(features)[0])]
+    story = [(text, mllm.embed_images(features)[0].to(narrator.embed.weight.dtype))]
     for _ in range(pages):
         prompt = ''.join(words + image_text(q) for words, _ in story[-window:])
         prompt_ids = [tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)['input_ids']]
@@ -222,4 +223,4 @@ def narrate_as_released(mllm, tokenizer, text: str, features: Tensor, pages: int
         if ids[-1] != image.boi: return
         features = picture(narrator, memory)
         yield prompt_ids, [*ids, *image.slots, image.eoi], features
-        story.append((narrator.decode(ids[:-1]), mllm.embed_images(features)[0]))
+        story.append((narrator.decode(ids[:-1]), mllm.embed_images(features)[0].to(narrator.embed.weight.dtype)))

@@ -12,6 +12,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,8 +103,11 @@ class Bars:
 
 @contextmanager
 def terminable():
-    "SIGTERM is taken as Ctrl-C while this lasts."
+    "SIGTERM is taken as Ctrl-C while this lasts (in the main thread, the only one that may say so)."
     def stop(*_): raise KeyboardInterrupt
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try: yield
     finally: signal.signal(signal.SIGTERM, before)
@@ -194,6 +198,7 @@ def tell_story(image=None, text=None, out=None, resume: bool = False, given: dic
     before = book.settings if book else {}
     if book and len(book) >= (given['pages'] or before.get('pages', 0)) and not any(given.values()): return book
     model = given['model'] or before.get('model', 'tiny')
+    if Path(model).is_dir(): model = given['model'] = str(Path(model).resolve())  # a resumed story may be called from another folder
     opening = find_opening(image, text, book, model)
     use_threads(given['threads'] or before.get('threads'))
     pipe = load_pipeline(model, given['device'] or before.get('device', 'cpu'), given['dtype'] or before.get('dtype', 'float32'))

@@ -111,9 +111,9 @@ def test_resume_a_finished_book_and_make_it_longer(whole, tmp_path):
     assert pages_of(tmp_path/'book') == pages_of(tmp_path/'long') and pages_of(tmp_path/'long')[:6] == pages_of(whole['dense'])
 
 
-@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_signals(kind, tmp_path):
-    "A real process, a real signal."
+    "A real process, a real signal; after SIGKILL nothing can be said, and still the book goes on."
     book = tmp_path/'book'
     words = [sys.executable, '-c', 'from seed_story.cli import main; main()', 'tell', '--model', small_model(), '--out', book, '--seed', '3', '--pages', '500', '--steps', '40']
     process = subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
@@ -121,8 +121,11 @@ def test_signals(kind, tmp_path):
     while not (book/'images'/'0002.png').exists() and process.poll() is None and time.monotonic() < until: time.sleep(.05)
     process.send_signal(kind)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and 'go on with: seed-story tell --resume' in err and 'Traceback' not in err, err
-    assert 2 <= len(pages_of(book)) < 500 and (book/'index.html').is_file()
+    if kind == signal.SIGKILL: assert process.returncode == -kind
+    else: assert process.returncode == 130 and 'go on with: seed-story tell --resume' in err and 'Traceback' not in err, err
+    kept = pages_of(book)
+    assert 2 <= len(kept) < 500 and (book/'index.html').is_file()
+    assert command('tell', '--resume', '--out', book, '--pages', len(kept) + 1)[0] == 0 and pages_of(book)[:-1] == kept
 
 
 # --- data, train, repro, help
