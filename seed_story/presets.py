@@ -18,6 +18,7 @@ _lora = dict(r=16, lora_alpha=32, lora_dropout=0.05, modules_to_save=["input_lay
              target_modules=["q_proj", "v_proj", "k_proj", "o_proj", "gate_proj", "down_proj", "up_proj"])
 _scheduler = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
                   prediction_type="epsilon", timestep_spacing="leading", steps_offset=1)
+_tiny_scheduler = dict(_scheduler, prediction_type="v_prediction", timestep_spacing="trailing", steps_offset=0)
 
 # %% ../nbs/03_presets.ipynb #513f1ce5
 def _tiny() -> dict:
@@ -29,7 +30,7 @@ def _tiny() -> dict:
                   output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=256)),
         visual_tokenizer=dict(image_size=128, patch_size=8, width=128, layers=4, heads=4, mlp_ratio=4.0, num_queries=36, output_dim=128,
                               num_positions=256, pool_heads=4, normalize_features=True),
-        feature_resampler=dict(_tiny_perceiver), unet=dict(_tiny_unet), vae=dict(_tiny_vae), scheduler=dict(_scheduler),
+        feature_resampler=dict(_tiny_perceiver), unet=dict(_tiny_unet), vae=dict(_tiny_vae), scheduler=dict(_tiny_scheduler),
         pipeline=dict(attention="reencode", window_pages=8, num_inference_steps=20, guidance_scale=1.5, temperature=0.8, top_p=0.95))
 
 # %% ../nbs/03_presets.ipynb #63e84578
@@ -47,7 +48,8 @@ def _paper() -> dict:
         pipeline=dict(attention="reencode", window_pages=8, num_inference_steps=50, guidance_scale=7.5, temperature=0.0, top_p=1.0))
 
 # %% ../nbs/03_presets.ipynb #a25e66cd
-_tiny_perceiver = dict(dim=128, depth=2, dim_head=32, heads=4, num_queries=16, embedding_dim=128, output1_dim=64, output2_dim=128, ff_mult=2)
+_tiny_perceiver = dict(dim=128, depth=2, dim_head=32, heads=4, num_queries=16, embedding_dim=128, output1_dim=64, output2_dim=128, ff_mult=2,
+                       normalize_dim=None)
 _tiny_unet = dict(sample_size=32, in_channels=4, out_channels=4, block_out_channels=[64, 96, 128], layers_per_block=1,
                   down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], mid_block_type=None,
                   up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], transformer_layers_per_block=[1, 1, 1],
