@@ -8,6 +8,7 @@ __all__ = ['app', 'data_app', 'EXTRA', 'complain', 'run', 'main', 'tell', 'parse
 
 # %% ../nbs/70_cli.ipynb #2223b15e
 import ast
+import json
 import re
 import sys
 import time
@@ -160,7 +161,7 @@ def train(context: typer.Context, stage: Annotated[str, typer.Argument(help='A t
     "Run a training stage; further options (--name value) go to the stage."
     options = stage_options(context.args)
     from seed_story.runs import run_stage
-    try: summary = run_stage(stage, **options)
+    try: summary = run_stage(stage, **{'tell': lambda row: typer.echo(json.dumps(row), err=True)} | options)
     except TypeError as e:
         if 'unexpected keyword argument' not in str(e): raise
         raise ValueError(f"stage {stage} has no option --{str(e).split(chr(39))[1].replace('_', '-')}") from e

@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['LEARNING_RATES', 'AVERAGED', 'STAGES', 'stage_budget', 'load_component', 'load_text_tokenizer', 'Run', 'run_render',
            'run_pack', 'run_words', 'run_vae', 'run_tokenizer', 'run_oracle', 'run_encode', 'detokenizer_init',
-           'run_detokenizer', 'run_mllm', 'run_adapt', 'run_assemble', 'run_stage', 'options_parser', 'main']
+           'run_detokenizer', 'run_mllm', 'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../nbs/43_runs.ipynb #3e9b4914
-import json
-import sys
 from pathlib import Path
 
 # %% ../nbs/43_runs.ipynb #c72f1dc0
@@ -55,7 +53,7 @@ def load_text_tokenizer(folder):
     return AutoTokenizer.from_pretrained(where)
 
 # %% ../nbs/43_runs.ipynb #c54a8bc0
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 
 # %% ../nbs/43_runs.ipynb #534ac074
 @dataclass
@@ -76,11 +74,12 @@ class Run:
     resume: bool = False             # continue from the weights in `out`
     source: str | None = None        # a StoryStream file, for `pack`
     trainable: str = "whole"         # what stage 3 trains: "whole" or "released"
+    what: str = "features"           # what `encode` makes: "features" or "latents"
     part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
     tell: object = None              # called with each row of the log
 
     def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
-    def encoded(self): return str(Path(self.store) / "encoded")
+    def encoded(self, what): return Path(self.store) / what
     def common(self, stage, batch): return dict(out=self.out, budget=self.budget(stage), device=self.device, batch=self.batch or batch, tell=self.tell, seed=self.seed)
 
 # %% ../nbs/43_runs.ipynb #b1f7e2af
@@ -112,10 +111,11 @@ def run_oracle(run: Run):
     return train_oracle(load_store(run.store, run.stories, run.wait), **run.common("oracle", 256))
 
 def run_encode(run: Run):
-    parts = [load_component(run.out, part) for part in ("visual_tokenizer", "vae")]
-    share = tuple(int(n) for n in run.part.split("/"))
-    encode_store(run.store, run.encoded(), *parts, run.device, run.stories, run.wait, run.tell and (lambda n: run.tell(dict(stories=n))), share)
-    return dict(folder=run.encoded())
+    makers = dict(features="visual_tokenizer", latents="vae")
+    if run.what not in makers: raise ValueError(f"--what {run.what!r}: features or latents")
+    share, tell = tuple(int(n) for n in run.part.split("/")), run.tell and (lambda n: run.tell(dict(stories=n)))
+    encode_store(run.store, run.encoded(run.what), load_component(run.out, makers[run.what]), run.device, run.stories, run.wait, tell, share)
+    return dict(folder=str(run.encoded(run.what)))
 
 # %% ../nbs/43_runs.ipynb #2d77e670
 def detokenizer_init(run: Run, trained: bool):
@@ -127,22 +127,22 @@ def detokenizer_init(run: Run, trained: bool):
     return parts, unconditional
 
 def run_detokenizer(run: Run):
-    data = load_encoded(run.encoded(), run.stories)
+    features, latents = (load_encoded(run.encoded(what), run.stories).flatten(0, 1).to(run.device) for what in ("features", "latents"))
     parts, unconditional = detokenizer_init(run, run.resume)
-    flat = {k: v.flatten(0, 1).to(run.device) for k, v in data.items()}
-    return train_detokenizer(flat["features"], flat["latents"], unconditional, parts, name="detokenizer", **run.common("detokenizer", 256))
+    return train_detokenizer(features, latents, unconditional, parts, name="detokenizer", **run.common("detokenizer", 256))
 
 def run_mllm(run: Run):
-    data, texts = load_encoded(run.encoded(), run.stories), load_store(run.store, run.stories, images=False).texts
+    features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
     mllm = load_component(run.out, "mllm") if run.resume else None
-    return train_mllm(texts[:len(data["features"])], data["features"], load_text_tokenizer(run.out), workers=run.workers, preset_name=run.preset, mllm=mllm,
+    return train_mllm(texts[:len(features)], features, load_text_tokenizer(run.out), workers=run.workers, preset_name=run.preset, mllm=mllm,
                       pages=preset(run.preset)["pages"], **run.common("mllm", 64))
 
 # %% ../nbs/43_runs.ipynb #d82cd54f
 def run_adapt(run: Run):
     "Stage 3: half of the pairs are regressed features, a quarter a mixture, a quarter the true ones, so that the de-tokenizer forgets nothing."
-    data, texts = load_encoded(run.encoded(), run.stories), load_store(run.store, run.stories, images=False).texts
-    pairs = regressed_pairs(load_component(run.out, "mllm"), texts[:len(data["features"])], data["features"], data["latents"], load_text_tokenizer(run.out),
+    features, latents = (load_encoded(run.encoded(what), run.stories) for what in ("features", "latents"))
+    texts = load_store(run.store, run.stories, images=False).texts[:len(features)]
+    pairs = regressed_pairs(load_component(run.out, "mllm"), texts, features, latents, load_text_tokenizer(run.out),
                             run.device, chunks=min(12_000, 2 * len(texts)), workers=run.workers, seed=run.seed + 1, pages=preset(run.preset)["pages"])
     keep = len(pairs["features"]) // 4
     features = torch.cat([pairs["regressed"], pairs["features"][:keep]]).to(run.device)
@@ -166,28 +166,3 @@ def run_stage(stage: str, **options) -> dict:
     "Run one stage with the options of `Run`; returns its summary. Raises `ValueError` naming the known stages."
     if stage not in STAGES: raise ValueError(f"unknown stage {stage!r}; known: {', '.join(STAGES)}")
     return STAGES[stage](Run(**options))
-
-# %% ../nbs/43_runs.ipynb #b8c20f12
-def options_parser():
-    "An argument parser with one option for each field of `Run`."
-    import argparse
-    parser = argparse.ArgumentParser(prog="seed-story train", description="Train one stage; see the notebook `runs`.")
-    parser.add_argument("stage", choices=list(STAGES))
-    kinds = {"int | None": int, "float | None": float, "int": int, "float": float}
-    for f in fields(Run):
-        if f.name == "tell": continue
-        if f.type is bool or f.type == "bool": parser.add_argument(f"--{f.name}", action="store_true")
-        else: parser.add_argument(f"--{f.name}", type=kinds.get(str(getattr(f.type, "__name__", f.type)) if not isinstance(f.type, str) and not hasattr(f.type, "__args__") else str(f.type), str),
-                                  default=None if f.default is MISSING else f.default, required=f.default is MISSING)
-    return parser
-
-def main(argv=None, write=None) -> int:
-    "Entry point of `python -m seed_story.runs`."
-    options = vars(options_parser().parse_args(argv))
-    write = write or (lambda row: sys.stdout.write(json.dumps(row) + "\n"))
-    summary = run_stage(options.pop("stage"), tell=write, **options)
-    write(summary)
-    return 0
-
-# %% ../nbs/43_runs.ipynb #60d79ea7
-if __name__ == "__main__": sys.exit(main())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['corrupt', 'seeded', 'Batches', 'as_float', 'edges', 'vae_loss', 'set_latent_scale', 'train_vae', 'Painter',
-           'train_visual_tokenizer', 'train_oracle', 'encode_images', 'pixels', 'encode_store', 'load_encoded',
+           'train_visual_tokenizer', 'train_oracle', 'pixels', 'encode_images', 'encode_store', 'load_encoded',
            'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'feed_back', 'train_mllm',
            'regressed_pairs']
 
@@ -141,43 +141,42 @@ def train_oracle(store, out, budget: Budget, device="cpu", batch: int = 256, tel
     return fit(step, [oracle], budget, Log(Path(out) / "logs" / "oracle.jsonl", tell), lambda summary: save_module(oracle, Path(out) / "oracle", summary))
 
 # %% ../nbs/42_stages.ipynb #1acc5a47
-@torch.inference_mode()
-def encode_images(images, visual_tokenizer, vae, device, batch: int = 512) -> dict:
-    "Features [N, V, F] and scaled latents [N, C, h, w] (bf16, CPU) of uint8 pictures [N, H, W, 3]."
-    found = dict(features=[], latents=[])
-    for part in torch.from_numpy(images).split(batch):
-        x = as_float(part.to(device))
-        with autocast(device):
-            found["features"].append(visual_tokenizer(pixels(visual_tokenizer, x)).bfloat16().cpu())
-            found["latents"].append(encode_latents(x, vae).bfloat16().cpu())
-    return {k: torch.cat(v) for k, v in found.items()}
-
 def pixels(visual_tokenizer, x):
     "Pictures in 0…1 to what the visual tokenizer reads. x [N, 3, S, S]."
     mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in (visual_tokenizer.config.image_mean, visual_tokenizer.config.image_std))
     return (x - mean) / std
 
+@torch.inference_mode()
+def encode_images(images, model, device, batch: int = 512):
+    "Features [N, V, F] (of a visual tokenizer) or scaled latents [N, C, h, w] (of a VAE), bf16 on the CPU, of uint8 pictures [N, H, W, 3]."
+    found = []
+    for part in torch.from_numpy(images).split(batch):
+        x = as_float(part.to(device))
+        with autocast(device): y = encode_latents(x, model) if hasattr(model, "decode") else model(pixels(model, x))
+        found.append(y.bfloat16().cpu())
+    return torch.cat(found)
+
 # %% ../nbs/42_stages.ipynb #7d3459fc
-def encode_store(store, out, visual_tokenizer, vae, device, stories: int | None = None, wait: float = 0.0, progress=None, part=(0, 1)):
-    """Encode every shard of the folder `store` to `out/NAME.safetensors` (features [S, P, V, F], latents [S, P, C, h, w]); what is there stays.
+def encode_store(store, out, model, device, stories: int | None = None, wait: float = 0.0, progress=None, part=(0, 1)):
+    """Encode every shard of the folder `store` to `out/NAME.safetensors`; what is there stays.
 
     `part` = (k, n) takes every n-th shard from the k-th on, so that n processes can share the work."""
-    out = Path(out); out.mkdir(parents=True, exist_ok=True)
-    visual_tokenizer, vae = visual_tokenizer.to(device).eval(), vae.to(device).eval()
+    out, model = Path(out), model.to(device).eval()
+    out.mkdir(parents=True, exist_ok=True)
     for path in shard_paths(store, stories, wait)[part[0]::part[1]]:
         target = out / f"{path.stem}.safetensors"
         if target.exists(): continue
         images = load_shard(path).images
-        found = encode_images(images.reshape(-1, *images.shape[2:]), visual_tokenizer, vae, device)
-        save_file({k: v.unflatten(0, images.shape[:2]).contiguous() for k, v in found.items()}, target.with_suffix(".part"))
+        found = encode_images(images.reshape(-1, *images.shape[2:]), model, device).unflatten(0, images.shape[:2]).contiguous()
+        save_file({"encoded": found}, target.with_suffix(".part"))
         target.with_suffix(".part").rename(target)
         if progress: progress(len(images))
 
-def load_encoded(folder, stories: int | None = None) -> dict:
-    "Features and latents of all encoded shards (bf16, CPU), in the order of `load_store`."
-    parts = [load_file(p) for p in sorted(Path(folder).glob("*.safetensors"))]
-    if not parts: raise FileNotFoundError(f"nothing encoded in {folder}; run `seed-story train encode` first")
-    return {k: torch.cat([p[k] for p in parts])[:stories] for k in parts[0]}
+def load_encoded(folder, stories: int | None = None):
+    "What `encode_store` wrote (bf16, CPU), in the order of `load_store`: [S, P, …]."
+    parts = [load_file(p)["encoded"] for p in sorted(Path(folder).glob("*.safetensors"))]
+    if not parts: raise FileNotFoundError(f"nothing encoded in {folder}; run `seed-story train encode --what {Path(folder).name}` first")
+    return torch.cat(parts)[:stories]
 
 # %% ../nbs/42_stages.ipynb #c013e507
 def train_detokenizer(features, latents, unconditional, init, out, budget: Budget, device="cpu", batch: int = 256, sigma: float = .2,
