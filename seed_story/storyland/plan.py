@@ -18,7 +18,7 @@ from .together import CHAINS, PAIR_CHAINS, PAIR_SINGLES, SINGLES, TOGETHER
 from .uses import PLACE_EVENTS, WEATHER_EVENTS, WEATHER_WHEN
 from .things import THING_EVENTS, USES
 from .facts import FACT_EVENTS
-from .outline import Planner, Step, frame, introduce, scatter_facts, set_scenes
+from .outline import Planner, Step, frame, introduce, journeys, scatter_facts, set_scenes
 
 # %% ../../nbs/02_storyland/01j_plan.ipynb #c7f4ac73
 ALL_EVENTS = {**EVENTS, **TROUBLES, **TOGETHER, **{f'at_{k}': v for k, v in PLACE_EVENTS.items()}, **WEATHER_EVENTS, **THING_EVENTS,
@@ -29,38 +29,28 @@ def attendance(p: Planner) -> list:
     "For every scene the set of friends who are around."
     scenes = [set() for _ in p.sizes]
     for who, page in sorted(p.introduced.items())[1:]:
-        scene, here = p.scene_of[page], True
+        scene = p.scene_of[page]
         while scene < len(scenes):
-            stay = p.dice.weighted({1: 7, 2: 3} if here else {1: 5, 2: 4, 3: 2.5, 4: 1.5, 5: 1})
-            if here:
-                for i in range(scene, min(scene + stay, len(scenes))): scenes[i].add(who)
-            scene, here = scene + stay, not here
-    for i, friends in enumerate(scenes):
-        known = [w for w, page in p.introduced.items() if w and p.scene_of[page] < i]
-        if known and not friends and p.dice.chance(.7): friends.add(p.dice.pick(known))
+            scenes[scene].add(who)
+            scene += 1 + p.dice.weighted({2: 3, 3: 3, 4: 3, 5: 2})
     return scenes
 
 def cast_pages(p: Planner) -> list:
     "The set of characters on every page."
     around, out, page = attendance(p), [], 0
     for scene, size in enumerate(p.sizes):
-        bound = any(i not in p.free for i in range(page, page + size))
-        others = [w for w, first in p.introduced.items() if w and first < page]
-        aside = set(p.dice.shuffled(others)[:p.dice.between(1, 3)]) if others and not bound and p.dice.chance(.5) else None
-        for i in range(page, page + size): out.append(page_cast(p, i, around[scene], aside))
+        for i in range(page, page + size): out.append(page_cast(p, i, around[scene]))
         page += size
     return out
 
 # %% ../../nbs/02_storyland/01j_plan.ipynb #9852aec4
-def page_cast(p: Planner, i: int, around: set, aside: set | None) -> set:
+def page_cast(p: Planner, i: int, around: set) -> set:
     "Who is on page `i`: fixed by a fact, or drawn from those around."
     dice = p.dice
     known = lambda w: p.introduced.get(w, 99) < i or w in p.with_.get(i, ())
     if i in p.exact: return set(p.exact[i])
-    if aside: return ({w for w in sorted(aside) if dice.chance(.75)} or aside) - p.without.get(i, set()) or {0}
-    cast = {w for w in sorted(around) if dice.chance(.75) and known(w)}
-    if not cast or not dice.chance(.22): cast.add(0)
-    return (cast | p.with_.get(i, set())) - p.without.get(i, set()) or {0}
+    cast = ({w for w in sorted(around) if dice.chance(.5) and known(w)} - p.without.get(i, set())) | p.with_.get(i, set())
+    return cast if cast and dice.chance(.9) else cast | {0}
 
 # %% ../../nbs/02_storyland/01j_plan.ipynb #6358e37e
 MOODS_OF = dict(walk='happy sad sleepy angry', run='happy scared surprised angry', rest='happy sad sleepy angry',
@@ -128,6 +118,7 @@ def try_chain(f: Filler, i: int) -> bool:
     "Go on with a chain of events if its people can stay."
     name, subject, other = f.queue.pop(0)
     if f.p.steps[i].opens or any(f.p.introduced[w] > i or w in f.p.without.get(i, ()) for w in subject + other): return False
+    if f.p.with_.get(i, set()) - set(subject + other): return False
     f.casts[i] = set(subject + other)
     set_event(f, i, name, subject, other)
     return True
@@ -137,7 +128,7 @@ def coming_and_going(f: Filler, i: int, step: Step, who: list) -> bool:
     "Somebody back after three pages or more is welcomed; somebody who will be away for long says goodbye."
     if len(who) < 2: return False
     back = [w for w in who if 3 <= f.gap(w, i, -1) < 99]
-    if back and len(back) < len(who) and f.dice.chance(.7):
+    if back and len(back) < len(who) and f.dice.chance(.9):
         rest = [w for w in who if w != back[0]]
         name = f.dice.pick(('arrive', 'arrive', 'meet'))
         set_event(f, i, name, *(([back[0]], rest) if name == 'arrive' else (rest, [back[0]])))
@@ -232,7 +223,9 @@ def make_plan(seed: int, pages: int = 30) -> Plan:
     if pages < 10: raise ValueError(f'pages is {pages}; a story needs at least 10')
     p = Planner(seed, pages)
     introduce(p)
-    for a, b in zip([0] + p.ends, p.ends): scatter_facts(p, a, b, frame(p, a, b))
+    for a, b in zip([0] + p.ends, p.ends):
+        scatter_facts(p, a, b, frame(p, a, b))
+        journeys(p, a, b)
     set_scenes(p)
     f = Filler(p, cast_pages(p))
     for i in range(pages): fill_page(f, i) if i in p.free else settle(f, i)

@@ -37,7 +37,7 @@ INTRODUCTIONS = tuple(re.compile(p + f'(?:{WORN})?', re.I) for p in (
     rf'\b(?P<name>{NAME}), an? (?P<looks>(?:\w+ ){{0,3}}){any_of(SPECIES)}'))
 
 def read_introductions(text: str) -> dict:
-    "Name -> dict(species, and if told colour, accessory, accessory_colour) of the characters that a page introduces."
+    "Name -> dict(species, and as told colour, accessory, accessory_colour) of the characters that a page introduces; the grammar tells all."
     out = {}
     for pattern in INTRODUCTIONS:
         for m in pattern.finditer(text):
