@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 # %% ../nbs/42_stages.ipynb #76954a0e
 from .page_store import load_shard, shard_paths
-from .detokenizer import detokenizer_loss, encode_latents, trainable_names
+from .detokenizer import detokenizer_loss, encode_latents, pack_pixels, trainable_names, unpack_pixels
 from .mllm import branched_loss
 from .presets import build
 from .sequence import PageEncoder, branched_batch
@@ -65,9 +65,8 @@ def edges(x):
 
 def vae_loss(vae, images, kl_weight: float = 1e-6):
     "Reconstruction, edges and KL of an AutoencoderKL. images [N, 3, H, W] in 0…1."
-    x = images * 2 - 1
-    posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample()).sample.float()
+    posterior = vae.encode(pack_pixels(images, vae)).latent_dist
+    x, y = images * 2 - 1, unpack_pixels(vae.decode(posterior.sample()).sample.float(), vae) * 2 - 1
     l1, l2 = F.l1_loss(y, x), F.mse_loss(y, x)
     edge = sum(F.l1_loss(a, b) for a, b in zip(edges(y), edges(x)))
     kl = posterior.kl().mean()
@@ -77,16 +76,17 @@ def vae_loss(vae, images, kl_weight: float = 1e-6):
 @torch.no_grad()
 def set_latent_scale(vae, images):
     "Store the latents' mean and 1/std in the VAE's config, so that scaled latents have mean 0 and std 1."
-    latents = vae.encode(images * 2 - 1).latent_dist.mean.float()
+    latents = vae.encode(pack_pixels(images, vae)).latent_dist.mean.float()
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))
 
-# %% ../nbs/42_stages.ipynb #40b2c266
+# %% ../nbs/42_stages.ipynb #d7955863
 def train_vae(store, out, budget: Budget, device="cpu", batch: int = 128, preset_name="tiny", tell=None, seed: int = 0):
     "Train the VAE on the store's pictures; writes `out/vae`."
     vae = seeded(seed, build, preset_name, (), only=("vae",))["vae"].to(device, memory_format=torch.channels_last)
     batches = Batches(store, batch, device, seed)
+    loss = compiled(lambda images: vae_loss(vae, images), device)
     def step(i):
-        with autocast(device): return vae_loss(vae, batches.next()[0].contiguous(memory_format=torch.channels_last))
+        with autocast(device): return loss(batches.next()[0])
     def save(summary):
         set_latent_scale(vae, batches.next()[0])
         save_module(vae, Path(out) / "vae", summary)
