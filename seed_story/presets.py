@@ -55,8 +55,8 @@ _tiny_unet = dict(sample_size=32, in_channels=4, out_channels=4, block_out_chann
                   up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], transformer_layers_per_block=[1, 1, 1],
                   attention_head_dim=[2, 3, 4], cross_attention_dim=192, addition_embed_type="text_time", addition_time_embed_dim=16,
                   projection_class_embeddings_input_dim=224, use_linear_projection=True)
-_tiny_vae = dict(sample_size=128, block_out_channels=[48, 64, 64], layers_per_block=1, latent_channels=4, norm_num_groups=16,
-                 down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3, mid_block_add_attention=False, force_upcast=False)
+_tiny_vae = dict(sample_size=32, in_channels=48, out_channels=48, block_out_channels=[88], layers_per_block=1, latent_channels=4, norm_num_groups=8,
+                 down_block_types=["DownEncoderBlock2D"], up_block_types=["UpDecoderBlock2D"], mid_block_add_attention=False, force_upcast=False)
 
 # %% ../nbs/03_presets.ipynb #25801af0
 _sdxl_unet = dict(sample_size=128, in_channels=4, out_channels=4, block_out_channels=[320, 640, 1280], layers_per_block=2,
