@@ -3,6 +3,7 @@ import json, os, subprocess, sys, zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -12,7 +13,7 @@ def run(*words, cwd, **env):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(('PYTHON', 'VIRTUAL_ENV', 'IN_TEST'))}
     done = subprocess.run([str(w) for w in words], cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f'{" ".join(map(str, words))}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}'
-    return done.stdout
+    return done
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +48,7 @@ def program(wheel, tmp_path_factory) -> Path:
 
 
 def test_nothing_of_development_is_needed(program):
-    packages = {p['name'].lower() for p in json.loads(run(program.parent/'python', '-m', 'pip', 'list', '--format=json', cwd=program.parent))}
+    packages = {p['name'].lower() for p in json.loads(run(program.parent/'python', '-m', 'pip', 'list', '--format=json', cwd=program.parent).stdout)}
     assert packages & {'nbdev', 'fastcore', 'pytest', 'matplotlib', 'ipython', 'jupyterlab'} == set()
 
 
@@ -59,11 +60,16 @@ def cut_off() -> list[str]:
 
 
 def test_installed_wheel_tells_a_story_offline(program, tmp_path):
-    run(*cut_off(), program, 'tell', '--pages', '2', cwd=tmp_path, HF_HUB_OFFLINE='1', HOME=str(tmp_path/'home'), http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    told = run(*cut_off(), program, 'tell', '--pages', '2', cwd=tmp_path, HF_HUB_OFFLINE='1', HOME=str(tmp_path/'home'), http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    assert told.stderr == '' and told.stdout.count('\n') == 1, told.stderr
     books = list(tmp_path.rglob('story.jsonl'))
     assert len(books) == 1, sorted(tmp_path.iterdir())
     row = json.loads(books[0].read_text(encoding='utf-8').splitlines()[0])
     assert len(row['captions']) == len(row['images']) == 2 and all(c.strip() for c in row['captions'])
+    opening = ROOT/'data'/'tiny'/'opening'
+    assert row['captions'][0] == (opening/'opening.txt').read_text(encoding='utf-8').strip()
+    pictures = [Image.open(path) for path in (opening/'opening.png', books[0].parent/'images'/row['images'][0])]
+    assert pictures[0].size == (128, 128) and pictures[0].tobytes() == pictures[1].tobytes()
     html = (books[0].parent/'index.html').read_text(encoding='utf-8')
     assert html.count('data:image/') >= 2
     check = 'import sys; from seed_story.story import check_file; found = check_file(sys.argv[1]); assert not found, found'
