@@ -21,7 +21,7 @@ from .stages import (encode_store, load_encoded, regressed_pairs, train_detokeni
 from .training import Budget
 
 # %% ../nbs/43_runs.ipynb #80d92039
-LEARNING_RATES = dict(vae=1e-3, tokenizer=1e-3, oracle=1.5e-3, detokenizer=8e-4, mllm=1.5e-3, adapt=3e-4)
+LEARNING_RATES = dict(vae=2e-3, tokenizer=1e-3, oracle=1.5e-3, detokenizer=8e-4, mllm=1.5e-3, adapt=3e-4)
 AVERAGED = dict(vae=.999, tokenizer=.999, oracle=.999, detokenizer=.9995, mllm=.999, adapt=.9995)
 
 def stage_budget(stage: str, steps=None, seconds=None, lr=None) -> Budget:
@@ -102,7 +102,7 @@ def run_words(run: Run):
 
 # %% ../nbs/43_runs.ipynb #42650ac4
 def run_vae(run: Run):
-    return train_vae(load_store(run.store, run.stories, run.wait), preset_name=run.preset, **run.common("vae", 128))
+    return train_vae(load_store(run.store, run.stories, run.wait), preset_name=run.preset, **run.common("vae", 64))
 
 def run_tokenizer(run: Run):
     return train_visual_tokenizer(load_store(run.store, run.stories, run.wait), preset_name=run.preset, **run.common("tokenizer", 256))
