@@ -116,7 +116,8 @@ def test_signals(kind, tmp_path):
     "A real process, a real signal; after SIGKILL nothing can be said, and still the book goes on."
     book = tmp_path/'book'
     words = [sys.executable, '-c', 'from seed_story.cli import main; main()', 'tell', '--model', small_model(), '--out', book, '--seed', '3', '--pages', '500', '--steps', '40']
-    process = subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    process = subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # tests run in the background may have inherited that it is ignored
     until = time.monotonic() + 120
     while not (book/'images'/'0002.png').exists() and process.poll() is None and time.monotonic() < until: time.sleep(.05)
     process.send_signal(kind)
