@@ -13,7 +13,7 @@ def test_sample_is_a_sound_storystream_set():
     assert check_file(SAMPLE/'stories.jsonl') == []
     assert [s.id for s in read_stories(SAMPLE/'stories.jsonl')] == list(SEEDS)
 
-@pytest.mark.parametrize('number, seed', enumerate(SEEDS))
+@pytest.mark.parametrize('number, seed', list(enumerate(SEEDS)))
 def test_sample_has_not_drifted(number, seed):
     story, truth = make_story(seed, size=(128, 128))
     stored = list(read_stories(SAMPLE/'stories.jsonl'))[number]
