@@ -25,13 +25,13 @@ def _tiny() -> dict:
     "The laptop size: 128-pixel pictures, 36 visual tokens of 128 features, 16 image slots."
     return dict(
         num_slots=16, image_size=128, pages=10, opening="opening",
-        mllm=dict(llm_config=dict(_tiny_llm), lora=None, num_slots=16, feature_norm=128 ** 0.5,
+        mllm=dict(llm_config=dict(_tiny_llm), lora=None, num_slots=16, feature_norm=128 ** 0.5, rec_loss_scale=5.0,
                   input_resampler=dict(grid_size=4, embed_dim=256, num_heads=8, kv_dim=128),
                   output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=256)),
         visual_tokenizer=dict(image_size=128, patch_size=8, width=128, layers=4, heads=4, mlp_ratio=4.0, num_queries=36, output_dim=128,
                               num_positions=256, pool_heads=4, normalize_features=True),
         feature_resampler=dict(_tiny_perceiver), unet=dict(_tiny_unet), vae=dict(_tiny_vae), scheduler=dict(_tiny_scheduler),
-        pipeline=dict(attention="reencode", window_pages=8, num_inference_steps=20, guidance_scale=1.5, temperature=0.8, top_p=0.95))
+        pipeline=dict(attention="reencode", window_pages=9, num_inference_steps=20, guidance_scale=1.5, temperature=0.8, top_p=0.95))
 
 # %% ../nbs/03_presets.ipynb #63e84578
 def _paper() -> dict:

@@ -105,7 +105,8 @@ def run_vae(run: Run):
     return train_vae(load_store(run.store, run.stories, run.wait), preset_name=run.preset, **run.common("vae", 64))
 
 def run_tokenizer(run: Run):
-    return train_visual_tokenizer(load_store(run.store, run.stories, run.wait), preset_name=run.preset, **run.common("tokenizer", 256))
+    model = load_component(run.out, "visual_tokenizer") if run.resume else None
+    return train_visual_tokenizer(load_store(run.store, run.stories, run.wait), preset_name=run.preset, model=model, **run.common("tokenizer", 256))
 
 def run_oracle(run: Run):
     return train_oracle(load_store(run.store, run.stories, run.wait), **run.common("oracle", 256))
@@ -134,6 +135,7 @@ def run_detokenizer(run: Run):
 def run_mllm(run: Run):
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
     mllm = load_component(run.out, "mllm") if run.resume else None
+    if mllm: mllm.config.rec_loss_scale = preset(run.preset)["mllm"].get("rec_loss_scale", 1.0)
     return train_mllm(texts[:len(features)], features, load_text_tokenizer(run.out), workers=run.workers, preset_name=run.preset, mllm=mllm,
                       pages=preset(run.preset)["pages"], **run.common("mllm", 64))
 
