@@ -5,13 +5,13 @@
 #   SCALE     1 = the shipped weights (about 26 minutes on two H200 with 32 cores), 0.001 = a rehearsal
 #   GPUS      2: vae and de-tokenizer train on the second GPU; 1: everything shares the first
 #   CONTINUE  components (folders of OUT) that are trained further instead of being kept, e.g. "visual_tokenizer mllm"
+#   SEED      first story; VAE, TOKENIZER, MLLM, DETOKENIZER, ADAPT: seconds of these stages (ADAPT=0 leaves stage 3 out)
 #   DEVICE, STORIES, WORKERS, BATCH
 # A component that OUT holds already is kept: an interrupted run goes on, and trained parts can be brought along.
-# The shipped weights were made in two runs: the first from nothing; then, with its tokenizer, visual_tokenizer, mllm (and the oracle)
-# in OUT,  CONTINUE="visual_tokenizer mllm" GPUS=2 runs/tiny.sh OUT
 set -euo pipefail
 OUT=${1:-out/tiny}; STORE=${STORE:-out/storyland}; SCALE=${SCALE:-1}; DEVICE=${DEVICE:-cuda}; STORIES=${STORIES:-12000}; WORKERS=${WORKERS:-26}
-FIRST=${FIRST:-1800}; WORDS=${WORDS:-1500}; BATCH=${BATCH:-}; SEED_STORY=${SEED_STORY:-seed-story}; GPUS=${GPUS:-1}; CONTINUE=" ${CONTINUE:-} "
+FIRST=${FIRST:-1800}; WORDS=${WORDS:-1500}; BATCH=${BATCH:-}; SEED_STORY=${SEED_STORY:-seed-story}; GPUS=${GPUS:-1}; SEED=${SEED:-0}; CONTINUE=" ${CONTINUE:-} "
+VAE=${VAE:-230}; TOKENIZER=${TOKENIZER:-170}; MLLM=${MLLM:-960}; DETOKENIZER=${DETOKENIZER:-880}; ADAPT=${ADAPT:-240}
 mkdir -p "$OUT/logs"
 export TORCHDYNAMO_SUPPRESS_ERRORS=1 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 seconds() { python3 -c "print(max(3.0, round($1 * $SCALE, 1)))"; }
@@ -29,21 +29,23 @@ encode() {  # encode WHAT PROCESSES: share the shards among processes
   local pids=() k; for k in $(seq 0 $(($2 - 1))); do stage encode "" --what "$1" --part "$k/$2" --stories "$STORIES" --wait 600 & pids+=($!); done; wait "${pids[@]}"
 }
 pids=()
-stage render "" --stories "$STORIES" --workers "$WORKERS" & RENDER=$!
+stage render "" --seed "$SEED" --stories "$STORIES" --workers "$WORKERS" & RENDER=$!
 if wanted tokenizer; then stage words "" --stories "$WORDS" --wait 300 & pids+=($!); fi
 if wanted oracle; then stage oracle 120 --stories "$FIRST" --wait 300 & pids+=($!); fi
-if wanted vae; then second stage vae 230 --stories "$FIRST" --wait 300 & VAE=$!; fi
-if wanted visual_tokenizer; then stage tokenizer 170 --stories "$FIRST" --wait 300 $(resume visual_tokenizer); fi
+if wanted vae; then second stage vae "$VAE" --stories "$FIRST" --wait 300 & VAE_RUN=$!; fi
+if wanted visual_tokenizer; then stage tokenizer "$TOKENIZER" --stories "$FIRST" --wait 300 $(resume visual_tokenizer); fi
 wait "$RENDER"
-encode features 8
-RESUME=$(resume mllm)
-if wanted mllm; then stage mllm 960 --workers 6 $RESUME & MLLM=$!; fi
-[ -z "${VAE:-}" ] || wait "$VAE"
-second encode latents 8
-if wanted unet; then second stage detokenizer 880; fi
+encode features 8 & FEATURES=$!
+if [ -z "${VAE_RUN:-}" ]; then second encode latents 8 & LATENTS=$!; fi
+wait "$FEATURES"
+if wanted mllm; then stage mllm "$MLLM" --workers 6 $(resume mllm) & MLLM_RUN=$!; fi
+if [ -n "${VAE_RUN:-}" ]; then wait "$VAE_RUN"; second encode latents 8; else wait "$LATENTS"; fi
+if wanted unet; then second stage detokenizer "$DETOKENIZER" $(resume unet); fi
 [ ${#pids[@]} -eq 0 ] || wait "${pids[@]}"
-[ -z "${MLLM:-}" ] || wait "$MLLM"
-for part in unet feature_resampler; do rm -rf "$OUT/$part.stage1"; cp -r "$OUT/$part" "$OUT/$part.stage1"; done
-stage adapt 240 --workers 6
+[ -z "${MLLM_RUN:-}" ] || wait "$MLLM_RUN"
+if [ "$ADAPT" != 0 ]; then
+  for part in unet feature_resampler; do rm -rf "$OUT/$part.stage1"; cp -r "$OUT/$part" "$OUT/$part.stage1"; done
+  stage adapt "$ADAPT" --workers 6
+fi
 stage assemble ""
 echo finished

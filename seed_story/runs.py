@@ -21,7 +21,7 @@ from .stages import (encode_store, load_encoded, regressed_pairs, train_detokeni
 from .training import Budget
 
 # %% ../nbs/43_runs.ipynb #80d92039
-LEARNING_RATES = dict(vae=2e-3, tokenizer=1e-3, oracle=1.5e-3, detokenizer=8e-4, mllm=1.5e-3, adapt=3e-4)
+LEARNING_RATES = dict(vae=2e-3, tokenizer=1e-3, oracle=1.5e-3, detokenizer=1e-3, mllm=1.5e-3, adapt=3e-4)
 AVERAGED = dict(vae=.999, tokenizer=.999, oracle=.999, detokenizer=.9995, mllm=.999, adapt=.9995)
 
 def stage_budget(stage: str, steps=None, seconds=None, lr=None) -> Budget:
@@ -130,7 +130,7 @@ def detokenizer_init(run: Run, trained: bool):
 def run_detokenizer(run: Run):
     features, latents = (load_encoded(run.encoded(what), run.stories).flatten(0, 1).to(run.device) for what in ("features", "latents"))
     parts, unconditional = detokenizer_init(run, run.resume)
-    return train_detokenizer(features, latents, unconditional, parts, name="detokenizer", **run.common("detokenizer", 256))
+    return train_detokenizer(features, latents, unconditional, parts, name="detokenizer", **run.common("detokenizer", 512))
 
 def run_mllm(run: Run):
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
@@ -150,7 +150,7 @@ def run_adapt(run: Run):
     features = torch.cat([pairs["regressed"], pairs["features"][:keep]]).to(run.device)
     latents = torch.cat([pairs["latents"], pairs["latents"][:keep]]).to(run.device)
     parts, unconditional = detokenizer_init(run, True)
-    return train_detokenizer(features, latents, unconditional, parts, name="adapt", sigma=.1, trainable=run.trainable, **run.common("adapt", 256))
+    return train_detokenizer(features, latents, unconditional, parts, name="adapt", sigma=.1, trainable=run.trainable, **run.common("adapt", 512))
 
 def run_assemble(run: Run):
     from seed_story.pipeline import StoryPipeline
