@@ -154,10 +154,14 @@ def run_adapt(run: Run):
 
 def run_assemble(run: Run):
     from seed_story.pipeline import StoryPipeline
+    from seed_story.telling import write_opening
     config = preset(run.preset)
     parts = {k: load_component(run.out, k) for k in ("vae", "visual_tokenizer", "mllm", "feature_resampler", "unet")}
+    for name, part in parts.items():
+        if hasattr(part, "register_to_config"): part.register_to_config(_name_or_path=name)  # not the folder of this run
     pipe = StoryPipeline(tokenizer=load_text_tokenizer(run.out), scheduler=build(run.preset, (), only=("scheduler",))["scheduler"], **parts, **config["pipeline"])
     pipe.to(dtype=torch.bfloat16).save_pretrained(run.out, max_shard_size="15MB")
+    if config["opening"]: write_opening(run.out)
     return dict(folder=str(run.out))
 
 # %% ../nbs/43_runs.ipynb #dd64574d
