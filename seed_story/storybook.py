@@ -57,9 +57,11 @@ def _size_class(text: str) -> str:
 
 
 def incipit(story: Story, length: int = 48) -> str:
-    "A title for a story without one: its first words up to a mark or to `length` characters."
+    "A title for a story without one: its first words up to a mark, else up to a comma, else to `length` characters."
     first = re.split(r'(?<=\w)[.!?;:\n]', story[0].text.strip(), maxsplit=1)[0].strip(' “”"\'')
     if len(first) <= length: return first or 'A story'
+    comma = first.rfind(',', 0, length + 13)  # a little more, if it ends well
+    if comma >= 12: return first[:comma]
     return re.sub(r'\W+$', '', first[:length + 1].rsplit(' ', 1)[0][:length]) + '…'
 
 # %% ../nbs/01_storybook.ipynb #46624e64
