@@ -76,6 +76,7 @@ class Run:
     trainable: str = "whole"         # what stage 3 trains: "whole" or "released"
     what: str = "features"           # what `encode` makes: "features" or "latents"
     part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
+    eviction: str | None = None      # for `mllm`: train under this attention policy, with random windows, e.g. "multimodal"
     tell: object = None              # called with each row of the log
 
     def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
@@ -133,10 +134,12 @@ def run_detokenizer(run: Run):
     return train_detokenizer(features, latents, unconditional, parts, name="detokenizer", **run.common("detokenizer", 512))
 
 def run_mllm(run: Run):
+    from seed_story.eviction import Eviction
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
     mllm = load_component(run.out, "mllm") if run.resume else None
     if mllm: mllm.config.rec_loss_scale = preset(run.preset)["mllm"].get("rec_loss_scale", 1.0)
     return train_mllm(texts[:len(features)], features, load_text_tokenizer(run.out), workers=run.workers, preset_name=run.preset, mllm=mllm,
+                      eviction=Eviction.named(run.eviction) if run.eviction else None,
                       pages=preset(run.preset)["pages"], **run.common("mllm", 64))
 
 # %% ../nbs/43_runs.ipynb #d82cd54f

@@ -25,7 +25,8 @@ from .page_store import load_shard, shard_paths
 from .detokenizer import detokenizer_loss, encode_latents, pack_pixels, trainable_names, unpack_pixels
 from .mllm import branched_loss
 from .presets import build
-from .sequence import PageEncoder, branched_batch
+from .eviction import Eviction, kept_by_page, visible_under
+from .sequence import ImageTokens, PageEncoder, branched_batch
 from .training import Budget, Log, autocast, compiled, fit, save_module
 
 # %% ../nbs/42_stages.ipynb #072c187f
@@ -207,8 +208,11 @@ def train_detokenizer(features, latents, unconditional, init, out, budget: Budge
 FROM_THE_START = 4 # this many more chances for a chunk that begins with page 1, where casts are introduced: a fifth of all instead of a 21st
 
 class Chunks(IterableDataset):
-    "Endless random chunks of `pages` pages: yields (BranchedBatch without features, story rows [B], first pages [B])."
-    def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64):
+    """Endless random chunks of `pages` pages: yields (BranchedBatch without features, story rows [B], first pages [B], kept).
+
+    `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`)."""
+    def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None):
+        self.eviction, self.image = eviction, ImageTokens.from_tokenizer(tokenizer)
         self.texts, self.tokenizer, self.pages, self.length, self.batch, self.seed, self.limit = texts, tokenizer, pages, length, batch, seed, max_text_tokens
 
     def __iter__(self):
@@ -218,7 +222,9 @@ class Chunks(IterableDataset):
         while True:
             rows = rng.integers(len(self.texts), size=self.batch)
             chunks, starts, ends = zip(*(self._pick(self.texts[r], rng) for r in rows))
-            yield branched_batch(chunks, encoder, self.pages, length=self.length, ends=list(ends)), torch.from_numpy(rows), torch.tensor(starts)
+            batch = branched_batch(chunks, encoder, self.pages, length=self.length, ends=list(ends))
+            kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in rows])
+            yield batch, torch.from_numpy(rows), torch.tensor(starts), kept
 
     def _pick(self, wordings, rng):
         story = wordings[rng.integers(len(wordings))]
@@ -254,31 +260,33 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
 
 # %% ../nbs/42_stages.ipynb #8d4dbbb4
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
-               feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, tell=None, seed: int = 0, max_text_tokens: int = 64):
+               feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
+               tell=None, seed: int = 0, max_text_tokens: int = 64):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
-    before the model can carry looks on, what it feeds back has none."""
+    before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps."""
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
     features, slots = features.to(device), mllm.config.num_slots
     length = trunk_length(texts, tokenizer, pages, slots, max_text_tokens)
-    chunks = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens)
+    chunks = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction)
     stream = iter(DataLoader(chunks, batch_size=None, num_workers=workers, pin_memory=torch.device(device).type == "cuda", prefetch_factor=8 if workers else None))
     generator, dice = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
     began = time.perf_counter()
-    loss = compiled(lambda batch, context: branched_loss(mllm, batch, context_features=context), device)
+    def losses(batch, context, kept): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept))
+    loss = compiled(losses, device)
     def step(i):
-        chunk, rows, starts = next(stream)
-        chunk, rows, starts = chunk.to(device), rows.to(device), starts.to(device)
+        chunk, rows, starts, kept = next(stream)
+        chunk, rows, starts, kept = chunk.to(device), rows.to(device), starts.to(device), None if kept is None else kept.to(device)
         chunk.features = chunk_features(features, rows, starts, pages).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         context, rounds = chunk.features, 0
         if dice.random() < feedback * min(1.0, 2 * budget.used(i, time.perf_counter() - began)): rounds = 1 + (dice.random() < .2)
         with autocast(device):
             for _ in range(rounds):
-                with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator)).image_features
+                with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept).image_features
                 context = feed_back(chunk.features, told, chunk.first_target, generator)
-            found = loss(chunk, corrupt(context, strength, generator))
+            found = loss(chunk, corrupt(context, strength, generator), kept)
         return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
     return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell), lambda summary: save_module(mllm, Path(out) / "mllm", summary))
 
@@ -288,11 +296,12 @@ def regressed_pairs(mllm, texts, features, latents, tokenizer, device, chunks: i
                     seed: int = 0, max_text_tokens: int = 64, workers: int = 0) -> dict:
     "Regressed features, true features [N, V, F] and latents [N, C, h, w] (bf16, CPU) of the pages of `chunks` random chunks, after `rounds` of feeding back."
     mllm, slots = mllm.to(device).eval(), mllm.config.num_slots
+    batch = min(batch, chunks)
     source = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, slots, max_text_tokens), batch, seed, max_text_tokens)
     stream = iter(DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None))
     found = dict(regressed=[], features=[], latents=[])
     for _ in range(-(-chunks // batch)):
-        chunk, rows, starts = next(stream)
+        chunk, rows, starts, _ = next(stream)
         chunk = chunk.to(device)
         chunk.features = chunk_features(features, rows, starts, pages).to(device).float()
         context, first = chunk.features, chunk.first_target

@@ -1,0 +1,61 @@
+"Every training stage from the command line, at toy length, and a book told by what they leave behind."
+import json
+
+import pytest
+import torch
+
+from seed_story.cli import run
+from seed_story.story import read_stories
+
+
+def train(stage, store, out, *more):
+    code = run(['train', stage, '--store', str(store), '--out', str(out), *map(str, more)])
+    assert code == 0, f'{stage} ended with {code}'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    "A run folder after all stages, two steps each."
+    store, out = tmp_path_factory.mktemp('store'), tmp_path_factory.mktemp('run')
+    toy = ('--steps', 2, '--batch', 2)
+    train('render', store, out, '--stories', 3, '--workers', 1)
+    for stage in ('words', 'vae', 'tokenizer', 'oracle'): train(stage, store, out, *toy)
+    for what in ('features', 'latents'): train('encode', store, out, '--what', what)
+    for stage in ('detokenizer', 'mllm', 'adapt'): train(stage, store, out, *toy)
+    train('assemble', store, out)
+    return store, out
+
+
+def test_every_stage_leaves_its_component_and_its_log(trained):
+    store, out = trained
+    for part in ('vae', 'visual_tokenizer', 'oracle', 'mllm', 'feature_resampler', 'unet'): assert list((out/part).glob('*.safetensors')), part
+    for name in ('vae', 'visual_tokenizer', 'oracle', 'detokenizer', 'mllm', 'adapt'):
+        rows = [json.loads(line) for line in (out/'logs'/f'{name}.jsonl').read_text().splitlines()]
+        assert rows[-1]['step'] == 2 and 0 < rows[-1]['loss'] < 1e4, name
+    for file in out.rglob('*.json'): assert str(out) not in file.read_text(), f'{file} tells where it was made'
+
+
+def test_a_book_is_told_by_it(trained, tmp_path):
+    assert run(['tell', '--model', str(trained[1]), '--pages', '2', '--steps', '2', '--out', str(tmp_path/'book')]) == 0
+    [story] = read_stories(tmp_path/'book'/'story.jsonl', tmp_path/'book'/'images')
+    assert len(story) == 2 and all(page.text and page.image is not None for page in story)
+
+
+def test_a_stage_goes_on_from_its_weights_and_under_eviction(trained, tmp_path):
+    import shutil
+    from seed_story.runs import load_component
+    store, out = trained
+    copy = tmp_path/'run'
+    shutil.copytree(out, copy)
+    before = load_component(copy, 'mllm').state_dict()
+    train('mllm', store, copy, '--steps', 1, '--batch', 2, '--resume', '--eviction', 'multimodal', '--lr', 1e-5)
+    after = load_component(copy, 'mllm').state_dict()
+    moved = max(float((after[k].float() - v.float()).abs().max()) for k, v in before.items())
+    assert 0 < moved < .05, 'one small step from the old weights'
+
+
+def test_missing_stages_are_named(trained, tmp_path, capsys):
+    assert run(['train', 'mllm', '--store', str(trained[0]), '--out', str(tmp_path), '--steps', '1']) == 2
+    assert 'seed-story train words' in capsys.readouterr().err
+    assert run(['train', 'mllm', '--store', str(trained[0]), '--out', str(trained[1]), '--steps', '1', '--eviction', 'reencode']) == 2
+    assert 're-encode' in capsys.readouterr().err
