@@ -5,6 +5,7 @@
 #   SCALE     1 = the shipped weights (about 26 minutes on two H200 with 32 cores), 0.001 = a rehearsal
 #   GPUS      2: vae and de-tokenizer train on the second GPU; 1: everything shares the first
 #   CONTINUE  components (folders of OUT) that are trained further instead of being kept, e.g. "visual_tokenizer mllm"
+#   EVICTION  an attention policy under which stage 2 is trained (see nbs/23_eviction.ipynb), e.g. multimodal; empty: all is seen
 #   SEED      first story; VAE, TOKENIZER, MLLM, DETOKENIZER, ADAPT: seconds of these stages (ADAPT=0 leaves stage 3 out)
 #   DEVICE, STORIES, WORKERS, BATCH
 # A component that OUT holds already is kept: an interrupted run goes on, and trained parts can be brought along.
@@ -38,7 +39,7 @@ wait "$RENDER"
 encode features 8 & FEATURES=$!
 if [ -z "${VAE_RUN:-}" ]; then second encode latents 8 & LATENTS=$!; fi
 wait "$FEATURES"
-if wanted mllm; then stage mllm "$MLLM" --workers 6 $(resume mllm) & MLLM_RUN=$!; fi
+if wanted mllm; then stage mllm "$MLLM" --workers 8 ${EVICTION:+--eviction $EVICTION} $(resume mllm) & MLLM_RUN=$!; fi
 if [ -n "${VAE_RUN:-}" ]; then wait "$VAE_RUN"; second encode latents 8; else wait "$LATENTS"; fi
 if wanted unet; then second stage detokenizer "$DETOKENIZER" $(resume unet); fi
 [ ${#pids[@]} -eq 0 ] || wait "${pids[@]}"
