@@ -27,7 +27,7 @@ def _layer_types(config, module) -> list:
     if not isinstance(module.rope_type, dict): return [None] * config.num_hidden_layers
     return list(config.layer_types)
 
-
+# %% ../nbs/20a_rotary.ipynb #fc0645df
 @dataclass(frozen=True)
 class Rotary:
     "The frequencies ω [d / 2] (fp64, radians a position) of every layer of a model; `Rotary.of(model)` reads them off."
