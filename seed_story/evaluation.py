@@ -20,10 +20,8 @@ from .story import Page, Story
 # %% ../nbs/53_evaluation.ipynb #b4a45647
 def openings(seeds) -> list[Page]:
     "The drawn first pages of Storyland stories."
-    from seed_story.storyland.art import draw
-    from seed_story.storyland.plot import write
-    pages = [write(seed, pages=30).pages[0] for seed in seeds]
-    return [Page(p.text, draw(p.scene, 128, 128)) for p in pages]
+    from seed_story.storyland.world import opening
+    return [Page(text, picture) for picture, text in map(opening, seeds)]
 
 def test_seeds(n: int) -> list[int]:
     "The first `n` seeds of the test split."

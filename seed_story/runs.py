@@ -137,7 +137,6 @@ def run_mllm(run: Run):
     from seed_story.eviction import Eviction
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
     mllm = load_component(run.out, "mllm") if run.resume else None
-    if mllm: mllm.config.rec_loss_scale = preset(run.preset)["mllm"].get("rec_loss_scale", 1.0)
     return train_mllm(texts[:len(features)], features, load_text_tokenizer(run.out), workers=run.workers, preset_name=run.preset, mllm=mllm,
                       eviction=Eviction.named(run.eviction) if run.eviction else None,
                       pages=preset(run.preset)["pages"], **run.common("mllm", 64))
@@ -157,7 +156,7 @@ def run_adapt(run: Run):
 
 def run_assemble(run: Run):
     from seed_story.pipeline import StoryPipeline
-    from seed_story.telling import write_opening
+    from seed_story.storyland.world import write_opening
     config = preset(run.preset)
     parts = {k: load_component(run.out, k) for k in ("vae", "visual_tokenizer", "mllm", "feature_resampler", "unet")}
     for name, part in parts.items():

@@ -2,7 +2,6 @@
 import json
 
 import pytest
-import torch
 
 from seed_story.cli import run
 from seed_story.story import read_stories
