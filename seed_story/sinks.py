@@ -52,7 +52,7 @@ def _last_pages(layout: Layout, pages: int) -> range:
     recent = layout.pages[-pages:]
     return range(recent[0].start if recent else 0, layout.length)
 
-
+# %% ../nbs/20_sinks.ipynb #40ef4aa3
 @dataclass(frozen=True)
 class Dense:
     "Everything stays."
