@@ -6,6 +6,7 @@
 #   GPUS      2: vae and de-tokenizer train on the second GPU; 1: everything shares the first
 #   CONTINUE  components (folders of OUT) that are trained further instead of being kept, e.g. "visual_tokenizer mllm"
 #   EVICTION  an attention policy under which stage 2 is trained (see nbs/23_eviction.ipynb), e.g. multimodal; empty: all is seen
+#   BESIDE    such a policy, or several joined by "+": a second language model is trained under it beside the first, from the same weights, in OUT/beside
 #   SEED      first story; VAE, TOKENIZER, MLLM, DETOKENIZER, ADAPT: seconds of these stages (ADAPT=0 leaves stage 3 out)
 #   DEVICE, STORIES, WORKERS, BATCH
 # A component that OUT holds already is kept: an interrupted run goes on, and trained parts can be brought along.
@@ -29,6 +30,7 @@ second() { if [ "$GPUS" -gt 1 ]; then CUDA_VISIBLE_DEVICES=1 "$@"; else "$@"; fi
 encode() {  # encode WHAT PROCESSES: share the shards among processes
   local pids=() k; for k in $(seq 0 $(($2 - 1))); do stage encode "" --what "$1" --part "$k/$2" --stories "$STORIES" --wait 600 & pids+=($!); done; wait "${pids[@]}"
 }
+beside() { (OUT="$OUT/beside"; "$@"); }
 pids=()
 stage render "" --seed "$SEED" --stories "$STORIES" --workers "$WORKERS" & RENDER=$!
 if wanted tokenizer; then stage words "" --stories "$WORDS" --wait 300 & pids+=($!); fi
@@ -39,6 +41,11 @@ wait "$RENDER"
 encode features 8 & FEATURES=$!
 if [ -z "${VAE_RUN:-}" ]; then second encode latents 8 & LATENTS=$!; fi
 wait "$FEATURES"
+if [ -n "${BESIDE:-}" ]; then
+  mkdir -p "$OUT/beside/logs"
+  for part in tokenizer visual_tokenizer vae mllm; do if [ -d "$OUT/$part" ] && [ ! -d "$OUT/beside/$part" ]; then cp -r "$OUT/$part" "$OUT/beside/"; fi; done
+  if beside wanted mllm; then beside stage mllm "$MLLM" --workers 8 --eviction "$BESIDE" $(beside resume mllm) & pids+=($!); fi
+fi
 if wanted mllm; then stage mllm "$MLLM" --workers 8 ${EVICTION:+--eviction $EVICTION} $(resume mllm) & MLLM_RUN=$!; fi
 if [ -n "${VAE_RUN:-}" ]; then wait "$VAE_RUN"; second encode latents 8; else wait "$LATENTS"; fi
 if wanted unet; then second stage detokenizer "$DETOKENIZER" $(resume unet); fi
@@ -46,7 +53,13 @@ if wanted unet; then second stage detokenizer "$DETOKENIZER" $(resume unet); fi
 [ -z "${MLLM_RUN:-}" ] || wait "$MLLM_RUN"
 if [ "$ADAPT" != 0 ]; then
   for part in unet feature_resampler; do rm -rf "$OUT/$part.stage1"; cp -r "$OUT/$part" "$OUT/$part.stage1"; done
+  if [ -n "${BESIDE:-}" ]; then
+    for part in vae unet feature_resampler; do rm -rf "$OUT/beside/$part"; cp -r "$OUT/$part" "$OUT/beside/"; done
+    second beside stage adapt "$ADAPT" --workers 6 & BESIDE_RUN=$!
+  fi
   stage adapt "$ADAPT" --workers 6
+  [ -z "${BESIDE_RUN:-}" ] || wait "$BESIDE_RUN"
 fi
 stage assemble ""
+[ -z "${BESIDE_RUN:-}" ] || beside stage assemble ""
 echo finished

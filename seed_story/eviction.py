@@ -15,25 +15,27 @@ from .sequence import BranchedBatch, ImageTokens
 from .sinks import Layout, PageSpan, Policy, attention_policy
 
 # %% ../nbs/23_eviction.ipynb #95998c98
-def page_spans(batch: BranchedBatch, image: ImageTokens) -> list[list[PageSpan]]:
-    "Where the pages of each row's trunk stand; a last page without an image in the trunk ends where its image would."
+def page_spans(batch: BranchedBatch, image: ImageTokens, ends=frozenset()) -> list[list[PageSpan]]:
+    "Where the pages of each row's trunk stand; a last page without an image in the trunk ends where its image would. `ends`: ids that end a sentence."
     ids, page = batch.input_ids[:, :batch.trunk_length].cpu().numpy(), batch.page[:, :batch.trunk_length].cpu().numpy()
     found = []
     for row, numbers in zip(ids, page):
         bois = np.flatnonzero(row == image.boi)
         starts = [int(np.argmax(numbers == n)) if n else 0 for n in range(len(bois))]
-        found.append([PageSpan(start, int(boi), int(boi) + 1 + image.num_slots) for start, boi in zip(starts, bois)])
+        closing = np.flatnonzero(np.isin(row, list(ends)))
+        found.append([PageSpan(start, int(boi), int(boi) + 1 + image.num_slots, tuple(closing[(closing >= start) & (closing < boi)].tolist()))
+                      for start, boi in zip(starts, bois)])
     return found
 
 
-def kept_by_page(batch: BranchedBatch, image: ImageTokens, policies) -> torch.Tensor:
-    "[B, P, trunk] bool: what is kept when page p of a row begins. `policies`: one a row, None keeps everything."
-    kept = torch.ones(*batch.page_mask.shape, batch.trunk_length, dtype=torch.bool)
-    for row, (spans, policy) in enumerate(zip(page_spans(batch, image), policies, strict=True)):
+def kept_by_page(batch: BranchedBatch, image: ImageTokens, policies, ends=frozenset()) -> torch.Tensor:
+    "[B, P, trunk] bool: what is kept when page p of a row begins. `policies`: one a row, None keeps everything. `ends`: see `page_spans`."
+    kept = np.ones((*batch.page_mask.shape, batch.trunk_length), bool)
+    for row, (spans, policy) in enumerate(zip(page_spans(batch, image, ends), policies, strict=True)):
         for number, span in enumerate(spans if policy else []):
             kept[row, number] = False
             for r in policy.keep(Layout(tuple(spans[:number]), span.start)): kept[row, number, r.start:r.stop] = True
-    return kept
+    return torch.from_numpy(kept)
 
 
 def visible_under(batch: BranchedBatch, kept: torch.Tensor) -> torch.Tensor:
@@ -46,21 +48,24 @@ def visible_under(batch: BranchedBatch, kept: torch.Tensor) -> torch.Tensor:
 # %% ../nbs/23_eviction.ipynb #00dc3893
 @dataclass(frozen=True)
 class Eviction:
-    "Draws a policy for each training chunk: `policy` with a random window of 1 … `most` pages for a `share` of the chunks, None (all seen) for the others."
-    policy: Policy
+    "Draws a policy for each training chunk: one of `policies` with a random window of 1 … `most` pages for a `share` of the chunks, None (all seen) for the others."
+    policies: tuple[Policy, ...]
     share: float = .7
     most: int = 8
 
     def __post_init__(self):
         if not 0 <= self.share <= 1: raise ValueError(f'share is {self.share!r}; it must lie between 0 and 1')
         if self.most < 1: raise ValueError(f'most is {self.most!r}; it must be at least 1')
-        if 'pages' not in {f.name for f in fields(self.policy)} or self.policy.reencodes:
-            raise ValueError(f'{type(self.policy).__name__} has no window to draw: choose a policy with a number of pages that does not re-encode')
+        if not self.policies: raise ValueError('name at least one policy')
+        for policy in self.policies:
+            if 'pages' not in {f.name for f in fields(policy)} or policy.reencodes:
+                raise ValueError(f'{type(policy).__name__} has no window to draw: choose a policy with a number of pages that does not re-encode')
 
     @classmethod
-    def named(cls, name: str, **options) -> 'Eviction':
-        "From a policy's name, such as `'multimodal'`."
-        return cls(attention_policy(name), **options)
+    def named(cls, names: str, **options) -> 'Eviction':
+        "From the names of policies, such as `'multimodal'` or `'multimodal + multimodal:sentences=1'`."
+        return cls(tuple(attention_policy(name) for name in names.split('+')), **options)
 
     def draw(self, rng: np.random.Generator) -> Policy | None:
-        return replace(self.policy, pages=int(rng.integers(1, self.most + 1))) if rng.random() < self.share else None
+        if rng.random() >= self.share: return None
+        return replace(self.policies[rng.integers(len(self.policies))], pages=int(rng.integers(1, self.most + 1)))

@@ -14,7 +14,7 @@ from transformers import Cache, DynamicCache
 
 from .memory import Memory, forget, roll_back
 from .sampling import Sampling, choose, page_generator, text_rules
-from .sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text
+from .sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_ends
 from .sinks import Dense, Layout, PageSpan, Policy
 
 # %% auto #0
@@ -37,12 +37,18 @@ class Narrator:
     def __init__(self, mllm, tokenizer, separator: str = SEPARATOR):
         self.mllm, self.tokenizer = mllm, tokenizer
         self.image, self.encoder = ImageTokens.from_tokenizer(tokenizer), PageEncoder(tokenizer, separator=separator)
+        self.ends = sentence_ends(tokenizer)
         self.embed = mllm.get_input_embeddings()
         self.rules = text_rules(tokenizer, self.embed.weight.shape[0], self.device)
         self.separator = tokenizer(separator, add_special_tokens=False)['input_ids']
 
     @property
     def device(self): return self.embed.weight.device
+
+    def span(self, start: int, boi: int, ids) -> PageSpan:
+        "Where a page stands whose text `ids` end before `boi`."
+        ends = tuple(boi - len(ids) + k for k, token in enumerate(ids) if int(token) in self.ends)
+        return PageSpan(start, boi, boi + 1 + self.image.num_slots, ends)
 
     def embeds(self, ids) -> Tensor:
         "Embeddings of token ids, a list or list of lists: [..., D]."
@@ -71,7 +77,7 @@ def _lay_out(narrator: Narrator, story: Sequence[Told]) -> tuple[list[int], list
     for number, page in enumerate(story):
         start = len(ids) if number else 0
         ids += (narrator.separator if number else []) + page.ids
-        spans.append(PageSpan(start, len(ids), len(ids) + 1 + narrator.image.num_slots))
+        spans.append(narrator.span(start, len(ids), page.ids))
         ids += narrator.image.ids
     return ids, spans
 
@@ -123,13 +129,14 @@ def picture(narrator: Narrator, memory: Memory) -> Tensor:
     return narrator.mllm.regress(hidden)
 
 
-def remember(narrator: Narrator, memory: Memory, context: Tensor, starts: list[int]) -> None:
-    "Put the context embeddings [B, Q, D] where the slots were, close the image, and note the finished pages (they began at `starts`)."
+def remember(narrator: Narrator, memory: Memory, told: Sequence[Told]) -> None:
+    "Put the context embeddings of the pages that were `told`, one a row, where the slots were, close the image, and note where the pages stand."
+    context = torch.stack([page.context for page in told])
     end = narrator.embeds([narrator.image.eoi]).expand(len(context), 1, -1)
     bois = (memory.seen - 1).tolist()
     memory.feed(narrator.mllm, torch.cat([context, end], 1))
-    for pages, start, boi in zip(memory.pages, starts, bois):
-        pages.append(PageSpan(start, boi, boi + 1 + narrator.image.num_slots))
+    for pages, boi, page in zip(memory.pages, bois, told):
+        pages.append(narrator.span(pages[-1].stop if pages else 0, boi, page.ids))
 
 # %% ../nbs/22_narrate.ipynb #1e309583
 RETRY_TEMPERATURE = 0.7
@@ -197,7 +204,7 @@ def tell_page(narrator: Narrator, memory: Memory, stories, number: int, sampling
 
 def remember_page(narrator: Narrator, memory: Memory, stories, policy: Policy) -> None:
     "Close the page that was told last, then drop what `policy` does not keep."
-    remember(narrator, memory, torch.stack([story[-1].context for story in stories]), [pages[-1].stop for pages in memory.pages])
+    remember(narrator, memory, [story[-1] for story in stories])
     forget(memory, policy)
 
 # %% ../nbs/22_narrate.ipynb #bceed16f

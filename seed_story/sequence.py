@@ -14,9 +14,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 # %% auto #0
-__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE', 'slot_token', 'image_text', 'add_image_tokens', 'build_tokenizer', 'ImageTokens',
-           'clean_text', 'story_text', 'training_item', 'collate', 'PageEncoder', 'BranchedBatch', 'branched_batch',
-           'branch_mask']
+__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE', 'slot_token', 'image_text', 'sentence_ends', 'add_image_tokens',
+           'build_tokenizer', 'ImageTokens', 'clean_text', 'story_text', 'training_item', 'collate', 'PageEncoder',
+           'BranchedBatch', 'branched_batch', 'branch_mask']
 
 # %% ../nbs/10_sequence.ipynb #83295a6f
 BOI, EOI = "<img>", "</img>"
@@ -32,6 +32,11 @@ def slot_token(index: int) -> str:
 def image_text(num_slots: int) -> str:
     "The text that stands for one image: BoI, `num_slots` slots, EoI."
     return BOI + "".join(slot_token(i) for i in range(num_slots)) + EOI
+
+def sentence_ends(tokenizer) -> frozenset[int]:
+    "Ids of the tokens that end a sentence: `.`, `!` or `?`, a closing quote or bracket behind it included."
+    special = set(tokenizer.all_special_ids)
+    return frozenset(i for token, i in tokenizer.get_vocab().items() if i not in special and re.search(r"""[.!?]['"”’)]*$""", token))
 
 # %% ../nbs/10_sequence.ipynb #702b81e2
 def add_image_tokens(tokenizer, num_slots: int) -> int:

@@ -14,10 +14,11 @@ from typing import ClassVar, Protocol, runtime_checkable
 # %% ../nbs/20_sinks.ipynb #d63837b6
 @dataclass(frozen=True)
 class PageSpan:
-    "Where one finished page stands: `start` of its text, `boi` (`<img>`), `eoi` (`</img>`), all absolute positions."
+    "Where one finished page stands: `start` of its text, `boi` (`<img>`), `eoi` (`</img>`), `ends` of its sentences; all absolute positions."
     start: int
     boi: int
     eoi: int
+    ends: tuple[int, ...] = ()
 
     @property
     def stop(self) -> int:
@@ -101,7 +102,8 @@ def merged(ranges) -> list[range]:
 class Multimodal:
     """The last `pages` pages, the `first` tokens of the story, and of every older page the tokens around `<img>` and `</img>`.
 
-    The counts around them hold for images of `slots` slots, and are scaled to the story's. `cap`: anchors of at most so many pages (0: of all)."""
+    The counts around them hold for images of `slots` slots, and are scaled to the story's. `cap`: anchors of at most so many pages (0: of all).
+    `sentences`: so many last tokens of each sentence of an older page stay, too."""
     reencodes: ClassVar[bool] = False
     pages: int = 8
     first: int = 4
@@ -111,13 +113,15 @@ class Multimodal:
     after_eoi: int = 4
     cap: int = 0
     slots: int = 64
+    sentences: int = 0
 
     def __post_init__(self): check_counts(self, pages=1, slots=1)
 
     def anchors(self, page: PageSpan) -> list[range]:
         "What stays of an evicted page."
         scale = lambda count: -(-count * (page.eoi - page.boi - 1) // self.slots)
-        return [range(max(0, page.boi - scale(self.before_boi)), page.boi + scale(self.after_boi)),
+        return [*(range(max(page.start, end + 1 - self.sentences), end + 1) for end in page.ends if self.sentences),
+                range(max(0, page.boi - scale(self.before_boi)), page.boi + scale(self.after_boi)),
                 range(page.eoi - scale(self.before_eoi), page.eoi + scale(self.after_eoi))]
 
     def keep(self, layout: Layout) -> list[range]:

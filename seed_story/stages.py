@@ -26,7 +26,7 @@ from .detokenizer import detokenizer_loss, encode_latents, pack_pixels, trainabl
 from .mllm import branched_loss
 from .presets import build
 from .eviction import Eviction, kept_by_page, visible_under
-from .sequence import ImageTokens, PageEncoder, branched_batch
+from .sequence import ImageTokens, PageEncoder, branched_batch, sentence_ends
 from .training import Budget, Log, autocast, compiled, fit, save_module
 
 # %% ../nbs/42_stages.ipynb #072c187f
@@ -212,7 +212,7 @@ class Chunks(IterableDataset):
 
     `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`)."""
     def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None):
-        self.eviction, self.image = eviction, ImageTokens.from_tokenizer(tokenizer)
+        self.eviction, self.image, self.ends = eviction, ImageTokens.from_tokenizer(tokenizer), sentence_ends(tokenizer)
         self.texts, self.tokenizer, self.pages, self.length, self.batch, self.seed, self.limit = texts, tokenizer, pages, length, batch, seed, max_text_tokens
 
     def __iter__(self):
@@ -223,7 +223,7 @@ class Chunks(IterableDataset):
             rows = rng.integers(len(self.texts), size=self.batch)
             chunks, starts, ends = zip(*(self._pick(self.texts[r], rng) for r in rows))
             batch = branched_batch(chunks, encoder, self.pages, length=self.length, ends=list(ends))
-            kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in rows])
+            kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in rows], self.ends)
             yield batch, torch.from_numpy(rows), torch.tensor(starts), kept
 
     def _pick(self, wordings, rng):

@@ -156,7 +156,7 @@ Still half asleep, {S} stumbled to {their} feet.
 {S} got up with tousled hair and sleepy eyes.
 Yawning, {S} stood there and tried to wake up.
 @hungry S sit sad
-{S} sat down, for {their} tummy growled with hunger.
+{S} sat down, sad, with a growling tummy.
 Hungry and sad, {S} sat on the ground.
 "I am so hungry," sighed {S}, sitting down sadly.
 {S} had eaten nothing for hours and sat there in sadness.
@@ -235,7 +235,7 @@ Grumbling and cross, {S} walked along with fists clenched.
 {S} walked in angry circles.
 Stomp, stomp, stomp: {S} walked on with an angry face.
 @calm S sit happy
-{S} sat down, counted to ten and smiled again.
+{S} sat down, closed {their} eyes and smiled again.
 After a deep breath, {S} sat down and felt much better.
 {S} sat down and laughed about it all.
 Soon {S} sat peacefully and smiled once more.
@@ -265,7 +265,7 @@ To {their} surprise, {S} saw a dancing beetle and pointed at it.
 EVENTS.update(parse_events('''
 @lonely S sit sad
 {S} sat all alone in the world and felt sad.
-Sad and silent, {S} sat with {their} chin in {their} hands.
+Sad and silent, {S} sat with {their} chin{s} in {their} hands.
 {S} sat down and let the tears fall.
 Nobody came, and {S} sat there feeling sad.
 {S} sat with drooping shoulders and a sad face.

@@ -64,7 +64,7 @@ TOGETHER.update(parse_events('''
 @quarrel S stand angry O stand angry
 {S} had a quarrel with {O}, and both sides stood there, angry.
 {S} stood and shouted at {O}, who shouted back in anger.
-"It is your fault!" {S} stood there, cross, and {O} was just as angry.
+"It is your fault!" {S} stood there, cross, and {O} stood there just as angry.
 Angrily {S} stood face to face with {O}.
 {S} would not give in, {O} would not give in, and everyone stood there fuming.
 {S} stood and argued with {O} until all were red with anger.
@@ -87,7 +87,7 @@ All was forgiven: {S} waved to {O}, and got a merry wave in return.
 "That way!" {S} pointed, and {O} walked off merrily.
 {S} knew a shortcut and pointed, so {O} walked along it.
 Cheerfully {S} pointed ahead, and {O} walked in that direction.
-{S} pointed at a hidden path, and {O} walked down it, whistling.
+{S} pointed at a narrow way, and {O} walked down it, whistling.
 With a smile {S} pointed the way and let {O} walk in front.
 '''))
 
@@ -133,11 +133,11 @@ Cheering, {S} waved to {O}, who ran by at full speed.
 {S} waved: how fast {O} ran, faster than ever before!
 Joyfully {S} waved as {O} ran towards the finish.
 @hide S stand happy O sit happy
-{S} stood and counted to twenty, and {O} sat giggling behind a bush.
+{S} stood and counted to twenty, and {O} sat giggling around the corner.
 {S} stood and looked everywhere, while {O} sat hidden and snickered.
 "Ready or not!" {S} stood and peeked, and {O} sat as still as a mouse, smiling.
 In a game of hide-and-seek {S} stood counting, and {O} sat in a good hiding spot, happy.
-{S} stood with closed eyes, and {O} sat down under a pile of leaves, giggling.
+{S} stood with closed eyes, and {O} sat down under an old blanket, giggling.
 Smiling, {S} stood and searched, but {O} sat well hidden.
 '''))
 
@@ -154,8 +154,8 @@ Crossly {S} stood and grumbled at {O}, who stood there sadly.
 {S} jumped up in surprise, and {O} stood there just as surprised.
 A loud pop made {S} jump in surprise, and {O} stood there, startled.
 {S} jumped, surprised by a sneeze, and {O} stood and gaped.
-Surprised by a falling branch, {S} jumped, and {O} stood there, astonished.
-{S} jumped with surprise as a hare shot by, and {O} stood and stared in wonder.
+Surprised by a sudden thud, {S} jumped, and {O} stood there, astonished.
+{S} jumped with surprise as a mouse shot by, and {O} stood and stared in wonder.
 "Oh!" {S} jumped in surprise, and {O} stood with an open, surprised mouth.
 '''))
 
@@ -199,4 +199,4 @@ CHAINS = (('noise', 'flee'), ('noise', 'funny_end'), ('noise', 'flee', 'calm'), 
 PAIR_CHAINS = (('quarrel', 'make_up'), ('hurt_words', 'make_up'), ('scold', 'make_up'), ('comfort', 'dance_with'), ('comfort', 'help'),
                ('warn', 'chase'), ('joke', 'dance_with'), ('boo', 'chase'), ('gasp', 'chat'), ('hide', 'boo'), ('chase', 'story'))
 SINGLES = ('walk', 'run', 'rest', 'stand', 'jump', 'dance', 'point', 'wave', 'sing', 'giggle', 'wonder', 'wonder_point', 'weary', 'drowsy', 'tumble', 'cross', 'noise', 'flee', 'lonely', 'hungry')
-PAIR_SINGLES = ('chat', 'chase', 'dance_with', 'lead', 'story', 'warn', 'help', 'cheer', 'hide', 'joke', 'boo', 'gasp', 'comfort', 'scold', 'hurt_words', 'warn')
+PAIR_SINGLES = ('chat', 'chase', 'dance_with', 'lead', 'story', 'warn', 'help', 'cheer', 'hide', 'joke', 'boo', 'gasp', 'comfort', 'scold', 'hurt_words')

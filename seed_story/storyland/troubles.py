@@ -42,14 +42,14 @@ With a creak the way was free, and {S} walked on, smiling.
 
 # %% ../../nbs/02_storyland/01d_troubles.ipynb #ca1f248b
 TROUBLES.update(parse_events('''
-@fog S stand sad
+@fog S stand sad out
 {S} stood in thick mist, lost and sad.
 Which way now? {S} stood there, lost and close to tears.
 {S} had taken a wrong turn and stood there sadly.
 Everything looked the same, and {S} stood there lost and sad.
 {S} stood at a crossroads and sadly shook {their} head{s}.
 Lost! {S} stood there with a lump in {their} throat{s}.
-@fog_end S point happy
+@fog_end S point happy out
 {S} pointed joyfully: there was the right way!
 "This way!" cried {S}, pointing with a smile.
 {S} spotted an old signpost and pointed at it happily.
@@ -61,7 +61,7 @@ Then {S} saw familiar footprints and happily pointed at them.
 # %% ../../nbs/02_storyland/01d_troubles.ipynb #cb8962f5
 TROUBLES.update(parse_events('''
 @mud S stand angry out
-{S} stood stuck in deep mud and was getting angry.
+{S} stood stuck in deep mud, angrier by the minute.
 Squelch! {S} stood in the mud, cross and dirty.
 {S} stood up to the knees in mud and scolded angrily.
 The mud would not let go, and {S} stood there fuming.
@@ -79,7 +79,7 @@ With a mighty jump, {S} got out of the mud.
 A storm howled, and {S} walked on in fear.
 {S} walked with shaking knees while the scary wind roared.
 Frightened by the roaring gale, {S} walked close to the ground.
-{S} walked through the storm and was scared of every gust.
+{S} walked through the storm, scared of every gust.
 The wind tore at everything, and {S} walked on, full of fear.
 @wind_end S dance happy out
 The storm was over, and {S} danced for joy.
