@@ -76,7 +76,7 @@ class Run:
     trainable: str = "whole"         # what stage 3 trains: "whole" or "released"
     what: str = "features"           # what `encode` makes: "features" or "latents"
     part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
-    eviction: str | None = None      # for `mllm`: train under this attention policy, with random windows, e.g. "multimodal"
+    eviction: str | None = None      # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
     tell: object = None              # called with each row of the log
 
     def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
@@ -143,7 +143,7 @@ def run_mllm(run: Run):
 
 # %% ../nbs/43_runs.ipynb #d82cd54f
 def run_adapt(run: Run):
-    "Stage 3: half of the pairs are regressed features, a quarter a mixture, a quarter the true ones, so that the de-tokenizer forgets nothing."
+    "Stage 3: four fifths of the pairs are regressed features, one fifth true ones, so that the de-tokenizer forgets nothing."
     features, latents = (load_encoded(run.encoded(what), run.stories) for what in ("features", "latents"))
     texts = load_store(run.store, run.stories, images=False).texts[:len(features)]
     pairs = regressed_pairs(load_component(run.out, "mllm"), texts, features, latents, load_text_tokenizer(run.out),
