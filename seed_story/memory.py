@@ -5,13 +5,13 @@
 # %% ../nbs/21a_memory.ipynb #abfa9efe
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
 
+from .cache import KeptCache, places
+from .rotary import Rotary
 from .sinks import Layout, PageSpan, Policy
 
 # %% auto #0
@@ -21,17 +21,17 @@ __all__ = ['Memory', 'roll_back', 'forget']
 @dataclass
 class Memory:
     "A cache of H columns, `positions` [B, H] of what stands there (−1: a hole), `seen` [B] tokens read, and each row's finished `pages`."
-    cache: Cache
+    cache: KeptCache
     positions: Tensor
     seen: Tensor
     pages: list[list[PageSpan]]
     holes: bool = False
 
     @classmethod
-    def empty(cls, rows: int, device, new_cache: Callable[[], Cache] = DynamicCache) -> Memory:
+    def empty(cls, rows: int, device, cache: KeptCache | None = None) -> Memory:
         "Nothing read yet, for a batch of `rows` stories."
         none = torch.zeros(rows, 0, dtype=torch.long, device=device)
-        return cls(new_cache(), none, none.new_zeros(rows), [[] for _ in range(rows)])
+        return cls(KeptCache() if cache is None else cache, none, none.new_zeros(rows), [[] for _ in range(rows)])
 
     @property
     def held(self) -> int:
@@ -66,24 +66,28 @@ def roll_back(memory: Memory, columns: int) -> None:
     memory.cache.crop(-columns)
 
 
-def _select(cache: Cache, index: Tensor) -> None:
-    "Keep the columns `index` [B, H'] of every layer's keys and values."
-    for layer in cache.layers:
-        wide = index[:, None, :, None].expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
-        layer.keys, layer.values = layer.keys.gather(2, wide), layer.values.gather(2, wide)
+def _mass(memory: Memory, row: int, length: int) -> list[float] | None:
+    "The attention that each of a row's `length` tokens has drawn (not a number: no longer held); None if it was not measured."
+    if memory.cache.mass is None: return None
+    found = torch.full((length + 1,), torch.nan).scatter(0, (memory.positions[row] % (length + 1)).cpu(), memory.cache.mass[row].float().cpu())
+    return found[:length].tolist()
 
 
-def forget(memory: Memory, policy: Policy) -> None:
-    "Keep what `policy` keeps of every row, and sweep out the holes (rows of unequal length are filled up on the left)."
-    lengths = memory.seen.tolist()
+def forget(memory: Memory, policy: Policy, rotary: Rotary | None = None) -> None:
+    """Keep what `policy` keeps of every row, sweep out the holes (rows of unequal length are filled up on the left), and set what stays where the policy wants it.
+
+    `rotary` of the language model: for a `Placed` policy whose positions are not `absolute`."""
+    lengths, mode = memory.seen.tolist(), getattr(policy, 'positions', 'absolute')
     stays = torch.zeros_like(memory.positions, dtype=torch.bool)
     for row, pages in enumerate(memory.pages):
-        for r in policy.keep(Layout(tuple(pages), lengths[row])):
+        for r in policy.keep(Layout(tuple(pages), lengths[row], _mass(memory, row, lengths[row]))):
             stays[row] |= (memory.positions[row] >= r.start) & (memory.positions[row] < r.stop)
-    if stays.all(): return
-    counts = stays.sum(1)
-    width = int(counts.max())
-    index = stays.to(torch.int8).argsort(dim=1, stable=True)[:, memory.held - width:]
-    memory.positions = memory.positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
-    memory.holes = bool((counts < width).any())
-    _select(memory.cache, index)
+    index = None
+    if not stays.all():
+        counts = stays.sum(1)
+        width = int(counts.max())
+        index = stays.to(torch.int8).argsort(dim=1, stable=True)[:, memory.held - width:]
+        memory.positions = memory.positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
+        memory.holes = bool((counts < width).any())
+    shift = None if mode == 'absolute' else places(memory.positions, memory.seen, mode, policy.reach) - memory.positions
+    if index is not None or shift is not None: memory.cache.select(index, shift, rotary)

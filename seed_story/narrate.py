@@ -5,21 +5,24 @@
 # %% ../nbs/22_narrate.ipynb #a0f55015
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
 
+from .cache import KeptCache, watch
 from .memory import Memory, forget, roll_back
+from .rotary import Rotary
 from .sampling import Sampling, choose, page_generator, text_rules
 from .sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_ends
 from .sinks import Dense, Layout, PageSpan, Policy
 
 # %% auto #0
-__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'read', 'write', 'picture', 'remember', 'write_new', 'narrate', 'tell_page',
-           'remember_page', 'narrate_as_released']
+__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'read', 'write', 'picture', 'remember', 'write_new', 'narrate',
+           'showing_attention', 'tell_page', 'remember_page', 'narrate_as_released']
 
 # %% ../nbs/22_narrate.ipynb #adda6dc1
 @dataclass
@@ -44,6 +47,11 @@ class Narrator:
 
     @property
     def device(self): return self.embed.weight.device
+
+    @cached_property
+    def rotary(self) -> Rotary:
+        "How the language model turns its keys; ValueError if they cannot be moved."
+        return Rotary.of(self.mllm.llm)
 
     def span(self, start: int, boi: int, ids) -> PageSpan:
         "Where a page stands whose text `ids` end before `boi`."
@@ -82,7 +90,7 @@ def _lay_out(narrator: Narrator, story: Sequence[Told]) -> tuple[list[int], list
     return ids, spans
 
 
-def read(narrator: Narrator, stories: Sequence[Sequence[Told]], new_cache: Callable[[], Cache] = DynamicCache) -> Memory:
+def read(narrator: Narrator, stories: Sequence[Sequence[Told]], cache: KeptCache | None = None) -> Memory:
     "A fresh memory of the pages of each story, in one forward pass."
     rows, spans = zip(*(_lay_out(narrator, story) for story in stories))
     width = max(map(len, rows))
@@ -91,7 +99,7 @@ def read(narrator: Narrator, stories: Sequence[Sequence[Told]], new_cache: Calla
     embeds = narrator.embed(ids)
     slots = torch.isin(ids, torch.tensor(narrator.image.slots, device=narrator.device))
     embeds[slots] = torch.cat([page.context for story in stories for page in story])
-    memory = Memory.empty(len(rows), narrator.device, new_cache)
+    memory = Memory.empty(len(rows), narrator.device, cache)
     lengths = torch.tensor([len(row) for row in rows], device=narrator.device)
     alive = torch.arange(width, device=narrator.device) >= width - lengths[:, None]
     memory.feed(narrator.mllm, embeds, None if bool(alive.all()) else alive)
@@ -170,7 +178,7 @@ def _recent(policy: Policy, narrator: Narrator, story: list[Told]) -> list[Told]
 @torch.no_grad()
 def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int = 25, policy: Policy = Dense(), sampling: Sampling = Sampling(),
             seeds: Sequence[int] | None = None, told: Sequence[Sequence[Told]] = (), separator: str = SEPARATOR,
-            new_cache: Callable[[], Cache] = DynamicCache, progress=None) -> Iterator[list[Told]]:
+            progress=None) -> Iterator[list[Told]]:
     """Stories of `pages` pages from opening `texts` and picture `features` [B, V, F]; yields one page of every story at a time, the opening first.
 
     `told`: pages after the opening that were told before (per page, one `Told` a story): they are read in the very steps in which they were
@@ -182,12 +190,23 @@ def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int 
     for number in range(1, pages):
         known = narrator.with_context(told[number - 1]) if number <= len(told) else None
         if known is None or not policy.reencodes:
-            if policy.reencodes: memory = read(narrator, [_recent(policy, narrator, story) for story in stories], new_cache)
-            elif memory is None: memory = read(narrator, stories, new_cache)
-            else: remember_page(narrator, memory, stories, policy)
-            known = tell_page(narrator, memory, stories, number, sampling, seeds, known, progress)
+            with showing_attention(mllm.llm, policy):
+                if policy.reencodes: memory = read(narrator, [_recent(policy, narrator, story) for story in stories])
+                elif memory is None: memory = read(narrator, stories, watch(KeptCache(), mllm.llm) if getattr(policy, 'measures', False) else None)
+                else: remember_page(narrator, memory, stories, policy)
+                known = tell_page(narrator, memory, stories, number, sampling, seeds, known, progress)
         for story, page in zip(stories, known): story.append(page)
         yield known
+
+
+@contextmanager
+def showing_attention(llm, policy: Policy):
+    "While this lasts, the language model hands out its attention weights, if the `policy` measures them (it computes them one by one then, and slower)."
+    before = llm.config._attn_implementation
+    if getattr(policy, 'measures', False): llm.set_attn_implementation('eager')
+    try: yield
+    finally:
+        if llm.config._attn_implementation != before: llm.set_attn_implementation(before)
 
 # %% ../nbs/22_narrate.ipynb #5389d243
 def tell_page(narrator: Narrator, memory: Memory, stories, number: int, sampling: Sampling, seeds, known=None, progress=None) -> list[Told]:
@@ -205,7 +224,7 @@ def tell_page(narrator: Narrator, memory: Memory, stories, number: int, sampling
 def remember_page(narrator: Narrator, memory: Memory, stories, policy: Policy) -> None:
     "Close the page that was told last, then drop what `policy` does not keep."
     remember(narrator, memory, [story[-1] for story in stories])
-    forget(memory, policy)
+    forget(memory, policy, narrator.rotary if getattr(policy, 'positions', 'absolute') != 'absolute' else None)
 
 # %% ../nbs/22_narrate.ipynb #bceed16f
 @torch.no_grad()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from .detokenizer import detokenize, unconditional_features
 from .narrate import narrate
 from .sampling import Sampling, derived_seed
 from .sequence import SEPARATOR, clean_text
-from .sinks import POLICIES, Policy, attention_policy, policy_name
+from .sinks import POLICIES, Placed, Policy, attention_policy, policy_name
 from .story import Page, Story, open_image
 
 # %% auto #0
@@ -29,11 +30,14 @@ __all__ = ['chosen_policy', 'WeightsError', 'stored_names', 'check_weights', 'ne
            'as_picture', 'context_length', 'check_text', 'Illustrates', 'Tells', 'StoryPipeline']
 
 # %% ../nbs/30_pipeline.ipynb #9f636cc0
-def chosen_policy(attention: str | Policy, window_pages: int | None = None) -> Policy:
-    "The policy meant by `attention`; a bare name of one that counts pages takes `window_pages`."
-    bare = isinstance(attention, str) and ':' not in attention
-    counts = bare and 'pages' in getattr(POLICIES.get(attention.strip()), '__dataclass_fields__', {})
-    return attention_policy(attention, **(dict(pages=window_pages) if counts and window_pages else {}))
+def chosen_policy(attention: str | Policy, window_pages: int | None = None, reach: int | None = None) -> Policy:
+    "The policy meant by `attention`; a bare name of one that counts pages takes `window_pages`, and bare `@clamped` takes `reach`."
+    name = attention.partition('@')[0].strip() if isinstance(attention, str) else ''
+    counts = 'pages' in getattr(POLICIES.get(name), '__dataclass_fields__', {})
+    policy = attention_policy(attention, **(dict(pages=window_pages) if counts and window_pages else {}))
+    if not isinstance(policy, Placed) or policy.positions != 'clamped' or policy.reach: return policy
+    if not reach: raise ValueError('how far the model can look back is not known: say it in tokens, as in dense@clamped:480')
+    return replace(policy, reach=reach)
 
 # %% ../nbs/30_pipeline.ipynb #9a89f08b
 class WeightsError(OSError):
@@ -79,7 +83,7 @@ class Defaults:
 
     def policy(self, attention: str | Policy | None = None) -> Policy:
         "The attention policy of a story told with `attention` (None: the pipeline's)."
-        return chosen_policy(self.setting('attention', attention), self.config.window_pages)
+        return chosen_policy(self.setting('attention', attention), self.config.window_pages, self.config.reach)
 
     def sampling(self, temperature=None, top_p=None, max_text_tokens=None) -> Sampling:
         "How text is chosen."
@@ -198,12 +202,12 @@ class StoryPipeline(Tells, DiffusionPipeline):
     _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
 
     def __init__(self, tokenizer, visual_tokenizer, mllm, feature_resampler, unet, vae, scheduler, pages: int = 25, attention: str = 'reencode',
-                 window_pages: int = 8, num_inference_steps: int = 50, guidance_scale: float = 7.5, temperature: float = 0.0, top_p: float = 1.0,
+                 window_pages: int = 8, reach: int | None = None, num_inference_steps: int = 50, guidance_scale: float = 7.5, temperature: float = 0.0, top_p: float = 1.0,
                  max_text_tokens: int = 120, min_text_tokens: int = 1, repetition_tries: int = 3, separator: str = SEPARATOR):
         super().__init__()
         self.register_modules(tokenizer=tokenizer, visual_tokenizer=visual_tokenizer, mllm=mllm, feature_resampler=feature_resampler,
                               unet=unet, vae=vae, scheduler=scheduler)
-        self.register_to_config(pages=pages, attention=attention, window_pages=window_pages, num_inference_steps=num_inference_steps,
+        self.register_to_config(pages=pages, attention=attention, window_pages=window_pages, reach=reach, num_inference_steps=num_inference_steps,
                                 guidance_scale=guidance_scale, temperature=temperature, top_p=top_p, max_text_tokens=max_text_tokens,
                                 min_text_tokens=min_text_tokens, repetition_tries=repetition_tries, separator=separator)
 

@@ -31,7 +31,7 @@ def _tiny() -> dict:
         visual_tokenizer=dict(image_size=128, patch_size=8, width=128, layers=4, heads=4, mlp_ratio=4.0, num_queries=36, output_dim=128,
                               num_positions=256, pool_heads=4, normalize_features=True),
         feature_resampler=dict(_tiny_perceiver), unet=dict(_tiny_unet), vae=dict(_tiny_vae), scheduler=dict(_tiny_scheduler),
-        pipeline=dict(attention="reencode", window_pages=9, num_inference_steps=12, guidance_scale=2.0, temperature=0.8, top_p=0.95))
+        pipeline=dict(attention="reencode", window_pages=9, reach=480, num_inference_steps=12, guidance_scale=2.0, temperature=0.8, top_p=0.95))
 
 # %% ../nbs/03_presets.ipynb #63e84578
 def _paper() -> dict:
@@ -45,7 +45,7 @@ def _paper() -> dict:
                               num_positions=256, pool_heads=32, normalize_features=False),
         feature_resampler=dict(dim=1024, depth=4, dim_head=64, heads=16, num_queries=64, embedding_dim=4096, output1_dim=768, output2_dim=1280, ff_mult=4),
         unet=dict(_sdxl_unet), vae=dict(_sdxl_vae), scheduler=dict(_scheduler),
-        pipeline=dict(attention="reencode", window_pages=8, num_inference_steps=50, guidance_scale=7.5, temperature=0.0, top_p=1.0))
+        pipeline=dict(attention="reencode", window_pages=8, reach=1280, num_inference_steps=50, guidance_scale=7.5, temperature=0.0, top_p=1.0))
 
 # %% ../nbs/03_presets.ipynb #a25e66cd
 _tiny_perceiver = dict(dim=128, depth=2, dim_head=32, heads=4, num_queries=16, embedding_dim=128, output1_dim=64, output2_dim=128, ff_mult=2,
