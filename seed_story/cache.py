@@ -13,7 +13,6 @@ from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
 from .rotary import Rotary
-from .sequence import ImageTokens, sentence_ends
 from .sinks import POSITIONS, Layout, PageSpan, Placed, Policy, attention_policy, policy_name
 
 # %% auto #0
@@ -33,14 +32,47 @@ def places(positions: Tensor, seen: Tensor, mode: str = 'absolute', reach: int =
     return torch.where(there, moved, positions)
 
 # %% ../nbs/21_cache.ipynb #26002397
-class KeptLayer(CacheLayerMixin):
+class _Grows(CacheLayerMixin):
+    "What transformers asks of a layer that grows, but for `update`. `untouched` is what `KeptLayer` says."
+    is_sliding, is_croppable, untouched = False, True, None
+
+    def get_seq_length(self) -> int: return self.keys.shape[2] if self.is_initialized else 0
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]: return self.get_seq_length() + query_length, 0
+    def get_max_length(self) -> int: return -1
+
+    def _each(self, change) -> None:
+        if self.is_initialized: self.values, self.untouched, self.keys = change(self.values), change(self.untouched), change(self.keys)
+
+    def crop(self, tokens_to_remove: int) -> None:
+        "Remove the newest columns (a negative number, as everywhere in transformers)."
+        if tokens_to_remove > 0: raise ValueError(f'crop takes a negative number, the tokens to remove, not {tokens_to_remove}')
+        keep = max(0, self.get_seq_length() + tokens_to_remove)
+        self._each(lambda x: x[:, :, :keep])
+
+    def reset(self) -> None:
+        self.keys = self.values = self.untouched = None
+        self.is_initialized = False
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        rows = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
+        self._each(lambda x: x.index_select(0, rows.to(x.device)))
+
+    def reorder_cache(self, beam_idx: Tensor) -> None: self.batch_select_indices(beam_idx)
+    def batch_repeat_interleave(self, repeats: int) -> None: self._each(lambda x: x.repeat_interleave(repeats, 0))
+
+    @property
+    def nbytes(self) -> int:
+        "Bytes of this layer."
+        return sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched) if x is not None)
+
+# %% ../nbs/21_cache.ipynb #3951abc5
+def _columns(x: Tensor, index: Tensor) -> Tensor:
+    "Columns `index` [B, H′] of x [B, heads, H, d]."
+    return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+
+
+class KeptLayer(_Grows):
     "One layer's `keys`, `values` [B, heads, H, d]; `untouched` holds the first columns' keys where they were first set, if they have been moved."
-    is_sliding, is_croppable = False, True
-
-    def __init__(self, **kwargs):
-        super().__init__()
-        self.untouched: Tensor | None = None
-
     def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
         self.dtype, self.device = keys.dtype, keys.device
         self.keys, self.values, self.untouched = keys[:, :, :0], values[:, :, :0], keys[:, :, :0]
@@ -59,37 +91,6 @@ class KeptLayer(CacheLayerMixin):
         moved = int((shift != 0).any(0).nonzero().max() + 1) if shift is not None and bool((shift != 0).any()) else 0
         self.untouched = first[:, :, :moved].clone()
         self.keys = torch.cat([turn(self.untouched, shift[:, :moved]), first[:, :, moved:]], 2) if moved else first
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]: return self.get_seq_length() + query_length, 0
-    def get_seq_length(self) -> int: return self.keys.shape[2] if self.is_initialized else 0
-    def get_max_length(self) -> int: return -1
-
-    def crop(self, tokens_to_remove: int) -> None:
-        "Remove the newest columns (a negative number, as everywhere in transformers)."
-        if tokens_to_remove > 0: raise ValueError(f'crop takes a negative number, the tokens to remove, not {tokens_to_remove}')
-        if tokens_to_remove == 0 or not self.is_initialized: return
-        self._each(lambda x: x[:, :, :max(0, self.get_seq_length() + tokens_to_remove)])
-
-    def reset(self) -> None:
-        self.keys = self.values = self.untouched = None
-        self.is_initialized = False
-
-    def reorder_cache(self, beam_idx: Tensor) -> None: self.batch_select_indices(beam_idx)
-    def batch_select_indices(self, indices: Tensor) -> None: self._each(lambda x: x[indices.to(x.device)] if indices.dtype == torch.bool else x.index_select(0, indices.to(x.device)))
-    def batch_repeat_interleave(self, repeats: int) -> None: self._each(lambda x: x.repeat_interleave(repeats, 0))
-
-    def _each(self, change) -> None:
-        if self.is_initialized: self.values, self.untouched, self.keys = change(self.values), change(self.untouched), change(self.keys)
-
-    @property
-    def nbytes(self) -> int:
-        "Bytes of this layer."
-        return sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched) if x is not None)
-
-
-def _columns(x: Tensor, index: Tensor) -> Tensor:
-    "Columns `index` [B, H′] of x [B, heads, H, d]."
-    return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 # %% ../nbs/21_cache.ipynb #5f6ae2c1
 class KeptCache(Cache):
@@ -113,8 +114,8 @@ class KeptCache(Cache):
 
 # %% ../nbs/21_cache.ipynb #71e65215
 class PageReader:
-    "Follows one row's ids and notes its finished `pages`; `read` takes ids in the order in which the model sees them."
-    def __init__(self, image: ImageTokens | None, ends=frozenset()):
+    "Follows one row's ids and notes its finished `pages`; `read` takes ids in the order in which the model sees them. `image`: its `.boi` and `.eoi` are ids."
+    def __init__(self, image=None, ends=frozenset()):
         self.image, self.ends, self.pages, self.length, self._start, self._boi, self._stops = image, ends, [], 0, 0, None, []
 
     def read(self, ids) -> None:
@@ -136,7 +137,7 @@ class PageReader:
 # %% ../nbs/21_cache.ipynb #896ea59b
 class Incoming:
     "What is known of the texts of a batch before they reach the cache: the `padding` [B] on their left, and the `pages` of each."
-    def __init__(self, image: ImageTokens | None = None, ends=frozenset()):
+    def __init__(self, image=None, ends=frozenset()):
         self.image, self.ends, self.padding, self.readers = image, ends, None, []
 
     def note(self, ids: Tensor | None, mask: Tensor | None, columns: int) -> None:
@@ -170,7 +171,7 @@ class Held:
         self.positions = self.places = torch.zeros(rows, 0, dtype=torch.long, device=device)
         self.padding = self.positions.new_zeros(rows) if padding is None else padding.to(device)
         self.seen, self.mass = -self.padding, torch.zeros(rows, 0, device=device)
-        self.columns, self.dropped_at = 0, 0
+        self.columns, self.dropped_at, self.asked_at = 0, 0, 0
 
     def __len__(self): return self.positions.shape[1]
 
@@ -197,6 +198,7 @@ class Held:
         "Take the newest `tokens` back. ValueError if others were dropped since they were read."
         if self.columns - tokens < self.dropped_at: raise ValueError(f'cannot take back {tokens} tokens: others were dropped since they were read, and those do not come back')
         self.columns, self.seen, keep = self.columns - tokens, self.seen - tokens, len(self) - tokens
+        self.asked_at = min(self.asked_at, self.columns)
         self.positions, self.places, self.mass = self.positions[:, :keep], self.places[:, :keep], self.mass[:, :keep]
 
     def take(self, rows: list[int]) -> None:
@@ -215,16 +217,16 @@ def attention_span(config) -> int | None:
 class SinkCache(Cache):
     """A cache for `model.generate(past_key_values=…)` and plain forward passes that keeps what an attention policy names.
 
-    `policy`: a name or a policy, with its positions, as in `'sink:tokens=1000@cache'`; one that counts pages needs `image`, the model's tokenizer or `ImageTokens`.
-    `reach` 0 of `clamped` is the model's `max_position_embeddings`. The policy is asked when `every` tokens were read since it last dropped any. ValueError for
+    `policy`: a name or a policy, with its positions, as in `'sink:tokens=1000@cache'`; one that counts pages needs `image` (any object whose `.boi`
+    and `.eoi` are ids, as [`ImageTokens`](10_sequence.ipynb)), and one that keeps ends of sentences the ids of those that `ends` them. `reach` 0 of `clamped` is the model's `max_position_embeddings`. The policy is asked, and keys are moved, when `every` tokens were read since it last was. ValueError for
     models whose keys cannot be moved, and policies that re-encode. One cache serves one batch of texts at a time."""
-    def __init__(self, model, policy: str | Policy = 'sink:tokens=1000', every: int = 1, image=None):
+    def __init__(self, model, policy: str | Policy = 'sink:tokens=1000', every: int = 1, image=None, ends=frozenset()):
         super().__init__(layers=[])
-        config, named, policy = model.config.get_text_config(), hasattr(image, 'get_vocab'), attention_policy(policy)
+        config, policy = model.config.get_text_config(), attention_policy(policy)
         placed = policy if isinstance(policy, Placed) or policy.reencodes else Placed(policy)
         self.policy, self.every, self.span, self.mode = placed, every, attention_span(config), getattr(placed, 'positions', None)
-        self.reach, self.image = getattr(placed, 'reach', 0) or config.max_position_embeddings, ImageTokens.from_tokenizer(image) if named else image
-        self.incoming, self.books, self.measured = Incoming(self.image, sentence_ends(image) if named else frozenset()), None, False
+        self.reach, self.image = getattr(placed, 'reach', 0) or config.max_position_embeddings, image
+        self.incoming, self.books, self.measured = Incoming(image, ends), None, False
         _check(self)
         self.rotary = None if self.mode == 'absolute' else Rotary.of(model)
         _listen(self, model)
@@ -278,7 +280,7 @@ def _check(cache: SinkCache) -> None:
     if cache.every < 1: raise ValueError(f'every is {cache.every}; it must be at least 1')
     if cache.policy.reencodes: raise ValueError(f"attention '{policy_name(cache.policy)}' reads its pages anew: no cache can do that; choose another")
     if cache.image is None and not getattr(getattr(cache.policy, 'policy', cache.policy), 'tokens', 1):
-        raise ValueError(f"attention '{policy_name(cache.policy)}' counts pages: give the cache the tokenizer (image=tokenizer) that has <img> and </img>, or count tokens (tokens=1000)")
+        raise ValueError(f"attention '{policy_name(cache.policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer)), or count tokens (tokens=1000)")
 
 
 def _enter(cache: SinkCache, keys: Tensor) -> None:
@@ -295,10 +297,11 @@ def _enter(cache: SinkCache, keys: Tensor) -> None:
 
 
 def _decide(cache: SinkCache) -> None:
-    "Ask the policy, if it is time."
-    books, index = cache.books, None
-    if books.columns - books.dropped_at >= cache.every:
-        index = books.drop(torch.stack([_stays(cache, row, length) for row, length in enumerate(books.seen.tolist())]).to(books.seen.device))
+    "Ask the policy, if it is time, and set what stays where it belongs."
+    books = cache.books
+    if books.columns - books.asked_at < cache.every: return
+    index = books.drop(torch.stack([_stays(cache, row, length) for row, length in enumerate(books.seen.tolist())]).to(books.seen.device))
+    books.asked_at = books.columns
     _place(cache, index)
 
 
@@ -316,7 +319,7 @@ def _obey(cache: SinkCache, layer: KeptLayer, number: int) -> None:
     if cache._index is not None or cache._shift is not None:
         layer.select(cache._index, cache._shift, cache.rotary and (lambda keys, by: cache.rotary.turn(keys, by, number)))
 
-
+# %% ../nbs/21_cache.ipynb #ebf5c953
 def _stays(cache: SinkCache, row: int, length: int) -> Tensor:
     "[H] bool: what the policy keeps of one row."
     position, mass, length = cache.books.positions[row].cpu(), None, max(0, length)
@@ -337,7 +340,7 @@ def _listen(cache: SinkCache, model) -> None:
 # %% ../nbs/21_cache.ipynb #c9267e3d
 def watch(cache: Cache, model) -> Cache:
     "Let the cache measure how much attention each token draws; returns it. ValueError if the model does not hand out its attention (it must be loaded with `attn_implementation='eager'`)."
-    layers = [module for module in model.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'o_proj')]
+    layers = [module for module in model.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
     if not layers: raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
     known = weakref.ref(cache)
     def after(module, args, kwargs, output):

@@ -33,7 +33,7 @@ class Told:
     features: Tensor = field(repr=False)
     context: Tensor | None = field(default=None, repr=False)
 
-
+# %% ../nbs/22_narrate.ipynb #f99e1ece
 class Narrator:
     "An MLLM and its tokenizer, ready to read and write pages. Holds no story: the `Memory` is passed in."
 
