@@ -55,7 +55,7 @@ def tell(
     image: Annotated[Optional[Path], typer.Option(help='Opening picture. Default: a bundled one.')] = None,
     text: Annotated[Optional[str], typer.Option(help='Text of the opening page.')] = None,
     pages: Annotated[Optional[int], typer.Option(help="Pages of the story, the opening included. Default: the model's (25).")] = None,
-    attention: Annotated[Optional[str], typer.Option(help=f'Attention policy: {", ".join(POLICIES)}; with a number of pages as in window:8.')] = None,
+    attention: Annotated[Optional[str], typer.Option(help=f'Attention policy: {", ".join(POLICIES)}; with a number of pages as in window:8, and where kept tokens are set as in dense@clamped.')] = None,
     seed: Annotated[Optional[int], typer.Option(help='The same seed tells the same story. Default: a new one.')] = None,
     model: Annotated[Optional[str], typer.Option(help='Model folder, hub id, or bundled preset. Default: tiny.')] = None,
     out: Annotated[Optional[Path], typer.Option(help='Folder of the book. Default: story, or story-2, … if that is taken.')] = None,
