@@ -287,7 +287,7 @@ def _set(cell: Image.Image, x: float, y: float, words: str, colour, font) -> Non
     mask = mask.resize((mask.width // FINE, mask.height // FINE), Image.Resampling.BOX)
     cell.paste(colour, (0, round(y), mask.width, round(y) + mask.height), mask)
 
-
+# %% ../nbs/01_storybook.ipynb #53440fae
 def _cells(story: Story, size: int, captions: bool = True) -> list[Image.Image]:
     "Every page as a card of one common size: picture, number and words below."
     if not len(story): raise ValueError('the story has no pages to draw')
