@@ -214,12 +214,37 @@ def attention_span(config) -> int | None:
     return window if window and ('sliding_attention' in kinds or not kinds) and getattr(config, 'use_sliding_window', True) else None
 
 # %% ../nbs/21_cache.ipynb #dddaa88a
-class SinkCache(Cache):
+class _Counted(Cache):
+    "Tokens seen and tokens held, and rows that come and go: what transformers asks of a cache, answered from its `books` (a `Held`, None before the first pass)."
+    @property
+    def held(self) -> int:
+        "Tokens held, padding included."
+        return 0 if self.books is None else len(self.books)
+    @property
+    def nbytes(self) -> int:
+        "Bytes of all layers."
+        return sum(layer.nbytes for layer in self.layers)
+    def get_seq_length(self, layer_idx: int = 0) -> int: return 0 if self.books is None else self.books.columns
+    def get_max_length(self, layer_idx: int | None = None) -> int: return -1
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]: return self.held + query_length, self.get_seq_length() - self.held
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        "Go on with the rows `indices` (numbers, or a mask)."
+        rows = (indices.nonzero().flatten() if indices.dtype == torch.bool else indices).tolist()
+        for part in (self.books, self.incoming): part.take(rows)
+        for layer in self.layers: layer.batch_select_indices(torch.tensor(rows))
+
+    def batch_repeat_interleave(self, repeats: int) -> None: self.batch_select_indices(torch.arange(len(self.books.seen)).repeat_interleave(repeats))
+    def reorder_cache(self, beam_idx: Tensor) -> None: self.batch_select_indices(beam_idx)
+
+# %% ../nbs/21_cache.ipynb #8a4b94d2
+class SinkCache(_Counted):
     """A cache for `model.generate(past_key_values=…)` and plain forward passes that keeps what an attention policy names.
 
     `policy`: a name or a policy, with its positions, as in `'sink:tokens=1000@cache'`; one that counts pages needs `image` (any object whose `.boi`
-    and `.eoi` are ids, as [`ImageTokens`](10_sequence.ipynb)), and one that keeps ends of sentences the ids of those that `ends` them. `reach` 0 of `clamped` is the model's `max_position_embeddings`. The policy is asked, and keys are moved, when `every` tokens were read since it last was. ValueError for
-    models whose keys cannot be moved, and policies that re-encode. One cache serves one batch of texts at a time."""
+    and `.eoi` are ids, as [`ImageTokens`](10_sequence.ipynb)), and one that keeps ends of sentences the ids that
+    `ends` them. `reach` 0 of `clamped` is the model's `max_position_embeddings`. The policy is asked, and keys are moved, when `every` tokens were read since it
+    last was. ValueError for models whose keys cannot be moved, and policies that re-encode. One cache serves one batch of texts at a time."""
     def __init__(self, model, policy: str | Policy = 'sink:tokens=1000', every: int = 1, image=None, ends=frozenset()):
         super().__init__(layers=[])
         config, policy = model.config.get_text_config(), attention_policy(policy)
@@ -236,14 +261,6 @@ class SinkCache(Cache):
         self.layers.clear()
         self.books, self.incoming = None, Incoming(self.image, self.incoming.ends)
 
-    @property
-    def held(self) -> int: return len(self.books) if self.books else 0
-    @property
-    def nbytes(self) -> int: return sum(layer.nbytes for layer in self.layers)
-    def get_seq_length(self, layer_idx: int = 0) -> int: return self.books.columns if self.books else 0
-    def get_max_length(self, layer_idx: int | None = None) -> int: return -1
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]: return self.held + query_length, self.get_seq_length() - self.held
-
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
         "Append new keys and values; returns all that this pass may look at. What the policy does not name is gone afterwards."
         while len(self.layers) <= layer_idx: self.layers.append(KeptLayer())
@@ -254,25 +271,17 @@ class SinkCache(Cache):
 
     def crop(self, tokens_to_remove: int) -> None:
         "Take the newest tokens back (a negative number). ValueError if the policy has dropped others since: those do not come back."
-        if tokens_to_remove < 0 and self.books: self.books.crop(-tokens_to_remove)
+        if tokens_to_remove < 0 and self.books is not None: self.books.crop(-tokens_to_remove)
         for layer in self.layers: layer.crop(tokens_to_remove)
-        if self.books: _place(self, None)
+        if self.books is not None: _place(self, None)
         for number, layer in enumerate(self.layers): _obey(self, layer, number)
 
     def drawn(self, attention: Tensor, last: bool) -> None:
         "Add what a layer has looked at: [B, columns]; after the `last` one a policy that needs to know it is asked."
-        self.measured, self.books.mass = True, self.books.mass + attention
-        if last and self.policy.measures: _decide(self)
-        for number, layer in enumerate(self.layers if last else ()): _obey(self, layer, number)
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        "Go on with the rows `indices` (numbers, or a mask)."
-        rows = (indices.nonzero().flatten() if indices.dtype == torch.bool else indices).tolist()
-        for part in (self.books, self.incoming): part.take(rows)
-        for layer in self.layers: layer.batch_select_indices(torch.tensor(rows))
-
-    def batch_repeat_interleave(self, repeats: int) -> None: self.batch_select_indices(torch.arange(len(self.books.seen)).repeat_interleave(repeats))
-    def reorder_cache(self, beam_idx: Tensor) -> None: self.batch_select_indices(beam_idx)
+        self.measured, self.books.mass = True, self.books.mass + (attention if self._index is None else attention.gather(1, self._index))
+        if not (last and self.policy.measures): return
+        _decide(self)
+        for number, layer in enumerate(self.layers): _obey(self, layer, number)
 
 # %% ../nbs/21_cache.ipynb #f11aa7a1
 def _check(cache: SinkCache) -> None:
