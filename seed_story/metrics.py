@@ -132,11 +132,14 @@ class Measured:
     complete: bool
 
 def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> Measured:
-    "Reads the first `pages` pages of `story` (texts by `reader`, pictures by `oracle.read`). A missing picture counts as a wrong one."
+    """Reads the first `pages` pages of `story` (texts by `reader`, pictures by `oracle.read`). A missing picture counts as a wrong one.
+
+    `oracle` may also be what was read already: a list with one `Reading` a page."""
     told = list(story)[:pages]
     texts = [page.text for page in told]
     pictured = [n for n, page in enumerate(told) if page.image is not None]
-    seen = dict(zip(pictured, oracle.read([told[n].pil() for n in pictured]) if pictured else []))
+    if isinstance(oracle, list): seen = dict(enumerate(oracle[:len(told)]))
+    else: seen = dict(zip(pictured, oracle.read([told[n].pil() for n in pictured]) if pictured else []))
     shown = [seen[n].characters if n in seen else None for n in range(len(told))]
     known, names = {}, []
     for text in texts:
@@ -195,21 +198,23 @@ def fact_figures(measured: list) -> dict:
         return ratio([sum(n) for n in needed], [len(n) for n in needed])
     return {'facts': figure(0, math.inf)} | {f'facts/gap {name}': figure(*gap) for name, gap in GAPS.items()}
 
-def evaluate_stories(stories, oracle, reader: TextReader | None = None, pages: int = 25, bands=((1, 10), (11, 25)), given: int = 1,
-                     each_page: bool = False, progress: Callable = iter) -> dict:
+def evaluate_stories(stories, oracle=None, reader: TextReader | None = None, pages: int = 25, bands=((1, 10), (11, 25)), given: int = 1,
+                     each_page: bool = False, progress: Callable = iter, readings: list | None = None) -> dict:
     """The figures of told stories: name → Figure. `oracle.read(pictures)` reads pictures, `reader` texts (default: Storyland's).
 
+    `readings`: instead of an oracle, what was read already, for each story a list with one `Reading` a page (then nothing is said of `complete` pages).
     `bands` are ranges of pages to report, `each_page` adds one figure a page; the first `given` pages are not scored.
     `progress` wraps the stories (e.g. tqdm)."""
     reader = reader or storyland_reader()
-    measured = [measure_story(story, oracle, reader, pages) for story in progress(stories)]
+    measured = [measure_story(story, readings[n] if readings else oracle, reader, pages) for n, story in enumerate(progress(stories))]
     if not measured: raise ValueError('no stories given: nothing to measure')
     bands = [*bands] + [(n, n) for n in range(given + 1, pages + 1)] * each_page
     def setting(name, low, high):
         judged = [[ok for ok in m.settings[name][max(low - 1, given):high] if ok is not None] for m in measured]
         return ratio([sum(j) for j in judged], [len(j) for j in judged])
     settings = {f'{name}/{band_name(*b)}': setting(name, *b) for name in reader.settings for b in bands}
-    return looks_figures(measured, bands, given) | settings | fact_figures(measured) | text_figures(measured, given)
+    found = looks_figures(measured, bands, given) | settings | fact_figures(measured) | text_figures(measured, given)
+    return {name: figure for name, figure in found.items() if not (readings and name == 'complete')}
 
 # %% ../nbs/50_metrics.ipynb #fb149a36
 def score_picture(reading, truth) -> dict:

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHARACTER_QUESTIONS', 'SETTING_QUESTIONS', 'UNSEEN', 'POSITIONS', 'ROWS', 'shown_props', 'labels', 'label_table',
            'random_scene', 'Reading', 'true_reading', 'readings', 'perfect_outputs', 'ReadLayer', 'TruthHeads',
-           'oracle_losses', 'oracle_loss', 'accuracy', 'confusion', 'ConvBlock', 'Oracle', 'as_images', 'augment']
+           'oracle_losses', 'oracle_loss', 'accuracy', 'confusion', 'ConvBlock', 'Oracle', 'FeatureOracle', 'as_images',
+           'augment']
 
 # %% ../nbs/51_oracle.ipynb #d4a9fab6
 from dataclasses import dataclass, field
@@ -236,6 +237,21 @@ class Oracle(ModelMixin, ConfigMixin):
             images = as_images(pictures[start:start + batch_size], self.config.image_size)
             found += readings(self(images.to(self.device, self.dtype)))
         return found
+
+# %% ../nbs/51_oracle.ipynb #b42fd600
+class FeatureOracle(ModelMixin, ConfigMixin):
+    "Visual features → truth, as `Oracle` does with pictures: `read(features [N, V, F])` → one `Reading` each. `num_tokens` = V, `dim` = F."
+    @register_to_config
+    def __init__(self, dim: int = 128, num_tokens: int = 36, width: int = 128, num_layers: int = 2, num_heads: int = 4):
+        super().__init__()
+        self.heads = TruthHeads(dim, width, num_tokens, num_layers, num_heads)
+
+    def forward(self, features) -> dict: return self.heads(features)
+
+    @torch.inference_mode()
+    def read(self, features, batch_size: int = 1024) -> list:
+        "One `Reading` a picture's features."
+        return [reading for part in features.split(batch_size) for reading in readings(self(part.to(self.device, self.dtype)))]
 
 # %% ../nbs/51_oracle.ipynb #075ee3f4
 def as_images(pictures, size: int = 128) -> torch.Tensor:
