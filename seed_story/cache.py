@@ -10,14 +10,14 @@ import copy, weakref
 import torch
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import DynamicLayer
 
 from .rotary import Rotary
 from .sinks import POSITIONS, Layout, PageSpan, Placed, Policy, attention_policy, policy_name
 
 # %% auto #0
-__all__ = ['places', 'KeptLayer', 'KeptCache', 'PageReader', 'Incoming', 'Held', 'attention_span', 'SinkCache', 'watch',
-           'cache_bytes']
+__all__ = ['places', 'KeptLayer', 'KeptCache', 'kept', 'gathered', 'PageReader', 'Incoming', 'Held', 'attention_span',
+           'placed_policy', 'SinkCache', 'watch', 'cache_bytes']
 
 # %% ../nbs/21_cache.ipynb #1b92bc2d
 def places(positions: Tensor, seen: Tensor, mode: str = 'absolute', reach: int = 0) -> Tensor:
@@ -32,57 +32,18 @@ def places(positions: Tensor, seen: Tensor, mode: str = 'absolute', reach: int =
     return torch.where(there, moved, positions)
 
 # %% ../nbs/21_cache.ipynb #26002397
-class _Grows(CacheLayerMixin):
-    "What transformers asks of a layer that grows, but for `update`. `untouched` is what `KeptLayer` says."
-    is_sliding, is_croppable, untouched = False, True, None
-
-    def get_seq_length(self) -> int: return self.keys.shape[2] if self.is_initialized else 0
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]: return self.get_seq_length() + query_length, 0
-    def get_max_length(self) -> int: return -1
-
-    def _each(self, change) -> None:
-        if self.is_initialized: self.values, self.untouched, self.keys = change(self.values), change(self.untouched), change(self.keys)
-
-    def crop(self, tokens_to_remove: int) -> None:
-        "Remove the newest columns (a negative number, as everywhere in transformers)."
-        if tokens_to_remove > 0: raise ValueError(f'crop takes a negative number, the tokens to remove, not {tokens_to_remove}')
-        keep = max(0, self.get_seq_length() + tokens_to_remove)
-        self._each(lambda x: x[:, :, :keep])
-
-    def reset(self) -> None:
-        self.keys = self.values = self.untouched = None
-        self.is_initialized = False
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        rows = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
-        self._each(lambda x: x.index_select(0, rows.to(x.device)))
-
-    def reorder_cache(self, beam_idx: Tensor) -> None: self.batch_select_indices(beam_idx)
-    def batch_repeat_interleave(self, repeats: int) -> None: self._each(lambda x: x.repeat_interleave(repeats, 0))
-
-    @property
-    def nbytes(self) -> int:
-        "Bytes of this layer."
-        return sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched) if x is not None)
-
-# %% ../nbs/21_cache.ipynb #3951abc5
 def _columns(x: Tensor, index: Tensor) -> Tensor:
     "Columns `index` [B, H′] of x [B, heads, H, d]."
     return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
-class KeptLayer(_Grows):
-    "One layer's `keys`, `values` [B, heads, H, d]; `untouched` holds the first columns' keys where they were first set, if they have been moved."
-    def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
-        self.dtype, self.device = keys.dtype, keys.device
-        self.keys, self.values, self.untouched = keys[:, :, :0], values[:, :, :0], keys[:, :, :0]
-        self.is_initialized = True
+class KeptLayer(DynamicLayer):
+    "transformers' `DynamicLayer`, with `keys`, `values` [B, heads, H, d]; `untouched` holds the first columns' keys where they were first set, if they have been moved."
+    untouched = None
 
-    def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        "Append; returns all keys and values."
-        if not self.is_initialized: self.lazy_initialization(keys, values)
-        self.keys, self.values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
-        return self.keys, self.values
+    def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
+        super().lazy_initialization(keys, values)
+        self.untouched = keys[:, :, :0]
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, turn=None) -> None:
         "Keep the columns `index` [B, H′] (None: all), then set them `shift` [B, H′] positions further than where they were first set (None: there)."
@@ -91,6 +52,20 @@ class KeptLayer(_Grows):
         moved = int((shift != 0).any(0).nonzero().max() + 1) if shift is not None and bool((shift != 0).any()) else 0
         self.untouched = first[:, :, :moved].clone()
         self.keys = torch.cat([turn(self.untouched, shift[:, :moved]), first[:, :, moved:]], 2) if moved else first
+
+    def crop(self, tokens_to_remove: int) -> None:
+        "Remove the newest columns (a negative number, as everywhere in transformers)."
+        super().crop(tokens_to_remove)
+        if self.is_initialized: self.untouched = self.untouched[:, :, :self.keys.shape[2]]
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        "Go on with these rows."
+        self.keys, self.values, self.untouched = (x[indices.to(x.device)] for x in (self.keys, self.values, self.untouched))
+
+    @property
+    def nbytes(self) -> int:
+        "Bytes of this layer."
+        return sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched)) if self.is_initialized else 0
 
 # %% ../nbs/21_cache.ipynb #5f6ae2c1
 class KeptCache(Cache):
@@ -111,6 +86,25 @@ class KeptCache(Cache):
     def drawn(self, attention: Tensor, last: bool) -> None:
         "Add what a layer has looked at: [B, columns]; `last`: the pass is over."
         self.mass = attention if self.mass is None else attention + torch.nn.functional.pad(self.mass, (0, attention.shape[1] - self.mass.shape[1]))
+
+# %% ../nbs/21_cache.ipynb #57bbf54d
+def kept(policy: Policy, positions: Tensor, seen: Tensor, pages, mass: Tensor | None = None) -> Tensor:
+    """[B, H] bool: which of the held tokens a policy keeps, from their `positions` [B, H] (−1: a hole, which goes), the tokens `seen` [B] and the finished `pages` of each row.
+
+    `mass` [B, H]: the attention that each has drawn, for a policy that measures it."""
+    found = torch.zeros_like(positions, dtype=torch.bool)
+    for row, (at, length) in enumerate(zip(positions.cpu(), seen.clamp(min=0).tolist())):
+        at = at % (length + 1)  # a hole reads and writes the entry after the last
+        drawn = None if mass is None else torch.full((length + 1,), torch.nan).scatter(0, at, mass[row].float().cpu())[:length].tolist()
+        stays = torch.zeros(length + 1, dtype=torch.bool)
+        for r in policy.keep(Layout(tuple(pages[row]), length, drawn)): stays[r.start:r.stop] = True
+        found[row] = stays[at]
+    return found
+
+
+def gathered(stays: Tensor) -> Tensor:
+    "The columns [B, H′] that `stays` [B, H] names, in their order; rows with fewer than H′, the most of any row, begin with columns that go."
+    return stays.to(torch.int8).argsort(dim=1, stable=True)[:, stays.shape[1] - int(stays.sum(1).max()):]
 
 # %% ../nbs/21_cache.ipynb #71e65215
 class PageReader:
@@ -189,7 +183,7 @@ class Held:
         hidden = (self.padding - (self.columns - width)).clamp(min=0)  # columns that the mask of the newest `width` hides
         if not torch.equal(width - count, hidden):
             raise ValueError(f'{count.tolist()} tokens would be kept of the rows of this batch: use a policy that counts tokens, or one text at a time')
-        index = stays.to(torch.int8).argsort(dim=1, stable=True)[:, len(self) - width:]
+        index = gathered(stays)
         self.positions = self.positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
         self.mass, self.dropped_at = self.mass.gather(1, index), self.columns
         return index
@@ -212,6 +206,16 @@ def attention_span(config) -> int | None:
     strange = sorted(set(kinds) - {'full_attention', 'sliding_attention'})
     if strange: raise ValueError(f"{config.model_type} has layers of the kind {', '.join(strange)}: this cache serves full and sliding attention")
     return window if window and ('sliding_attention' in kinds or not kinds) and getattr(config, 'use_sliding_window', True) else None
+
+def placed_policy(policy: str | Policy, every: int, image) -> Placed:
+    "The policy with its positions; ValueError for what no cache can do."
+    policy = attention_policy(policy)
+    if every < 1: raise ValueError(f'every is {every}; it must be at least 1')
+    if policy.reencodes: raise ValueError(f"attention '{policy_name(policy)}' reads its pages anew: no cache can do that; choose another")
+    placed = policy if isinstance(policy, Placed) else Placed(policy)
+    if image is None and not getattr(placed.policy, 'tokens', 1):
+        raise ValueError(f"attention '{policy_name(policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer)), or count tokens (tokens=1000)")
+    return placed
 
 # %% ../nbs/21_cache.ipynb #dddaa88a
 class _Counted(Cache):
@@ -247,19 +251,16 @@ class SinkCache(_Counted):
     last was. ValueError for models whose keys cannot be moved, and policies that re-encode. One cache serves one batch of texts at a time."""
     def __init__(self, model, policy: str | Policy = 'sink:tokens=1000', every: int = 1, image=None, ends=frozenset()):
         super().__init__(layers=[])
-        config, policy = model.config.get_text_config(), attention_policy(policy)
-        placed = policy if isinstance(policy, Placed) or policy.reencodes else Placed(policy)
-        self.policy, self.every, self.span, self.mode = placed, every, attention_span(config), getattr(placed, 'positions', None)
-        self.reach, self.image = getattr(placed, 'reach', 0) or config.max_position_embeddings, image
+        config, self.policy = model.config.get_text_config(), placed_policy(policy, every, image)
+        self.every, self.span, self.mode, self.reach = every, attention_span(config), self.policy.positions, self.policy.reach or config.max_position_embeddings
         self.incoming, self.books, self.measured = Incoming(image, ends), None, False
-        _check(self)
         self.rotary = None if self.mode == 'absolute' else Rotary.of(model)
         _listen(self, model)
 
     def reset(self) -> None:
         "Forget everything."
         self.layers.clear()
-        self.books, self.incoming = None, Incoming(self.image, self.incoming.ends)
+        self.books, self.incoming = None, Incoming(self.incoming.image, self.incoming.ends)
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
         "Append new keys and values; returns all that this pass may look at. What the policy does not name is gone afterwards."
@@ -284,14 +285,6 @@ class SinkCache(_Counted):
         for number, layer in enumerate(self.layers): _obey(self, layer, number)
 
 # %% ../nbs/21_cache.ipynb #f11aa7a1
-def _check(cache: SinkCache) -> None:
-    "ValueError for arguments that cannot work together."
-    if cache.every < 1: raise ValueError(f'every is {cache.every}; it must be at least 1')
-    if cache.policy.reencodes: raise ValueError(f"attention '{policy_name(cache.policy)}' reads its pages anew: no cache can do that; choose another")
-    if cache.image is None and not getattr(getattr(cache.policy, 'policy', cache.policy), 'tokens', 1):
-        raise ValueError(f"attention '{policy_name(cache.policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer)), or count tokens (tokens=1000)")
-
-
 def _enter(cache: SinkCache, keys: Tensor) -> None:
     "Enter the tokens of a pass and decide what stays, and how far it has to move: the index and shift [B, H′] for every layer (None: nothing to do)."
     if cache.books is None: cache.books = Held(keys.shape[0], keys.device, cache.incoming.padding)
@@ -309,7 +302,8 @@ def _decide(cache: SinkCache) -> None:
     "Ask the policy, if it is time, and set what stays where it belongs."
     books = cache.books
     if books.columns - books.asked_at < cache.every: return
-    index = books.drop(torch.stack([_stays(cache, row, length) for row, length in enumerate(books.seen.tolist())]).to(books.seen.device))
+    pages = [cache.incoming.pages(row) for row in range(len(books.seen))]
+    index = books.drop(kept(cache.policy, books.positions, books.seen, pages, books.mass if cache.measured else None))
     books.asked_at = books.columns
     _place(cache, index)
 
@@ -329,15 +323,6 @@ def _obey(cache: SinkCache, layer: KeptLayer, number: int) -> None:
         layer.select(cache._index, cache._shift, cache.rotary and (lambda keys, by: cache.rotary.turn(keys, by, number)))
 
 # %% ../nbs/21_cache.ipynb #ebf5c953
-def _stays(cache: SinkCache, row: int, length: int) -> Tensor:
-    "[H] bool: what the policy keeps of one row."
-    position, mass, length = cache.books.positions[row].cpu(), None, max(0, length)
-    if cache.measured: mass = torch.full((length + 1,), torch.nan).scatter(0, position % (length + 1), cache.books.mass[row].float().cpu())[:length].tolist()
-    stays = torch.zeros(length + 1, dtype=torch.bool)
-    for r in cache.policy.keep(Layout(cache.incoming.pages(row), length, mass)): stays[r.start:r.stop] = True
-    return stays[position]  # position −1, a hole, reads the last entry: False
-
-
 def _listen(cache: SinkCache, model) -> None:
     "Note ids and padding whenever `model` is called with this cache; ends with the cache."
     known = weakref.ref(cache)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cache import KeptCache, places
+from .cache import KeptCache, gathered, kept, places
 from .rotary import Rotary
-from .sinks import Layout, PageSpan, Policy
+from .sinks import PageSpan, Policy
 
 # %% auto #0
 __all__ = ['Memory', 'roll_back', 'forget']
@@ -66,28 +66,15 @@ def roll_back(memory: Memory, columns: int) -> None:
     memory.cache.crop(-columns)
 
 
-def _mass(memory: Memory, row: int, length: int) -> list[float] | None:
-    "The attention that each of a row's `length` tokens has drawn (not a number: no longer held); None if it was not measured."
-    if memory.cache.mass is None: return None
-    found = torch.full((length + 1,), torch.nan).scatter(0, (memory.positions[row] % (length + 1)).cpu(), memory.cache.mass[row].float().cpu())
-    return found[:length].tolist()
-
-
 def forget(memory: Memory, policy: Policy, rotary: Rotary | None = None) -> None:
     """Keep what `policy` keeps of every row, sweep out the holes (rows of unequal length are filled up on the left), and set what stays where the policy wants it.
 
     `rotary` of the language model: for a `Placed` policy whose positions are not `absolute`."""
-    lengths, mode = memory.seen.tolist(), getattr(policy, 'positions', 'absolute')
-    stays = torch.zeros_like(memory.positions, dtype=torch.bool)
-    for row, pages in enumerate(memory.pages):
-        for r in policy.keep(Layout(tuple(pages), lengths[row], _mass(memory, row, lengths[row]))):
-            stays[row] |= (memory.positions[row] >= r.start) & (memory.positions[row] < r.stop)
-    index = None
+    mode, index = getattr(policy, 'positions', 'absolute'), None
+    stays = kept(policy, memory.positions, memory.seen, memory.pages, memory.cache.mass)
     if not stays.all():
-        counts = stays.sum(1)
-        width = int(counts.max())
-        index = stays.to(torch.int8).argsort(dim=1, stable=True)[:, memory.held - width:]
-        memory.positions = memory.positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
-        memory.holes = bool((counts < width).any())
+        index = gathered(stays)
+        there = stays.gather(1, index)
+        memory.positions, memory.holes = memory.positions.gather(1, index).masked_fill(~there, -1), not bool(there.all())
     shift = None if mode == 'absolute' else places(memory.positions, memory.seen, mode, policy.reach) - memory.positions
     if index is not None or shift is not None: memory.cache.select(index, shift, rotary)

@@ -8,65 +8,46 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from transformers import Cache, StoppingCriteria
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import StaticLayer
 
-from .cache import Incoming, attention_span, places
+from .cache import Incoming, attention_span, kept, placed_policy, places
 from .rotary import Rotary
-from .sinks import Layout, Placed, Policy, attention_policy, policy_name
+from .sinks import Policy, policy_name
 
 # %% auto #0
 __all__ = ['StaticKeptLayer', 'StaticSinkCache', 'Keeper']
 
 # %% ../nbs/21c_static.ipynb #41425698
-class StaticKeptLayer(CacheLayerMixin):
-    "One layer's buffers of `capacity` columns; new tokens go to column `held` (a tensor that all layers share, advanced by the `last` one) and the next."
-    is_compileable, is_sliding = True, False
-
-    def __init__(self, capacity: int, held: Tensor, last: bool, copies: bool):
-        super().__init__()
-        self.capacity, self.held, self.last, self.copies, self.untouched = capacity, held, last, copies, None
+class StaticKeptLayer(StaticLayer):
+    "transformers' `StaticLayer`: a step writes the columns from `cumulative_length` on. Between steps columns can be filled anew and keys moved, from an `untouched` copy."
+    def __init__(self, capacity: int, moves: bool):
+        super().__init__(max_cache_len=capacity)
+        self.moves, self.untouched = moves, None
 
     def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
-        self.dtype, self.device = keys.dtype, keys.device
-        new = lambda like: torch.zeros(*like.shape[:2], self.capacity, like.shape[3], dtype=like.dtype, device=like.device)
-        self.keys, self.values, self.untouched = new(keys), new(values), new(keys) if self.copies else None
-        if not torch.compiler.is_compiling():
-            for buffer in (self.keys, self.values): torch._dynamo.mark_static_address(buffer)
-        self.is_initialized = True
-
-    def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        "Write in place; returns the whole buffers."
-        if not self.is_initialized: self.lazy_initialization(keys, values)
-        new = keys.shape[2]
-        where = torch.arange(new, device=keys.device) + self.held
-        self.keys.index_copy_(2, where, keys)
-        self.values.index_copy_(2, where, values)
-        if self.last: self.held.add_(new)
-        return self.keys, self.values
+        super().lazy_initialization(keys, values)
+        self.untouched = torch.zeros_like(self.keys) if self.moves else None
 
     def fill(self, columns: Tensor, source: Tensor) -> None:
         "Into `columns` [D] goes what stands in `source` [B, D]."
         for buffer in (self.keys, self.values, self.untouched):
             if buffer is not None: buffer[:, :, columns] = buffer.gather(2, source[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3]))
 
-    def move(self, fresh: Tensor, columns: Tensor, shift: Tensor, turn) -> None:
-        "Set `columns` [D] `shift` [B, D] positions further than they were first set; those in `fresh` have not been moved before."
-        self.untouched[:, :, fresh] = self.keys[:, :, fresh]
+    def move(self, columns: Tensor, fresh: Tensor, shift: Tensor, turn) -> None:
+        "Set `columns` [D] `shift` [B, D] positions further than they were first set; those that are `fresh` [B, D] have not been moved before."
+        self.untouched[:, :, columns] = torch.where(fresh[:, None, :, None], self.keys[:, :, columns], self.untouched[:, :, columns])
         self.keys[:, :, columns] = turn(self.untouched[:, :, columns], shift)
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]: return self.capacity, 0
-    def get_seq_length(self) -> Tensor | int: return self.held if self.is_initialized else 0
-    def get_max_length(self) -> int: return self.capacity
-
     @property
-    def nbytes(self) -> int: return sum(b.numel() * b.element_size() for b in (self.keys, self.values, self.untouched) if b is not None)
+    def nbytes(self) -> int:
+        "Bytes of this layer's buffers."
+        return sum(b.numel() * b.element_size() for b in (self.keys, self.values, self.untouched) if b is not None)
 
 # %% ../nbs/21c_static.ipynb #81b76ea8
 class _OneBuffer(Cache):
-    "What transformers asks of the static form; `seen` and `held` are counters on the device."
+    "What transformers asks of the static form: the tokens `seen` place the next query, the columns held are what its mask counts."
     def get_seq_length(self, layer_idx: int = 0) -> Tensor: return self.seen
-    def get_query_offset(self, layer_idx: int = 0) -> Tensor: return self.held
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]: return self.capacity, 0
+    def get_query_offset(self, layer_idx: int = 0) -> Tensor: return self.layers[layer_idx].cumulative_length
     def get_max_length(self, layer_idx: int | None = None) -> int: return -1  # of the text; the buffer's is `capacity`
 
     def crop(self, tokens_to_remove: int) -> None: raise ValueError('the static form takes nothing back: use SinkCache')
@@ -78,18 +59,6 @@ class _OneBuffer(Cache):
         "Bytes of all buffers."
         return sum(layer.nbytes for layer in self.layers if layer.is_initialized)
 
-
-def _checked(policy, capacity: int, every: int, image, span: int | None) -> Placed:
-    "The policy with its positions; ValueError for arguments that cannot work together."
-    policy = attention_policy(policy)
-    if policy.reencodes or getattr(policy, 'measures', False): raise ValueError(f"attention '{policy_name(policy)}' has no static form")
-    placed = policy if isinstance(policy, Placed) else Placed(policy)
-    if image is None and not getattr(placed.policy, 'tokens', 1):
-        raise ValueError(f"attention '{policy_name(policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer))")
-    if span and capacity > span: raise ValueError(f'a layer of this model looks back on {span} tokens only: capacity may not be more')
-    if every < 1: raise ValueError(f'every is {every}; it must be at least 1')
-    return placed
-
 # %% ../nbs/21c_static.ipynb #c88cc808
 class StaticSinkCache(_OneBuffer):
     """The static form of `SinkCache`: buffers of `capacity` columns; after each forward pass `keep(ids)` must be called with what was read.
@@ -97,27 +66,28 @@ class StaticSinkCache(_OneBuffer):
     `policy`, `image`, `ends`: as there. The policy is asked when `every` tokens were read since it last was, so `capacity` must hold what it keeps and `every`
     more. Rows of a batch may not be padded, and must keep equally many tokens. ValueError as there."""
     def __init__(self, model, policy: str | Policy, capacity: int, every: int = 32, image=None, ends=frozenset()):
-        config = model.config.get_text_config()
-        self.policy, layers = _checked(policy, capacity, every, image, attention_span(config)), config.num_hidden_layers
+        config, self.policy = model.config.get_text_config(), placed_policy(policy, every, image)
+        if self.policy.measures: raise ValueError(f"attention '{policy_name(self.policy)}' has no static form")
         self.reach, self.every, self.capacity, self.moves = self.policy.reach or config.max_position_embeddings, every, capacity, self.policy.positions != 'absolute'
-        self.rotary = Rotary.of(model) if self.moves else None
-        self.seen, self.held = (torch.zeros((), dtype=torch.long, device=model.device) for _ in range(2))
-        for counter in (self.seen, self.held): torch._dynamo.mark_static_address(counter)
-        super().__init__(layers=[StaticKeptLayer(capacity, self.held, number == layers - 1, self.moves) for number in range(layers)])
-        self.incoming = Incoming(image, ends)
+        span = attention_span(config)
+        if span and capacity > span: raise ValueError(f'a layer of this model looks back on {span} tokens only: capacity may not be more')
+        self.rotary, self.incoming, self.seen = Rotary.of(model) if self.moves else None, Incoming(image, ends), torch.zeros((), dtype=torch.long, device=model.device)
+        torch._dynamo.mark_static_address(self.seen)
+        super().__init__(layers=[StaticKeptLayer(capacity, self.moves) for _ in range(config.num_hidden_layers)])
         self.reset()
 
     def reset(self) -> None:
         "Forget everything; the buffers stay."
-        self.held.zero_(); self.seen.zero_()
+        super().reset()
+        self.seen.zero_()
         self.columns, self.asked_at, self.at, self.places, self.incoming = 0, 0, None, None, Incoming(self.incoming.image, self.incoming.ends)
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
         "Write new keys and values; returns the buffers."
         new = key_states.shape[2]
         if layer_idx == 0 and not torch.compiler.is_compiling(): _room(self, new)
-        if self.layers[layer_idx].last: self.seen.add_(new)
-        return self.layers[layer_idx].update(key_states, value_states)
+        if layer_idx == 0: self.seen.add_(new)
+        return super().update(key_states, value_states, layer_idx)
 
     def keep(self, ids: Tensor) -> None:
         "Note that `ids` [B, L] were read, and drop what the policy does not name if it is time. ValueError if what stays leaves no room for another token."
@@ -154,10 +124,7 @@ def _room(cache: StaticSinkCache, new: int) -> None:
 def _drop(cache: StaticSinkCache) -> None:
     "Ask the policy; fill the columns of what goes with what stands furthest back; then set what has to stand elsewhere."
     rows, held = cache.at.shape
-    stays = torch.zeros(rows, cache.columns, dtype=torch.bool)
-    for row in range(rows):
-        for r in cache.policy.keep(Layout(cache.incoming.pages(row), cache.columns)): stays[row, r.start:r.stop] = True
-    stays = stays.gather(1, cache.at)
+    stays = kept(cache.policy, cache.at, torch.full((rows,), cache.columns), [cache.incoming.pages(row) for row in range(rows)])
     count = stays.sum(1)
     if not bool((count == count[0]).all()): raise ValueError(f'{count.tolist()} tokens would be kept of the rows of this batch: the static form needs equal numbers')
     left = int(count[0])
@@ -167,7 +134,7 @@ def _drop(cache: StaticSinkCache) -> None:
         columns = (source != torch.arange(left)).any(0).nonzero().flatten()
         _everywhere(cache, lambda layer, number, device: layer.fill(columns.to(device), source[:, columns].to(device)))
         cache.at, cache.places = cache.at.gather(1, source), cache.places.gather(1, source)
-        cache.held.fill_(left)
+        for layer in cache.layers: layer.cumulative_length.fill_(left)
     cache.asked_at = cache.columns
     if cache.moves: _place(cache)
 
@@ -179,8 +146,8 @@ def _place(cache: StaticSinkCache) -> None:
     where = torch.zeros_like(where).scatter(1, order, where)
     columns = (where != cache.places).any(0).nonzero().flatten()
     if not len(columns): return
-    fresh, shift = columns[(cache.places == cache.at)[:, columns].all(0)], (where - cache.at)[:, columns]
-    _everywhere(cache, lambda layer, number, device: layer.move(fresh.to(device), columns.to(device), shift.to(device), lambda keys, by: cache.rotary.turn(keys, by, number)))
+    fresh, shift = (cache.places == cache.at)[:, columns], (where - cache.at)[:, columns]
+    _everywhere(cache, lambda layer, number, device: layer.move(columns.to(device), fresh.to(device), shift.to(device), lambda keys, by: cache.rotary.turn(keys, by, number)))
     cache.places = where
 
 
