@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POLICIES', 'POSITIONS', 'PageSpan', 'Layout', 'Policy', 'policy', 'check_counts', 'Placed', 'attention_policy',
-           'policy_name', 'recent', 'gone', 'merged', 'Dense', 'Window', 'Reencode', 'Sink', 'Multimodal', 'Capped',
-           'Random', 'Pinned', 'Heavy']
+           'policy_name', 'recent', 'gone', 'merged', 'Windowed', 'Dense', 'Window', 'Reencode', 'Sink', 'Multimodal',
+           'Capped', 'Random', 'Pinned', 'Heavy']
 
 # %% ../nbs/20_sinks.ipynb #6ecc1194
 from collections.abc import Sequence
@@ -136,6 +136,22 @@ def merged(ranges, length: int) -> list[range]:
         else: found.append(r)
     return found
 
+# %% ../nbs/20_sinks.ipynb #1c119086
+@dataclass(frozen=True)
+class Windowed:
+    "The last `pages` pages (or, if not 0, `tokens` tokens) stay, and the ranges `besides(layout, window)` that a policy adds."
+    reencodes: ClassVar[bool] = False
+    pages: int = 8
+    tokens: int = 0
+
+    def __post_init__(self): check_counts(self, **{f.name: 1 for f in fields(self) if f.name in ('pages', 'slots')})
+
+    def besides(self, layout: Layout, window: range) -> Sequence[range]: return ()
+
+    def keep(self, layout: Layout) -> list[range]:
+        window = recent(layout, self.pages, self.tokens)
+        return merged([*self.besides(layout, window), window], layout.length)
+
 # %% ../nbs/20_sinks.ipynb #8a2c7fa0
 @policy('dense')
 class Dense:
@@ -147,16 +163,8 @@ class Dense:
 
 # %% ../nbs/20_sinks.ipynb #dda03467
 @policy('window')
-class Window:
+class Window(Windowed):
     "The last `pages` pages (or `tokens` tokens) stay."
-    reencodes: ClassVar[bool] = False
-    pages: int = 8
-    tokens: int = 0
-
-    def __post_init__(self): check_counts(self, pages=1)
-
-    def keep(self, layout: Layout) -> list[range]:
-        return merged([recent(layout, self.pages, self.tokens)], layout.length)
 
 # %% ../nbs/20_sinks.ipynb #adcf392f
 @policy('reencode')
@@ -172,27 +180,19 @@ class Reencode:
 
 # %% ../nbs/20_sinks.ipynb #36fc9d3f
 @policy('sink')
-class Sink:
+class Sink(Windowed):
     "The `first` tokens of the story and the last `pages` pages (or `tokens` tokens)."
-    reencodes: ClassVar[bool] = False
-    pages: int = 8
     first: int = 4
-    tokens: int = 0
 
-    def __post_init__(self): check_counts(self, pages=1)
-
-    def keep(self, layout: Layout) -> list[range]:
-        return merged([range(self.first), recent(layout, self.pages, self.tokens)], layout.length)
+    def besides(self, layout: Layout, window: range) -> Sequence[range]: return [range(self.first)]
 
 # %% ../nbs/20_sinks.ipynb #98ea97d5
 @policy('multimodal')
-class Multimodal:
+class Multimodal(Windowed):
     """The last `pages` pages (or `tokens` tokens), the `first` tokens of the story, and of every older page the tokens around `<img>` and `</img>`.
 
     The counts around them hold for images of `slots` slots, and are scaled to the story's. `cap`: anchors of at most so many pages (0: of all).
     `sentences`: so many last tokens of each sentence of an older page stay, too."""
-    reencodes: ClassVar[bool] = False
-    pages: int = 8
     first: int = 4
     before_boi: int = 4
     after_boi: int = 8
@@ -201,9 +201,6 @@ class Multimodal:
     cap: int = 0
     slots: int = 64
     sentences: int = 0
-    tokens: int = 0
-
-    def __post_init__(self): check_counts(self, pages=1, slots=1)
 
     def anchors(self, page: PageSpan) -> list[range]:
         "What stays of an evicted page."
@@ -212,10 +209,8 @@ class Multimodal:
                 range(max(0, page.boi - scale(self.before_boi)), page.boi + scale(self.after_boi)),
                 range(page.eoi - scale(self.before_eoi), page.eoi + scale(self.after_eoi))]
 
-    def keep(self, layout: Layout) -> list[range]:
-        window = recent(layout, self.pages, self.tokens)
-        old = gone(layout, window)[-self.cap:]
-        return merged([range(self.first), *(r for page in old for r in self.anchors(page)), window], layout.length)
+    def besides(self, layout: Layout, window: range) -> Sequence[range]:
+        return [range(self.first), *(r for page in gone(layout, window)[-self.cap:] for r in self.anchors(page))]
 
 # %% ../nbs/20_sinks.ipynb #6fd62932
 @policy('capped')
@@ -236,35 +231,22 @@ class Random(Multimodal):
 
 # %% ../nbs/20_sinks.ipynb #12778bdf
 @policy('pinned')
-class Pinned:
+class Pinned(Windowed):
     "The first `pinned` pages stay whole, and the last `pages` pages (or `tokens` tokens)."
-    reencodes: ClassVar[bool] = False
-    pages: int = 8
     pinned: int = 1
-    tokens: int = 0
 
-    def __post_init__(self): check_counts(self, pages=1)
-
-    def keep(self, layout: Layout) -> list[range]:
-        first = layout.pages[:self.pinned]
-        return merged([range(first[-1].stop if first else 0), recent(layout, self.pages, self.tokens)], layout.length)
+    def besides(self, layout: Layout, window: range) -> Sequence[range]: return [range(page.start, page.stop) for page in layout.pages[:self.pinned]]
 
 # %% ../nbs/20_sinks.ipynb #834bdd5e
 @policy('heavy')
-class Heavy:
+class Heavy(Windowed):
     "The last `pages` pages (or `tokens` tokens), and the `heavy` older tokens with the greatest attention mass so far."
-    reencodes: ClassVar[bool] = False
     measures: ClassVar[bool] = True
-    pages: int = 8
     heavy: int = 64
-    tokens: int = 0
 
-    def __post_init__(self): check_counts(self, pages=1)
-
-    def keep(self, layout: Layout) -> list[range]:
-        window = recent(layout, self.pages, self.tokens)
-        if window.start and self.heavy and layout.mass is None: raise ValueError("attention 'heavy' needs measured attention: let the cache watch the model, see watch in 21_cache")
-        old = np.asarray(layout.mass[:window.start], dtype=float) if window.start and self.heavy else np.zeros(0)
+    def besides(self, layout: Layout, window: range) -> Sequence[range]:
+        if not window.start or not self.heavy: return []
+        if layout.mass is None: raise ValueError("attention 'heavy' needs measured attention: let the cache watch the model, see watch in 21_cache")
+        old = np.asarray(layout.mass[:window.start], dtype=float)
         there = np.flatnonzero(~np.isnan(old))  # what was dropped has no mass
-        chosen = there[np.argsort(-old[there], kind='stable')[:self.heavy]]
-        return merged([*(range(i, i + 1) for i in chosen.tolist()), window], layout.length)
+        return [range(i, i + 1) for i in there[np.argsort(-old[there], kind='stable')[:self.heavy]].tolist()]
