@@ -21,7 +21,7 @@ from .sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_tex
 from .sinks import Dense, Layout, PageSpan, Policy
 
 # %% auto #0
-__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'read', 'write', 'picture', 'remember', 'write_new', 'narrate',
+__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'lay_out', 'read', 'write', 'picture', 'remember', 'write_new', 'narrate',
            'showing_attention', 'tell_page', 'remember_page', 'narrate_as_released']
 
 # %% ../nbs/22_narrate.ipynb #adda6dc1
@@ -79,7 +79,7 @@ class Narrator:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 # %% ../nbs/22_narrate.ipynb #1cd24c44
-def _lay_out(narrator: Narrator, story: Sequence[Told]) -> tuple[list[int], list[PageSpan]]:
+def lay_out(narrator: Narrator, story: Sequence[Told]) -> tuple[list[int], list[PageSpan]]:
     "Token ids of the pages of one story from `<s>` on, and where each page stands."
     ids, spans = [narrator.tokenizer.bos_token_id], []
     for number, page in enumerate(story):
@@ -92,7 +92,7 @@ def _lay_out(narrator: Narrator, story: Sequence[Told]) -> tuple[list[int], list
 
 def read(narrator: Narrator, stories: Sequence[Sequence[Told]], cache: KeptCache | None = None) -> Memory:
     "A fresh memory of the pages of each story, in one forward pass."
-    rows, spans = zip(*(_lay_out(narrator, story) for story in stories))
+    rows, spans = zip(*(lay_out(narrator, story) for story in stories))
     width = max(map(len, rows))
     pad = narrator.tokenizer.pad_token_id or 0
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=narrator.device)
@@ -170,7 +170,7 @@ def write_new(narrator: Narrator, memory: Memory, logits: Tensor, sampling: Samp
 # %% ../nbs/22_narrate.ipynb #91fef086
 def _recent(policy: Policy, narrator: Narrator, story: list[Told]) -> list[Told]:
     "The pages of a story that a re-encoding policy wants to be read anew."
-    ids, spans = _lay_out(narrator, story)
+    ids, spans = lay_out(narrator, story)
     ranges = policy.keep(Layout(tuple(spans), len(ids)))
     return [page for page, span in zip(story, spans) if any(span.start in r for r in ranges)]
 
