@@ -15,33 +15,63 @@ from .rotary import Rotary
 from .sinks import Policy, policy_name
 
 # %% auto #0
-__all__ = ['StaticKeptLayer', 'StaticSinkCache', 'Keeper']
+__all__ = ['Shelf', 'StaticKeptLayer', 'shelves', 'StaticSinkCache', 'Keeper']
 
-# %% ../nbs/21c_static.ipynb #41425698
-class StaticKeptLayer(StaticLayer):
-    "transformers' `StaticLayer`: a step writes the columns from `cumulative_length` on. Between steps columns can be filled anew and keys moved, from an `untouched` copy."
-    def __init__(self, capacity: int, moves: bool):
-        super().__init__(max_cache_len=capacity)
-        self.moves, self.untouched = moves, None
+# %% ../nbs/21c_static.ipynb #54f1d1b5
+class Shelf:
+    "The buffers of the `layers` (their number): `keys`, `values` and, if keys move, `untouched`, all [B, layers · heads, capacity, d]; `filled` [layers, 2] counts each layer's columns (in its first number)."
+    def __init__(self, layers: int, capacity: int, moves: bool):
+        self.layers, self.capacity, self.moves, self.keys = layers, capacity, moves, None
 
-    def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
-        super().lazy_initialization(keys, values)
-        self.untouched = torch.zeros_like(self.keys) if self.moves else None
+    def allocate(self, keys: Tensor, values: Tensor) -> None:
+        "Room for layers whose keys and values are like these [B, heads, L, d]. ValueError if it was made for others."
+        shape = lambda x: (x.shape[0], self.layers * x.shape[1], self.capacity, x.shape[3])
+        if self.keys is None:
+            self.keys, self.values = keys.new_zeros(shape(keys)), values.new_zeros(shape(values))
+            self.untouched = torch.zeros_like(self.keys) if self.moves else None
+            self.filled = torch.zeros(self.layers, 2, dtype=torch.long, device=keys.device)  # 16 bytes each: CUDA graphs want them aligned
+        if (self.keys.shape, self.keys.device) != (shape(keys), keys.device):
+            raise ValueError(f'layers that share a buffer have keys of different shapes or devices ({list(keys.shape)} on {keys.device}): use SinkCache for this model')
 
-    def fill(self, columns: Tensor, source: Tensor) -> None:
-        "Into `columns` [D] goes what stands in `source` [B, D]."
-        for buffer in (self.keys, self.values, self.untouched):
-            if buffer is not None: buffer[:, :, columns] = buffer.gather(2, source[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3]))
+    @property
+    def buffers(self) -> list[Tensor]: return [] if self.keys is None else [b for b in (self.keys, self.values, self.untouched) if b is not None]
+
+    def fill(self, columns: Tensor, source: Tensor, left: int) -> None:
+        "Into `columns` [D] goes what stands in `source` [B, D]; `left` columns are taken then."
+        columns, source = columns.to(self.keys.device), source.to(self.keys.device)
+        for buffer in self.buffers: buffer[:, :, columns] = buffer.gather(2, source[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3]))
+        self.filled.fill_(left)
 
     def move(self, columns: Tensor, fresh: Tensor, shift: Tensor, turn) -> None:
         "Set `columns` [D] `shift` [B, D] positions further than they were first set; those that are `fresh` [B, D] have not been moved before."
-        self.untouched[:, :, columns] = torch.where(fresh[:, None, :, None], self.keys[:, :, columns], self.untouched[:, :, columns])
-        self.keys[:, :, columns] = turn(self.untouched[:, :, columns], shift)
+        columns, fresh, shift = (x.to(self.keys.device) for x in (columns, fresh, shift))
+        first = torch.where(fresh[:, None, :, None], self.keys[:, :, columns], self.untouched[:, :, columns])
+        self.untouched[:, :, columns], self.keys[:, :, columns] = first, turn(first, shift)
 
-    @property
-    def nbytes(self) -> int:
-        "Bytes of this layer's buffers."
-        return sum(b.numel() * b.element_size() for b in (self.keys, self.values, self.untouched) if b is not None)
+# %% ../nbs/21c_static.ipynb #c32a329d
+class StaticKeptLayer(StaticLayer):
+    "transformers' `StaticLayer` whose tensors are layer number `place` of a `Shelf`: a step writes the columns from `cumulative_length` on."
+    def __init__(self, shelf: Shelf, place: int):
+        super().__init__(max_cache_len=shelf.capacity)
+        self.shelf, self.place = shelf, place
+
+    def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
+        self.shelf.allocate(keys, values)
+        self.dtype, self.device, self.batch_size, self.num_heads = keys.dtype, keys.device, *keys.shape[:2]
+        self.k_head_dim, self.v_head_dim = keys.shape[3], values.shape[3]
+        mine = slice(self.place * self.num_heads, (self.place + 1) * self.num_heads)
+        self.keys, self.values, self.cumulative_length = self.shelf.keys[:, mine], self.shelf.values[:, mine], self.shelf.filled[self.place, 0]
+        for tensor in (self.keys, self.values, self.cumulative_length): torch._dynamo.mark_static_address(tensor)
+        self.is_initialized = True
+
+def shelves(model, capacity: int, rotary: Rotary | None) -> list[tuple[Shelf, list[int]]]:
+    "A `Shelf` for each set of layers that stand on one device and turn their keys alike (`rotary`; None: keys are not moved), with the numbers of these layers."
+    parts = {module.layer_idx: next(module.parameters()).device for module in model.modules() if hasattr(module, 'layer_idx') and next(module.parameters(), None) is not None}
+    sets: dict = {}
+    for number in range(model.config.get_text_config().num_hidden_layers):
+        key = parts.get(number, model.device), rotary and rotary.frequencies[number].cpu().numpy().tobytes()
+        sets.setdefault(key, []).append(number)
+    return [(Shelf(len(numbers), capacity, rotary is not None), numbers) for numbers in sets.values()]
 
 # %% ../nbs/21c_static.ipynb #81b76ea8
 class _OneBuffer(Cache):
@@ -57,7 +87,7 @@ class _OneBuffer(Cache):
     @property
     def nbytes(self) -> int:
         "Bytes of all buffers."
-        return sum(layer.nbytes for layer in self.layers if layer.is_initialized)
+        return sum(b.numel() * b.element_size() for shelf, _ in self.shelves for b in shelf.buffers)
 
 # %% ../nbs/21c_static.ipynb #c88cc808
 class StaticSinkCache(_OneBuffer):
@@ -73,7 +103,9 @@ class StaticSinkCache(_OneBuffer):
         if span and capacity > span: raise ValueError(f'a layer of this model looks back on {span} tokens only: capacity may not be more')
         self.rotary, self.incoming, self.seen = Rotary.of(model) if self.moves else None, Incoming(image, ends), torch.zeros((), dtype=torch.long, device=model.device)
         torch._dynamo.mark_static_address(self.seen)
-        super().__init__(layers=[StaticKeptLayer(capacity, self.moves) for _ in range(config.num_hidden_layers)])
+        self.shelves = shelves(model, capacity, self.rotary)
+        places_of = {number: StaticKeptLayer(shelf, place) for shelf, numbers in self.shelves for place, number in enumerate(numbers)}
+        super().__init__(layers=[places_of[number] for number in range(config.num_hidden_layers)])
         self.reset()
 
     def reset(self) -> None:
@@ -85,7 +117,7 @@ class StaticSinkCache(_OneBuffer):
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
         "Write new keys and values; returns the buffers."
         new = key_states.shape[2]
-        if layer_idx == 0 and not torch.compiler.is_compiling(): _room(self, new)
+        if layer_idx == 0 and not torch.compiler.is_compiling(): _room(self, key_states.shape[0], new)
         if layer_idx == 0: self.seen.add_(new)
         return super().update(key_states, value_states, layer_idx)
 
@@ -114,8 +146,10 @@ class Keeper(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def _room(cache: StaticSinkCache, new: int) -> None:
-    "ValueError if that many tokens do not fit, or `keep` was forgotten."
+def _room(cache: StaticSinkCache, rows: int, new: int) -> None:
+    "ValueError if `new` tokens of each of `rows` texts do not fit, or `keep` was forgotten."
+    layer = cache.layers[0]
+    if layer.is_initialized and layer.batch_size != rows: raise ValueError(f'the buffers of this cache are made for {layer.batch_size} texts, and {rows} are read: make another cache')
     held = 0 if cache.at is None else cache.at.shape[1]
     if held + new > cache.capacity: raise ValueError(f'{new} new tokens do not fit: {held} of {cache.capacity} columns are taken; read less at once, or make capacity larger')
     if int(cache.seen) != cache.columns: raise ValueError('call keep(ids) after each pass (in generate: stopping_criteria=[cache.keeper()])')
@@ -132,9 +166,8 @@ def _drop(cache: StaticSinkCache) -> None:
         source = torch.arange(left).repeat(rows, 1)
         for row in range(rows): source[row, ~stays[row, :left]] = left + stays[row, left:].nonzero().flatten()
         columns = (source != torch.arange(left)).any(0).nonzero().flatten()
-        _everywhere(cache, lambda layer, number, device: layer.fill(columns.to(device), source[:, columns].to(device)))
+        for shelf, _ in cache.shelves: shelf.fill(columns, source[:, columns], left)
         cache.at, cache.places = cache.at.gather(1, source), cache.places.gather(1, source)
-        for layer in cache.layers: layer.cumulative_length.fill_(left)
     cache.asked_at = cache.columns
     if cache.moves: _place(cache)
 
@@ -147,9 +180,5 @@ def _place(cache: StaticSinkCache) -> None:
     columns = (where != cache.places).any(0).nonzero().flatten()
     if not len(columns): return
     fresh, shift = (cache.places == cache.at)[:, columns], (where - cache.at)[:, columns]
-    _everywhere(cache, lambda layer, number, device: layer.move(columns.to(device), fresh.to(device), shift.to(device), lambda keys, by: cache.rotary.turn(keys, by, number)))
+    for shelf, numbers in cache.shelves: shelf.move(columns, fresh, shift, lambda keys, by: cache.rotary.turn(keys, by, numbers[0]))
     cache.places = where
-
-
-def _everywhere(cache: StaticSinkCache, change) -> None:
-    for number, layer in enumerate(cache.layers): change(layer, number, layer.device)
