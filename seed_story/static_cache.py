@@ -61,7 +61,8 @@ class StaticKeptLayer(StaticLayer):
         self.k_head_dim, self.v_head_dim = keys.shape[3], values.shape[3]
         mine = slice(self.place * self.num_heads, (self.place + 1) * self.num_heads)
         self.keys, self.values, self.cumulative_length = self.shelf.keys[:, mine], self.shelf.values[:, mine], self.shelf.filled[self.place, 0]
-        for tensor in (self.keys, self.values, self.cumulative_length): torch._dynamo.mark_static_address(tensor)
+        if not torch.compiler.is_compiling():  # the first pass should not be compiled: only tensors made outside can have a fixed address
+            for tensor in (self.keys, self.values, self.cumulative_length): torch._dynamo.mark_static_address(tensor)
         self.is_initialized = True
 
 def shelves(model, capacity: int, rotary: Rotary | None) -> list[tuple[Shelf, list[int]]]:

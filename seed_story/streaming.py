@@ -23,13 +23,13 @@ def one_step(model, compiled: bool = False):
 def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress=None) -> Tensor:
     """Cross-entropy (nats) of ids[1:] [L], read `chunk` at a time over `cache`: [L − 1]. `step`: see `one_step`; `progress(done, total)`.
 
-    A `StaticSinkCache` is shown what was read."""
-    step, here, losses = step or one_step(model), ids.to(model.device), []
+    A `StaticSinkCache` is shown what was read. The first pass, in which caches allocate their buffers, is never compiled."""
+    first, here, losses = one_step(model), ids.to(model.device), []
     places = torch.arange(len(here), device=here.device)
     for at in range(0, len(here) - 1, chunk):
         to = min(at + chunk, len(here) - 1)
         torch.compiler.cudagraph_mark_step_begin()
-        logits = step(here[None, at:to].clone(), places[None, at:to].clone(), cache)
+        logits = (step if step and at else first)(here[None, at:to].clone(), places[None, at:to].clone(), cache)
         losses.append(cross_entropy(logits[0].float(), here[at + 1:to + 1], reduction='none'))
         if isinstance(cache, StaticSinkCache): cache.keep(ids[None, at:to])
         if progress: progress(to, len(here) - 1)
