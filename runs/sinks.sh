@@ -16,7 +16,7 @@ repro() { # LOG NAME parameters…
 }
 
 # what a step costs: alone on the first card
-CUDA_VISIBLE_DEVICES=0 repro cache_cost cache_cost -p layers 32 -p hidden 4096 -p intermediate 11008 -p heads 32 -p vocabulary 32066 -p held 1024 -p every 32 -p steps 200 -p repeats 5 \
+CUDA_VISIBLE_DEVICES=0 repro cache_cost cache_cost -p layers 32 -p hidden 4096 -p intermediate 11008 -p heads 32 -p vocabulary 32066 -p held 1024 -p every 32 -p steps 100 -p repeats 4 \
   -p device cuda -p dtype bfloat16 -p compiled True -p out "$OUT/cache_cost" &
 cost=$!
 [ "$GPUS" = 1 ] && wait $cost
