@@ -37,7 +37,8 @@ for words in $every; do
   for which in shipped plain; do
     model=(); [ $which = plain ] && model=(-p model "$PLAIN")
     while [ "$(jobs -rp | wc -l)" -ge $((GPUS * JOBS)) ]; do sleep 1; done
-    CUDA_VISIBLE_DEVICES=$((n++ % GPUS)) repro "sinks_${which}_$words" sinks_report -p attention "$words" -p stories "$STORIES" -p pages "$PAGES" -p pictures 20 -p device cuda \
+    n=$((n + 1)) # not within the background command: a subshell cannot count
+    CUDA_VISIBLE_DEVICES=$((n % GPUS)) repro "sinks_${which}_$words" sinks_report -p attention "$words" -p stories "$STORIES" -p pages "$PAGES" -p pictures 20 -p device cuda \
       "${model[@]}" -p out "$OUT/sinks_$which" &
   done
 done

@@ -195,7 +195,9 @@ def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int 
                 elif memory is None: memory = read(narrator, stories, watch(KeptCache(), mllm.llm) if getattr(policy, 'measures', False) else None)
                 else: remember_page(narrator, memory, stories, policy)
                 known = tell_page(narrator, memory, stories, number, sampling, seeds, known, progress)
-        for story, page in zip(stories, known): story.append(page)
+        for story, page in zip(stories, known):
+            if not policy.reencodes: story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
+            story.append(page)
         yield known
 
 

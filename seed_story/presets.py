@@ -31,7 +31,7 @@ def _tiny() -> dict:
         visual_tokenizer=dict(image_size=128, patch_size=8, width=128, layers=4, heads=4, mlp_ratio=4.0, num_queries=36, output_dim=128,
                               num_positions=256, pool_heads=4, normalize_features=True),
         feature_resampler=dict(_tiny_perceiver), unet=dict(_tiny_unet), vae=dict(_tiny_vae), scheduler=dict(_tiny_scheduler),
-        pipeline=dict(attention="reencode", window_pages=9, reach=480, num_inference_steps=12, guidance_scale=2.0, temperature=0.8, top_p=0.95))
+        pipeline=dict(attention="dense@clamped", window_pages=9, reach=480, num_inference_steps=12, guidance_scale=2.0, temperature=0.8, top_p=0.95))
 
 # %% ../nbs/03_presets.ipynb #63e84578
 def _paper() -> dict:
