@@ -18,8 +18,8 @@ from PIL import Image
 from .story import ImageError, Page, Story, StoryError, read_stories, story_line, write_atomic
 
 # %% auto #0
-__all__ = ['KEEPS_PAGES', 'BookError', 'Book', 'check_free', 'begin', 'keep_settings', 'png', 'add', 'bind', 'reopen',
-           'differing', 'read_told', 'default_folder', 'digest']
+__all__ = ['KEEPS_PAGES', 'BookError', 'Book', 'check_free', 'begin', 'keep_settings', 'png', 'add', 'bind', 'worth_binding',
+           'reopen', 'differing', 'read_told', 'default_folder', 'digest']
 
 # %% ../nbs/31_book.ipynb #55486952
 class BookError(ValueError):
@@ -98,6 +98,11 @@ def bind(book: Book, title: str | None = None) -> Path:
     write_book(book.story, part, title)
     os.replace(part, book.out/'index.html')
     return book.out/'index.html'
+
+
+def worth_binding(pages: int) -> bool:
+    "Is `index.html`, which holds all pages, to be written anew after so many of them? After each of the first 50, then ever less often, so that a page of a long book costs no more than one of a short book."
+    return pages % max(1, pages // 25) == 0
 
 # %% ../nbs/31_book.ipynb #8e0ef2b1
 def reopen(out) -> Book | None:

@@ -16,7 +16,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from .book import Book, BookError, add, begin, bind, check_free, default_folder, differing, digest, keep_settings, read_told, reopen
+from .book import Book, BookError, add, begin, bind, check_free, default_folder, differing, digest, keep_settings, read_told, reopen, worth_binding
 from .sinks import attention_policy, policy_name
 from .story import open_image
 
@@ -159,8 +159,9 @@ def tell_book(pipe, book: Book | None, out: Path, opening, settings: dict, quiet
             drawn = picture if number == 0 else pipe.illustrate(page.features[None], [picture_seed(settings['seed'], number)], settings['steps'],
                                                                 settings['guidance'], unconditional=nothing, progress=bars)[0]
             add(book, page.text, drawn, page if number else None)
-            bind(book)
+            if worth_binding(len(book)): bind(book)
             bars.pages.update()
+        bind(book)
     except KeyboardInterrupt:
         if len(book): bind(book)
         raise Stopped(book, settings['pages']) from None
