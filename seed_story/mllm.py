@@ -42,7 +42,7 @@ class StoryMLLMConfig(PretrainedConfig):
 # %% ../nbs/13_mllm.ipynb #aa7f67c4
 def _portable(llm_config):
     "A language model's configuration without what depends on where it came from and how it was loaded."
-    skip = {"dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures"}
+    skip = {"dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures", "quantization_config"}
     return None if llm_config is None else {k: v for k, v in llm_config.items() if k not in skip}
 
 
@@ -85,11 +85,13 @@ def cosine_loss(regressed, target, mask=None) -> torch.Tensor:
 
 # %% ../nbs/13_mllm.ipynb #fedb5b9d
 def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
-    "Put adapters (`peft.LoraConfig(**lora)`) into a language model. Trainable afterwards: adapters, `modules_to_save`, input and output embeddings."
+    """Put adapters (`peft.LoraConfig(**lora)`) into a language model. Trainable afterwards: adapters, `modules_to_save`, and input and output embeddings.
+
+    Of the embeddings only the rows `trainable_token_indices`, if `lora` names them."""
     from peft import LoraConfig
     llm.add_adapter(LoraConfig(**lora))
-    for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):
-        embedding.weight.requires_grad_(True)
+    if not lora.get("trainable_token_indices"):
+        for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()): embedding.weight.requires_grad_(True)
     return llm
 
 
@@ -109,7 +111,7 @@ def take_out_lora(llm: nn.Module) -> nn.Module:
         else:
             module.merge()
             plain = module.get_base_layer()
-        parent, _, child = name.rpartition(".")
+        parent, _, child = name.removesuffix(".token_adapter").rpartition(".")  # trained rows of an embedding stand in a wrapper
         setattr(llm.get_submodule(parent), child, plain)
     del llm.peft_config
     llm._hf_peft_config_loaded = False

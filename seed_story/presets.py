@@ -14,6 +14,8 @@ _tiny_llm = dict(model_type="llama", vocab_size=4096, hidden_size=256, intermedi
                  num_key_value_heads=8, max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True)
 _paper_llm = dict(model_type="llama", vocab_size=32066, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
                   num_key_value_heads=32, max_position_embeddings=4096, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False)
+_small_llm = dict(model_type="llama", vocab_size=49218, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+                  max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=100000.0, tie_word_embeddings=True)  # SmolLM2-135M; read from its own files
 _lora = dict(r=16, lora_alpha=32, lora_dropout=0.05, modules_to_save=["input_layernorm", "post_attention_layernorm", "norm"],
              target_modules=["q_proj", "v_proj", "k_proj", "o_proj", "gate_proj", "down_proj", "up_proj"])
 _scheduler = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
@@ -32,6 +34,17 @@ def _tiny() -> dict:
                               num_positions=256, pool_heads=4, normalize_features=True),
         feature_resampler=dict(_tiny_perceiver), unet=dict(_tiny_unet), vae=dict(_tiny_vae), scheduler=dict(_tiny_scheduler),
         pipeline=dict(attention="dense@clamped", window_pages=9, reach=480, num_inference_steps=12, guidance_scale=2.0, temperature=0.8, top_p=0.95))
+
+# %% ../nbs/03_presets.ipynb #9d36f402
+def _small() -> dict:
+    "The paper's recipe in a size that anyone can run: SmolLM2-135M with LoRA, 64 image slots; the rest is `tiny`'s."
+    tiny = _tiny()
+    return tiny | dict(
+        num_slots=64, backbone="small",
+        mllm=dict(llm_config=dict(_small_llm), lora=dict(_lora, r=8, lora_alpha=16, lora_dropout=0.0), num_slots=64, feature_norm=128 ** 0.5, rec_loss_scale=5.0,
+                  input_resampler=dict(grid_size=8, embed_dim=576, num_heads=9, kv_dim=128),
+                  output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=576)),
+        pipeline=dict(tiny["pipeline"], reach=1200))
 
 # %% ../nbs/03_presets.ipynb #63e84578
 def _paper() -> dict:
@@ -68,7 +81,7 @@ _sdxl_vae = dict(sample_size=1024, block_out_channels=[128, 256, 512, 512], laye
                  down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, force_upcast=True)
 
 # %% ../nbs/03_presets.ipynb #5e29e04f
-PRESETS = {"tiny": _tiny, "paper": _paper}
+PRESETS = {"tiny": _tiny, "small": _small, "paper": _paper}
 
 def preset(name: str) -> dict:
     "A fresh copy of the configuration called `name`; raises `ValueError` with the known names."
@@ -91,6 +104,10 @@ def build(
 def _build_mllm(config, tokenizer):
     from seed_story.mllm import StoryMLLM, StoryMLLMConfig
     kwargs = deepcopy(config["mllm"])
+    if config.get("backbone"):
+        from seed_story.adapter import AdaptedMLLM
+        kwargs.pop("llm_config")
+        return AdaptedMLLM.from_backbone(config["backbone"], tokenizer, **kwargs)
     kwargs["llm_config"]["vocab_size"] = len(tokenizer)
     return StoryMLLM(StoryMLLMConfig(**kwargs))
 

@@ -36,9 +36,11 @@ def load_component(folder, part: str):
     "One trained component of a run folder; raises `FileNotFoundError` naming the stage that makes it."
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from seed_story.detokenizer import FeatureResampler
+    from seed_story.adapter import AdaptedMLLM
     from seed_story.mllm import StoryMLLM
     from seed_story.visual_tokenizer import VisualTokenizer
-    makers = dict(vae=(AutoencoderKL, "vae"), visual_tokenizer=(VisualTokenizer, "tokenizer"), mllm=(StoryMLLM, "mllm"),
+    adapted = (Path(folder) / "mllm" / "resamplers.safetensors").is_file()
+    makers = dict(vae=(AutoencoderKL, "vae"), visual_tokenizer=(VisualTokenizer, "tokenizer"), mllm=(AdaptedMLLM if adapted else StoryMLLM, "mllm"),
                   feature_resampler=(FeatureResampler, "detokenizer"), unet=(UNet2DConditionModel, "detokenizer"))
     cls, stage = makers[part]
     where = Path(folder) / part
@@ -94,9 +96,16 @@ def run_pack(run: Run):
     return dict(stories=pack(run.source, run.store, pages=preset(run.preset)["pages"], size=preset(run.preset)["image_size"]))
 
 def run_words(run: Run):
-    from seed_story.sequence import build_tokenizer
-    texts = load_store(run.store, run.stories, run.wait, images=False).texts
+    from seed_story.sequence import add_image_tokens, build_tokenizer
     config = preset(run.preset)
+    if config.get("backbone"):  # it has its words
+        from seed_story.adapter import backbone_place
+        from seed_story.backbone import load_tokenizer
+        tokenizer = load_tokenizer(backbone_place(config["backbone"]))
+        add_image_tokens(tokenizer, config["num_slots"])
+        tokenizer.save_pretrained(Path(run.out) / "tokenizer")
+        return dict(tokens=len(tokenizer))
+    texts = load_store(run.store, run.stories, run.wait, images=False).texts
     tokenizer = build_tokenizer([t for story in texts for w in story for t in w], vocab_size=config["mllm"]["llm_config"]["vocab_size"], num_slots=config["num_slots"])
     tokenizer.save_pretrained(Path(run.out) / "tokenizer")
     return dict(tokens=len(tokenizer), stories=len(texts))
