@@ -169,10 +169,13 @@ def train(context: typer.Context, stage: Annotated[str, typer.Argument(help='A t
     "Run a training stage; further options (--name value) go to the stage."
     options = stage_options(context.args)
     from seed_story.runs import run_stage
+    from seed_story.training import Interrupted
     try: summary = run_stage(stage, **{'tell': lambda row: typer.echo(json.dumps(row), err=True)} | options)
     except TypeError as e:
         if 'unexpected keyword argument' not in str(e): raise
         raise ValueError(f"stage {stage} has no option --{str(e).split(chr(39))[1].replace('_', '-')}") from e
+    except Interrupted as e: complain(e); return 130
+    except FloatingPointError as e: raise ValueError(str(e)) from e
     for name, value in (summary or {}).items(): typer.echo(f'{name}: {value}')
 
 # %% ../nbs/70_cli.ipynb #7f012b1b

@@ -16,8 +16,9 @@ import torch
 # %% ../nbs/43_runs.ipynb #99327211
 from .page_store import load_store, pack, render
 from .presets import build, preset
-from .stages import (encode_store, load_encoded, regressed_pairs, train_detokenizer, train_mllm, train_oracle, train_vae,
+from .stages import (encode_store, load_encoded, regressed_pairs, seeded, train_detokenizer, train_mllm, train_oracle, train_vae,
                                train_visual_tokenizer)
+from .checkpoints import Checkpoints
 from .training import Budget
 
 # %% ../nbs/43_runs.ipynb #80d92039
@@ -55,7 +56,7 @@ def load_text_tokenizer(folder):
     return AutoTokenizer.from_pretrained(where)
 
 # %% ../nbs/43_runs.ipynb #c54a8bc0
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 # %% ../nbs/43_runs.ipynb #534ac074
 @dataclass
@@ -83,7 +84,11 @@ class Run:
 
     def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
     def encoded(self, what): return Path(self.store) / what
-    def common(self, stage, batch): return dict(out=self.out, budget=self.budget(stage), device=self.device, batch=self.batch or batch, tell=self.tell, seed=self.seed)
+    def common(self, stage, batch):
+        "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
+        budget, size = self.budget(stage), self.batch or batch
+        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, eviction=self.eviction, trainable=self.trainable, **asdict(budget))
+        return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.tell, seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
 
 # %% ../nbs/43_runs.ipynb #b1f7e2af
 def run_render(run: Run):
@@ -132,7 +137,7 @@ def run_encode(run: Run):
 def detokenizer_init(run: Run, trained: bool):
     "Components for the de-tokenizer's training: trained ones of the run folder, or fresh ones; and the unconditional features."
     from seed_story.detokenizer import unconditional_features
-    parts = build(run.preset, (), only=("feature_resampler", "unet", "scheduler"))
+    parts = seeded(run.seed, build, run.preset, (), only=("feature_resampler", "unet", "scheduler"))
     if trained: parts |= {k: load_component(run.out, k) for k in ("feature_resampler", "unet")}
     unconditional = unconditional_features(load_component(run.out, "visual_tokenizer").eval()).to(run.device)
     return parts, unconditional

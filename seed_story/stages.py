@@ -9,7 +9,8 @@ __all__ = ['FROM_THE_START', 'corrupt', 'seeded', 'Batches', 'as_float', 'edges'
            'regressed_pairs']
 
 # %% ../nbs/42_stages.ipynb #15114cca
-import math, time
+import math
+from itertools import count
 from pathlib import Path
 
 # %% ../nbs/42_stages.ipynb #21a49d97
@@ -18,7 +19,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 # %% ../nbs/42_stages.ipynb #76954a0e
 from .page_store import load_shard, shard_paths
@@ -27,7 +28,7 @@ from .mllm import branched_loss
 from .presets import build
 from .eviction import Eviction, kept_by_page, visible_under
 from .sequence import ImageTokens, PageEncoder, branched_batch, sentence_ends
-from .training import Budget, Log, autocast, compiled, fit, save_module
+from .training import Budget, Log, autocast, compiled, fit, save_module, step_generator
 
 # %% ../nbs/42_stages.ipynb #072c187f
 def corrupt(features, sigma, generator=None):
@@ -45,15 +46,16 @@ def seeded(seed: int, make, *args, **kwargs):
 
 # %% ../nbs/42_stages.ipynb #1625bc4a
 class Batches:
-    "Random pages of a store: `next()` gives pictures [N, 3, H, W] in 0…1 and the chosen rows of every label."
+    "Random pages of a store: `at(step)` gives pictures [N, 3, H, W] in 0…1, the chosen rows of every label, and the step's generator."
     def __init__(self, store, batch: int, device, seed: int = 0):
         self.images = torch.from_numpy(store.images).flatten(0, 1).to(device)
         self.labels = {k: torch.from_numpy(v).flatten(0, 1).to(device) for k, v in store.labels.items()}
-        self.batch, self.generator = batch, torch.Generator(device).manual_seed(seed)
+        self.batch, self.seed = batch, seed
 
-    def next(self):
-        rows = torch.randint(len(self.images), (self.batch,), device=self.images.device, generator=self.generator)
-        return as_float(self.images[rows]), {k: v[rows] for k, v in self.labels.items()}
+    def at(self, step: int):
+        generator = step_generator(self.images.device, self.seed, step)
+        rows = torch.randint(len(self.images), (self.batch,), device=self.images.device, generator=generator)
+        return as_float(self.images[rows]), {k: v[rows] for k, v in self.labels.items()}, generator
 
 def as_float(images):
     "uint8 [..., H, W, 3] to float [..., 3, H, W] in 0…1."
@@ -81,17 +83,17 @@ def set_latent_scale(vae, images):
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))
 
 # %% ../nbs/42_stages.ipynb #d7955863
-def train_vae(store, out, budget: Budget, device="cpu", batch: int = 128, preset_name="tiny", tell=None, seed: int = 0):
+def train_vae(store, out, budget: Budget, device="cpu", batch: int = 128, preset_name="tiny", tell=None, seed: int = 0, checkpoints=None):
     "Train the VAE on the store's pictures; writes `out/vae`."
     vae = seeded(seed, build, preset_name, (), only=("vae",))["vae"].to(device, memory_format=torch.channels_last)
     batches = Batches(store, batch, device, seed)
     loss = compiled(lambda images: vae_loss(vae, images), device)
-    def step(i):
-        with autocast(device): return loss(batches.next()[0])
+    def step(i, used):
+        with autocast(device): return loss(batches.at(i)[0])
     def save(summary):
-        set_latent_scale(vae, batches.next()[0])
+        set_latent_scale(vae, batches.at(0)[0])
         save_module(vae, Path(out) / "vae", summary)
-    return fit(step, [vae], budget, Log(Path(out) / "logs" / "vae.jsonl", tell), save)
+    return fit(step, [vae], budget, Log(Path(out) / "logs" / "vae.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
 
 # %% ../nbs/42_stages.ipynb #48b69918
 class Painter(nn.Module):
@@ -113,37 +115,37 @@ class Painter(nn.Module):
 
 # %% ../nbs/42_stages.ipynb #69edcc04
 def train_visual_tokenizer(store, out, budget: Budget, device="cpu", batch: int = 256, sigma: float = .6, picture_weight: float = 4.0,
-                           accessory_weight: float = 2.0, preset_name="tiny", model=None, tell=None, seed: int = 0):
+                           accessory_weight: float = 2.0, preset_name="tiny", model=None, tell=None, seed: int = 0, checkpoints=None):
     """Train the visual tokenizer through feature noise up to `sigma`; writes `out/visual_tokenizer`, and the heads that read it to `out/logs`.
 
     `model`: continue from this one. Accessories, a few pixels each, count `accessory_weight` times."""
     from seed_story.oracle import TruthHeads, oracle_loss
     model = (model or seeded(seed, build, preset_name, (), only=("visual_tokenizer",))["visual_tokenizer"]).to(device).train()
     config = model.config
-    heads = TruthHeads(config.output_dim, 128, config.num_queries).to(device)
-    painter = Painter(config.output_dim, grid=config.image_size // 8).to(device)
+    heads = seeded(seed, TruthHeads, config.output_dim, 128, config.num_queries).to(device)
+    painter = seeded(seed + 1, Painter, config.output_dim, grid=config.image_size // 8).to(device)
     batches = Batches(store, batch, device, seed)
-    def losses(x, labels):
+    def losses(x, labels, generator):
         features = model(pixels(model, x))
-        noisy = corrupt(features.float(), sigma * torch.rand(len(x), 1, 1, device=x.device))
+        noisy = corrupt(features.float(), sigma * torch.rand(len(x), 1, 1, device=x.device, generator=generator), generator)
         truth, picture = oracle_loss(heads(noisy), labels, dict(accessory=accessory_weight)), F.l1_loss(painter(noisy).float(), x)
         return dict(loss=truth + picture_weight * picture, truth=truth, picture=picture)
-    def step(i):
-        with autocast(device): return losses(*batches.next())
+    def step(i, used):
+        with autocast(device): return losses(*batches.at(i))
     def save(summary):
         save_module(model, Path(out) / "visual_tokenizer", summary)
         save_file({k: v.cpu().clone() for k, v in heads.state_dict().items()}, Path(out) / "logs" / "truth_heads.safetensors")
-    return fit(step, [model, heads, painter], budget, Log(Path(out) / "logs" / "visual_tokenizer.jsonl", tell), save)
+    return fit(step, [model, heads, painter], budget, Log(Path(out) / "logs" / "visual_tokenizer.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
 
 # %% ../nbs/42_stages.ipynb #e346ebb9
-def train_oracle(store, out, budget: Budget, device="cpu", batch: int = 256, tell=None, seed: int = 0):
+def train_oracle(store, out, budget: Budget, device="cpu", batch: int = 256, tell=None, seed: int = 0, checkpoints=None):
     "Train the oracle; writes `out/oracle`."
     from seed_story.oracle import Oracle, augment, oracle_loss
     oracle, batches = seeded(seed, Oracle).to(device), Batches(store, batch, device, seed)
-    def step(i):
-        x, labels = batches.next()
-        with autocast(device): return dict(loss=oracle_loss(oracle(augment(x, generator=batches.generator)), labels))
-    return fit(step, [oracle], budget, Log(Path(out) / "logs" / "oracle.jsonl", tell), lambda summary: save_module(oracle, Path(out) / "oracle", summary))
+    def step(i, used):
+        x, labels, generator = batches.at(i)
+        with autocast(device): return dict(loss=oracle_loss(oracle(augment(x, generator=generator)), labels))
+    return fit(step, [oracle], budget, Log(Path(out) / "logs" / "oracle.jsonl", tell), lambda summary: save_module(oracle, Path(out) / "oracle", summary), checkpoints=checkpoints, seed=seed)
 
 # %% ../nbs/42_stages.ipynb #1acc5a47
 def pixels(visual_tokenizer, x):
@@ -185,7 +187,7 @@ def load_encoded(folder, stories: int | None = None):
 
 # %% ../nbs/42_stages.ipynb #c013e507
 def train_detokenizer(features, latents, unconditional, init, out, budget: Budget, device="cpu", batch: int = 256, sigma: float = .2,
-                      drop: float = .1, trainable: str = "whole", name: str = "detokenizer", tell=None, seed: int = 0):
+                      drop: float = .1, trainable: str = "whole", name: str = "detokenizer", tell=None, seed: int = 0, checkpoints=None):
     """Train feature resampler and UNet on pairs features [N, V, F] → latents [N, C, h, w]; writes `out/feature_resampler` and `out/unet`.
 
     `init`: dict of components feature_resampler, unet, scheduler; `unconditional` [1, V, F]; `trainable`: "whole", or "released" (keys, values, resampler)."""
@@ -193,38 +195,41 @@ def train_detokenizer(features, latents, unconditional, init, out, budget: Budge
     wanted = set(trainable_names(unet, resampler, trainable))
     for prefix, module in dict(resampler=resampler, unet=unet).items():
         for key, p in module.named_parameters(): p.requires_grad_(f"{prefix}.{key}" in wanted)
-    generator = torch.Generator(device).manual_seed(seed)
     loss = compiled(lambda f, z: detokenizer_loss(f, z, resampler, unet, init["scheduler"], unconditional=unconditional, drop=drop), device)
-    def step(i):
+    def step(i, used):
+        generator = step_generator(device, seed, i)
         rows = torch.randint(len(features), (batch,), device=device, generator=generator)
         f = corrupt(features[rows].float(), sigma * torch.rand(batch, 1, 1, device=device, generator=generator), generator)
         with autocast(device): return dict(loss=loss(f, latents[rows].float()))
     def save(summary):
         save_module(resampler, Path(out) / "feature_resampler", summary)
         save_module(unet, Path(out) / "unet", summary)
-    return fit(step, [resampler, unet], budget, Log(Path(out) / "logs" / f"{name}.jsonl", tell), save)
+    return fit(step, [resampler, unet], budget, Log(Path(out) / "logs" / f"{name}.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
 
 # %% ../nbs/42_stages.ipynb #c8a9572c
 FROM_THE_START = 4 # this many more chances for a chunk that begins with page 1, where casts are introduced: a fifth of all instead of a 21st
 
-class Chunks(IterableDataset):
-    """Endless random chunks of `pages` pages: yields (BranchedBatch without features, story rows [B], first pages [B], kept).
+class Chunks(Dataset):
+    """Random chunks of `pages` pages: number `step` is (BranchedBatch without features, story rows [B], first pages [B], kept).
 
     `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`)."""
     def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None):
         self.eviction, self.image, self.ends = eviction, ImageTokens.from_tokenizer(tokenizer), sentence_ends(tokenizer)
         self.texts, self.tokenizer, self.pages, self.length, self.batch, self.seed, self.limit = texts, tokenizer, pages, length, batch, seed, max_text_tokens
+        self.encoder = None  # made in the process that needs it
 
-    def __iter__(self):
-        worker = get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
-        encoder = PageEncoder(self.tokenizer, max_text_tokens=self.limit, remember=2_000_000)
-        while True:
-            rows = rng.integers(len(self.texts), size=self.batch)
-            chunks, starts, ends = zip(*(self._pick(self.texts[r], rng) for r in rows))
-            batch = branched_batch(chunks, encoder, self.pages, length=self.length, ends=list(ends))
-            kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in rows], self.ends)
-            yield batch, torch.from_numpy(rows), torch.tensor(starts), kept
+    def __getitem__(self, step: int):
+        rng = np.random.default_rng([self.seed, step])
+        self.encoder = self.encoder or PageEncoder(self.tokenizer, max_text_tokens=self.limit, remember=2_000_000)
+        rows = rng.integers(len(self.texts), size=self.batch)
+        chunks, starts, ends = zip(*(self._pick(self.texts[r], rng) for r in rows))
+        batch = branched_batch(chunks, self.encoder, self.pages, length=self.length, ends=list(ends))
+        kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in rows], self.ends)
+        return batch, torch.from_numpy(rows), torch.tensor(starts), kept
+
+    def loader(self, device="cpu", workers: int = 0, first: int = 0):
+        "All chunks from number `first` on, without end, made by `workers` processes; their number changes nothing else."
+        return iter(DataLoader(self, batch_size=None, sampler=count(first), num_workers=workers, pin_memory=torch.device(device).type == "cuda", prefetch_factor=8 if workers else None))
 
     def _pick(self, wordings, rng):
         story = wordings[rng.integers(len(wordings))]
@@ -261,7 +266,7 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
 # %% ../nbs/42_stages.ipynb #8d4dbbb4
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
-               tell=None, seed: int = 0, max_text_tokens: int = 64):
+               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
@@ -270,25 +275,25 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
     features, slots = features.to(device), mllm.config.num_slots
     length = trunk_length(texts, tokenizer, pages, slots, max_text_tokens)
     chunks = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction)
-    stream = iter(DataLoader(chunks, batch_size=None, num_workers=workers, pin_memory=torch.device(device).type == "cuda", prefetch_factor=8 if workers else None))
-    generator, dice = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
-    began = time.perf_counter()
+    stream = {}
     def losses(batch, context, kept): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept))
     loss = compiled(losses, device)
-    def step(i):
-        chunk, rows, starts, kept = next(stream)
+    def step(i, used):
+        if not stream: stream["made"] = chunks.loader(device, workers, i)  # from the step that the run goes on with
+        chunk, rows, starts, kept = next(stream["made"])
+        generator, dice = step_generator(device, seed, i), np.random.default_rng([seed, i, 1])
         chunk, rows, starts, kept = chunk.to(device), rows.to(device), starts.to(device), None if kept is None else kept.to(device)
         chunk.features = chunk_features(features, rows, starts, pages).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         context, rounds = chunk.features, 0
-        if dice.random() < feedback * min(1.0, 2 * budget.used(i, time.perf_counter() - began)): rounds = 1 + (dice.random() < .2)
+        if dice.random() < feedback * min(1.0, 2 * used): rounds = 1 + (dice.random() < .2)
         with autocast(device):
             for _ in range(rounds):
                 with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept).image_features
                 context = feed_back(chunk.features, told, chunk.first_target, generator)
             found = loss(chunk, corrupt(context, strength, generator), kept)
         return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
-    return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell), lambda summary: save_module(mllm, Path(out) / "mllm", summary))
+    return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell), lambda summary: save_module(mllm, Path(out) / "mllm", summary), checkpoints=checkpoints, seed=seed)
 
 # %% ../nbs/42_stages.ipynb #b83f3839
 @torch.no_grad()
@@ -298,7 +303,7 @@ def regressed_pairs(mllm, texts, features, latents, tokenizer, device, chunks: i
     mllm, slots = mllm.to(device).eval(), mllm.config.num_slots
     batch = min(batch, chunks)
     source = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, slots, max_text_tokens), batch, seed, max_text_tokens)
-    stream = iter(DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None))
+    stream = source.loader(workers=workers)
     found = dict(regressed=[], features=[], latents=[])
     for _ in range(-(-chunks // batch)):
         chunk, rows, starts, _ = next(stream)

@@ -58,3 +58,32 @@ def test_missing_stages_are_named(trained, tmp_path, capsys):
     assert 'seed-story train words' in capsys.readouterr().err
     assert run(['train', 'mllm', '--store', str(trained[0]), '--out', str(trained[1]), '--steps', '1', '--eviction', 'reencode']) == 2
     assert 're-encode' in capsys.readouterr().err
+
+
+def weights(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob('*.safetensors'))}
+
+
+@pytest.mark.parametrize('stage, part, more', [('mllm', 'mllm', ('--eviction', 'multimodal')), ('detokenizer', 'unet', ()), ('tokenizer', 'visual_tokenizer', ())])
+def test_a_stage_that_is_told_to_stop_goes_on_as_if_nothing_had_been(trained, tmp_path, monkeypatch, capsys, stage, part, more):
+    import os, shutil, signal
+    from seed_story import training
+    store, out = trained
+    for name in ('straight', 'stopped'):
+        shutil.copytree(out, tmp_path/name)
+        shutil.rmtree(tmp_path/name/part); shutil.rmtree(tmp_path/name/'logs')
+    options = ('--steps', 7, '--batch', 2, *more)
+    train(stage, store, tmp_path/'straight', *options)
+    whole, taken = training._one_step, []
+    def interrupted(*args):
+        whole(*args); taken.append(1)
+        if len(taken) in (2, 5): os.kill(os.getpid(), signal.SIGTERM)
+    monkeypatch.setattr(training, '_one_step', interrupted)
+    command = ['train', stage, '--store', str(store), '--out', str(tmp_path/'stopped'), *map(str, options)]
+    for done in (2, 5):
+        assert run(command) == 130 and f'stopped after {done} steps' in capsys.readouterr().err
+        assert (tmp_path/'stopped'/'checkpoints'/stage/'newest.json').exists()
+    assert run([*command[:-1], *command[-1:], '--lr', '0.1']) == 2 and 'lr was' in capsys.readouterr().err, 'other options are refused'
+    assert run(command) == 0 and len(taken) == 7
+    assert weights(tmp_path/'stopped'/part) == weights(tmp_path/'straight'/part) and not (tmp_path/'stopped'/'checkpoints'/stage).exists()
+    log = lambda name: [{k: v for k, v in json.loads(line).items() if k != 'seconds'} for file in sorted((tmp_path/name/'logs').glob('*.jsonl')) for line in file.read_text().splitlines()]
+    assert log('stopped') == log('straight') != []
