@@ -5,7 +5,7 @@
 # %% ../nbs/30_pipeline.ipynb #6f91f65b
 from __future__ import annotations
 
-import secrets
+import importlib, json, secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,10 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-import seed_story.mllm  # diffusers loads components only from modules that are imported already
+import seed_story.adapter  # diffusers loads components only from modules that are imported already
+import seed_story.mllm
 import seed_story.visual_tokenizer
+from .adapter import story_tokenizer
 from .detokenizer import detokenize, unconditional_features
 from .narrate import narrate
 from .sampling import Sampling, derived_seed
@@ -26,8 +28,9 @@ from .sinks import POLICIES, Placed, Policy, attention_policy, policy_name
 from .story import Page, Story, open_image
 
 # %% auto #0
-__all__ = ['chosen_policy', 'WeightsError', 'stored_names', 'check_weights', 'new_seed', 'picture_seed', 'Defaults', 'Narrates',
-           'as_picture', 'context_length', 'check_text', 'Illustrates', 'Tells', 'StoryPipeline']
+__all__ = ['chosen_policy', 'WeightsError', 'stored_names', 'check_weights', 'shared_parts', 'new_seed', 'picture_seed',
+           'Defaults', 'Narrates', 'as_picture', 'context_length', 'check_text', 'Illustrates', 'Tells',
+           'StoryPipeline']
 
 # %% ../nbs/30_pipeline.ipynb #9f636cc0
 def chosen_policy(attention: str | Policy, window_pages: int | None = None, reach: int | None = None) -> Policy:
@@ -55,13 +58,27 @@ def stored_names(folder: Path) -> set[str]:
 def check_weights(folder, components: dict) -> None:
     "WeightsError if a parameter of a module in `components` stands in no file of its sub-folder of `folder`, or is not finite."
     for part, module in components.items():
-        if not isinstance(module, torch.nn.Module): continue
+        if not isinstance(module, torch.nn.Module) or not getattr(module, 'saves_all', True): continue
         stored = stored_names(Path(folder)/part)
         kept = {t.data_ptr() for name, t in module.state_dict(keep_vars=True).items() if name in stored}  # tied weights are stored once
         lacking = [name for name, t in module.named_parameters() if name not in stored and t.data_ptr() not in kept]
         if lacking: raise WeightsError(f'{Path(folder)/part} lacks {len(lacking)} of the weights ({lacking[0]}, …): download or copy the folder again')
         bad = next((name for name, t in module.named_parameters() if not torch.isfinite(t).all()), None)
         if bad: raise WeightsError(f'{Path(folder)/part}: {bad} holds numbers that are not finite: download or copy the folder again')
+
+# %% ../nbs/30_pipeline.ipynb #72160e51
+def shared_parts(folder: Path, dtype) -> dict:
+    "The components that a pipeline's `folder` does not hold but names: those of its `shared.json`, and a pre-trained language model's tokenizer. WeightsError for what is not there."
+    found, index = {}, json.loads((folder/'model_index.json').read_text())
+    named = json.loads((folder/'shared.json').read_text()) if (folder/'shared.json').is_file() else {}
+    for part, place in named.items():
+        library, name = index[part]
+        if not (folder/place).is_dir(): raise WeightsError(f'{folder} shares its {part} with {(folder/place).resolve()}, which is not there')
+        found[part] = getattr(importlib.import_module(library), name).from_pretrained(folder/place, **({} if part == 'scheduler' else dict(torch_dtype=dtype)))
+    if not (folder/'tokenizer').is_dir() and (folder/'mllm'/'config.json').is_file():
+        config = json.loads((folder/'mllm'/'config.json').read_text())
+        if config.get('backbone'): found['tokenizer'] = story_tokenizer(config['backbone'], config['num_slots'])
+    return found
 
 # %% ../nbs/30_pipeline.ipynb #a008c72b
 def new_seed(seed: int | None = None) -> int:
@@ -215,6 +232,8 @@ class StoryPipeline(Tells, DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         "As diffusers does (fp32 unless `dtype` says otherwise); WeightsError if a local folder lacks weights."
         if 'torch_dtype' not in kwargs: kwargs.setdefault('dtype', torch.float32)
+        own = Path(pretrained_model_name_or_path)
+        if (own/'model_index.json').is_file(): kwargs = shared_parts(own, kwargs.get('dtype', kwargs.get('torch_dtype'))) | kwargs
         pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir(): check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})

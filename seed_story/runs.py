@@ -8,6 +8,7 @@ __all__ = ['LEARNING_RATES', 'AVERAGED', 'STAGES', 'stage_budget', 'load_compone
            'run_detokenizer', 'run_mllm', 'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../nbs/43_runs.ipynb #3e9b4914
+import json, os, shutil
 from pathlib import Path
 
 # %% ../nbs/43_runs.ipynb #c72f1dc0
@@ -101,13 +102,11 @@ def run_pack(run: Run):
     return dict(stories=pack(run.source, run.store, pages=preset(run.preset)["pages"], size=preset(run.preset)["image_size"]))
 
 def run_words(run: Run):
-    from seed_story.sequence import add_image_tokens, build_tokenizer
+    from seed_story.sequence import build_tokenizer
     config = preset(run.preset)
     if config.get("backbone"):  # it has its words
-        from seed_story.adapter import backbone_place
-        from seed_story.backbone import load_tokenizer
-        tokenizer = load_tokenizer(backbone_place(config["backbone"]))
-        add_image_tokens(tokenizer, config["num_slots"])
+        from seed_story.adapter import story_tokenizer
+        tokenizer = story_tokenizer(config["backbone"], config["num_slots"])
         tokenizer.save_pretrained(Path(run.out) / "tokenizer")
         return dict(tokens=len(tokenizer))
     texts = load_store(run.store, run.stories, run.wait, images=False).texts
@@ -172,6 +171,7 @@ def run_assemble(run: Run):
     from seed_story.pipeline import StoryPipeline
     from seed_story.storyland.world import write_opening
     config = preset(run.preset)
+    if config.get("backbone"): return _assemble_beside(Path(run.out), config)
     parts = {k: load_component(run.out, k) for k in ("vae", "visual_tokenizer", "mllm", "feature_resampler", "unet")}
     for name, part in parts.items():
         if hasattr(part, "register_to_config"): part.register_to_config(_name_or_path=name)  # not the folder of this run
@@ -179,6 +179,28 @@ def run_assemble(run: Run):
     pipe.to(dtype=torch.bfloat16).save_pretrained(run.out, max_shard_size="15MB")
     if config["opening"]: write_opening(run.out)
     return dict(folder=str(run.out))
+
+# %% ../nbs/43_runs.ipynb #0d928cb4
+def _assemble_beside(out: Path, config: dict) -> dict:
+    "A pipeline's folder of an adapted language model: what `tiny` has, too, is named in `shared.json`; only what differs is held."
+    from seed_story.adapter import story_tokenizer
+    from seed_story.pipeline import StoryPipeline
+    from seed_story.presets import bundled_folder
+    from seed_story.storyland.world import write_opening
+    tiny, own = bundled_folder("tiny"), {}
+    for part in ("vae", "visual_tokenizer", "feature_resampler", "unet"):
+        files = lambda folder: {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.safetensors"))}
+        if (out / part).is_dir() and files(out / part) != files(tiny / part): own[part] = out
+        else: shutil.rmtree(out / part, ignore_errors=True)
+    parts = {part: load_component(own.get(part, tiny), part) for part in ("vae", "visual_tokenizer", "feature_resampler", "unet")}
+    pipe = StoryPipeline(tokenizer=story_tokenizer(config["backbone"], config["num_slots"]), scheduler=build(config, (), only=("scheduler",))["scheduler"],
+                         mllm=load_component(out, "mllm"), **parts, **config["pipeline"])
+    pipe.save_config(out)
+    shared = {part: os.path.relpath(tiny / part, out).replace(os.sep, "/") for part in (*parts, "scheduler") if part not in own}
+    (out / "shared.json").write_text(json.dumps(shared, indent=1) + "\n")
+    shutil.rmtree(out / "tokenizer", ignore_errors=True)  # made from the language model's own
+    if config["opening"]: write_opening(out)
+    return dict(folder=str(out), shared=len(shared))
 
 # %% ../nbs/43_runs.ipynb #dd64574d
 STAGES = dict(render=run_render, pack=run_pack, words=run_words, vae=run_vae, tokenizer=run_tokenizer, oracle=run_oracle, encode=run_encode,
