@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEARNING_RATES', 'AVERAGED', 'STAGES', 'stage_budget', 'load_component', 'load_text_tokenizer', 'Run', 'run_render',
            'run_pack', 'run_words', 'run_vae', 'run_tokenizer', 'run_oracle', 'run_encode', 'detokenizer_init',
-           'run_detokenizer', 'run_mllm', 'run_adapt', 'run_assemble', 'run_stage']
+           'run_detokenizer', 'run_mllm', 'streamed_chunks', 'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../nbs/43_runs.ipynb #3e9b4914
 import json, os, shutil
@@ -18,7 +18,7 @@ import torch
 from .page_store import load_store, pack, render
 from .presets import build, preset
 from .stages import (encode_store, load_encoded, regressed_pairs, seeded, train_detokenizer, train_mllm, train_oracle, train_vae,
-                               train_visual_tokenizer)
+                               train_visual_tokenizer, trunk_length)
 from .checkpoints import Checkpoints
 from .training import Budget
 
@@ -80,6 +80,7 @@ class Run:
     trainable: str = "whole"         # what stage 3 trains: "whole" or "released"
     what: str = "features"           # what `encode` makes: "features" or "latents"
     part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
+    data: str | None = None          # for `mllm`: a StoryStream folder, file or hub id to stream from, instead of the page store
     eviction: str | None = None      # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
     tell: object = None              # called with each row of the log
 
@@ -88,7 +89,7 @@ class Run:
     def common(self, stage, batch):
         "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
         budget, size = self.budget(stage), self.batch or batch
-        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, eviction=self.eviction, trainable=self.trainable, **asdict(budget))
+        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, eviction=self.eviction, data=self.data, trainable=self.trainable, **asdict(budget))
         return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.tell, seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
 
 # %% ../nbs/43_runs.ipynb #b1f7e2af
@@ -148,11 +149,19 @@ def run_detokenizer(run: Run):
 
 def run_mllm(run: Run):
     from seed_story.eviction import Eviction
+    eviction, mllm, tokenizer = Eviction.named(run.eviction) if run.eviction else None, load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
+    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], **run.common("mllm", 64))
+    if run.data: return train_mllm(None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
-    mllm = load_component(run.out, "mllm") if run.resume else None
-    return train_mllm(texts[:len(features)], features, load_text_tokenizer(run.out), workers=run.workers, preset_name=run.preset, mllm=mllm,
-                      eviction=Eviction.named(run.eviction) if run.eviction else None,
-                      pages=preset(run.preset)["pages"], **run.common("mllm", 64))
+    return train_mllm(texts[:len(features)], features, tokenizer, **options)
+
+def streamed_chunks(run: Run, tokenizer, options: dict):
+    "The chunks of `run.data`, as its other options want them."
+    from seed_story.story_stream import StreamedChunks, image_folder, story_dataset
+    config, stories = preset(run.preset), story_dataset(run.data)
+    if run.stories: stories = stories.select(range(min(run.stories, len(stories))))
+    length = trunk_length([[captions] for captions in stories["captions"]], tokenizer, config["pages"], config["num_slots"])
+    return StreamedChunks(stories, image_folder(run.data), tokenizer, config["pages"], config["image_size"], length, options["batch"], run.seed, eviction=options["eviction"])
 
 # %% ../nbs/43_runs.ipynb #d82cd54f
 def run_adapt(run: Run):

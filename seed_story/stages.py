@@ -266,24 +266,30 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
 # %% ../nbs/42_stages.ipynb #8d4dbbb4
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
-               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None):
+               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
+
+    `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
     before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps."""
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
-    features, slots = features.to(device), mllm.config.num_slots
-    length = trunk_length(texts, tokenizer, pages, slots, max_text_tokens)
-    chunks = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction)
-    stream = {}
+    if stream is None:
+        features, length = features.to(device), trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens)
+        stream = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction)
+    else: visual_tokenizer = visual_tokenizer.to(device).eval()
+    def features_of(found):
+        if len(found) == 2: return chunk_features(features, *(x.to(device) for x in found), pages)
+        return encode_images(found[0].flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, found[0].shape[:2])
+    made = {}
     def losses(batch, context, kept): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept))
     loss = compiled(losses, device)
     def step(i, used):
-        if not stream: stream["made"] = chunks.loader(device, workers, i)  # from the step that the run goes on with
-        chunk, rows, starts, kept = next(stream["made"])
+        if not made: made["batches"] = stream.loader(device, workers, i)  # from the step that the run goes on with
+        chunk, *found, kept = next(made["batches"])
         generator, dice = step_generator(device, seed, i), np.random.default_rng([seed, i, 1])
-        chunk, rows, starts, kept = chunk.to(device), rows.to(device), starts.to(device), None if kept is None else kept.to(device)
-        chunk.features = chunk_features(features, rows, starts, pages).float()
+        chunk, kept = chunk.to(device), None if kept is None else kept.to(device)
+        chunk.features = features_of(found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         context, rounds = chunk.features, 0
         if dice.random() < feedback * min(1.0, 2 * used): rounds = 1 + (dice.random() < .2)

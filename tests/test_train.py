@@ -53,6 +53,17 @@ def test_a_stage_goes_on_from_its_weights_and_under_eviction(trained, tmp_path):
     assert 0 < moved < .05, 'one small step from the old weights'
 
 
+def test_stage_two_streams_from_a_storystream_folder(trained, tmp_path, capsys):
+    import shutil
+    from seed_story.storyland.world import write_set
+    write_set(2, 5, tmp_path/'set', pages=20, size=(128, 128), workers=1)
+    shutil.copytree(trained[1], tmp_path/'run'); shutil.rmtree(tmp_path/'run'/'mllm')
+    train('mllm', trained[0], tmp_path/'run', '--data', tmp_path/'set', '--steps', 2, '--batch', 3, '--workers', 1)
+    assert (tmp_path/'run'/'mllm'/'model.safetensors').is_file()
+    assert run(['train', 'mllm', '--store', str(trained[0]), '--out', str(tmp_path/'run'), '--data', str(tmp_path/'nowhere'), '--steps', '1']) == 2
+    assert 'cannot be read as stories' in capsys.readouterr().err
+
+
 def test_missing_stages_are_named(trained, tmp_path, capsys):
     assert run(['train', 'mllm', '--store', str(trained[0]), '--out', str(tmp_path), '--steps', '1']) == 2
     assert 'seed-story train words' in capsys.readouterr().err
