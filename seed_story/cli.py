@@ -170,7 +170,8 @@ def train(context: typer.Context, stage: Annotated[str, typer.Argument(help='A t
     options = stage_options(context.args)
     from seed_story.runs import run_stage
     from seed_story.training import Interrupted
-    try: summary = run_stage(stage, **{'tell': lambda row: typer.echo(json.dumps(row), err=True)} | options)
+    shown = dict(bar=True) if sys.stderr.isatty() else dict(tell=lambda row: typer.echo(json.dumps(row), err=True))
+    try: summary = run_stage(stage, **shown | options)
     except TypeError as e:
         if 'unexpected keyword argument' not in str(e): raise
         raise ValueError(f"stage {stage} has no option --{str(e).split(chr(39))[1].replace('_', '-')}") from e

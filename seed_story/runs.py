@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEARNING_RATES', 'AVERAGED', 'STAGES', 'stage_budget', 'load_component', 'load_text_tokenizer', 'Run', 'run_render',
            'run_pack', 'run_words', 'run_vae', 'run_tokenizer', 'run_oracle', 'run_encode', 'detokenizer_init',
-           'run_detokenizer', 'run_mllm', 'streamed_chunks', 'run_adapt', 'run_assemble', 'run_stage']
+           'run_detokenizer', 'run_mllm', 'samples_of', 'streamed_chunks', 'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../nbs/43_runs.ipynb #3e9b4914
 import json, os, shutil
@@ -21,6 +21,7 @@ from .stages import (encode_store, load_encoded, regressed_pairs, seeded, train_
                                train_visual_tokenizer, trunk_length)
 from .checkpoints import Checkpoints
 from .training import Budget
+from .watching import Bar, Curves, Samples
 
 # %% ../nbs/43_runs.ipynb #80d92039
 LEARNING_RATES = dict(vae=2e-3, tokenizer=1e-3, oracle=1.5e-3, detokenizer=1e-3, mllm=1.5e-3, adapt=3e-4)
@@ -82,7 +83,16 @@ class Run:
     part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
     data: str | None = None          # for `mllm`: a StoryStream folder, file or hub id to stream from, instead of the page store
     eviction: str | None = None      # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
+    tensorboard: str | None = None   # folder of curves for tensorboard
+    samples: int = 0                 # for `mllm`: pages of a story told whenever weights are saved, in `out/samples`
+    bar: bool = False                # draw a progress bar
     tell: object = None              # called with each row of the log
+
+    def watched(self, stage, budget):
+        "Hands each row of the log to all that want to see it; None: nobody."
+        seers = [self.tell, self.bar and Bar(stage, budget), self.tensorboard and Curves(self.tensorboard, stage)]
+        seers = [see for see in seers if see]
+        return seers and (lambda row: [see(row) for see in seers]) or None
 
     def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
     def encoded(self, what): return Path(self.store) / what
@@ -90,7 +100,7 @@ class Run:
         "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
         budget, size = self.budget(stage), self.batch or batch
         fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, eviction=self.eviction, data=self.data, trainable=self.trainable, **asdict(budget))
-        return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.tell, seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
+        return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.watched(stage, budget), seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
 
 # %% ../nbs/43_runs.ipynb #b1f7e2af
 def run_render(run: Run):
@@ -150,10 +160,18 @@ def run_detokenizer(run: Run):
 def run_mllm(run: Run):
     from seed_story.eviction import Eviction
     eviction, mllm, tokenizer = Eviction.named(run.eviction) if run.eviction else None, load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
-    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], **run.common("mllm", 64))
+    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], sample=run.samples and samples_of(run, tokenizer), **run.common("mllm", 64))
     if run.data: return train_mllm(None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
     return train_mllm(texts[:len(features)], features, tokenizer, **options)
+
+def samples_of(run: Run, tokenizer) -> Samples:
+    "Tells stories with what the run folder holds beside the language model."
+    config = preset(run.preset)
+    parts = {part: load_component(run.out, part).eval() for part in ("visual_tokenizer", "vae", "feature_resampler", "unet") if (Path(run.out) / part).is_dir()}
+    if not {"vae", "feature_resampler", "unet"} <= parts.keys(): parts = {"visual_tokenizer": load_component(run.out, "visual_tokenizer").eval()}
+    else: parts |= build(run.preset, (), only=("scheduler",))
+    return Samples(Path(run.out) / "samples", run.samples, tokenizer, parts, config["pipeline"])
 
 def streamed_chunks(run: Run, tokenizer, options: dict):
     "The chunks of `run.data`, as its other options want them."

@@ -266,10 +266,11 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
 # %% ../nbs/42_stages.ipynb #8d4dbbb4
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
-               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None):
+               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
+    `sample(summary, mllm)` is called when weights have been saved.
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
     before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps."""
@@ -299,7 +300,10 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
                 context = feed_back(chunk.features, told, chunk.first_target, generator)
             found = loss(chunk, corrupt(context, strength, generator), kept)
         return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
-    return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell), lambda summary: save_module(mllm, Path(out) / "mllm", summary), checkpoints=checkpoints, seed=seed)
+    def save(summary):
+        save_module(mllm, Path(out) / "mllm", summary)
+        if sample: sample(summary, mllm)
+    return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
 
 # %% ../nbs/42_stages.ipynb #b83f3839
 @torch.no_grad()

@@ -64,6 +64,16 @@ def test_stage_two_streams_from_a_storystream_folder(trained, tmp_path, capsys):
     assert 'cannot be read as stories' in capsys.readouterr().err
 
 
+def test_a_run_is_watched(trained, tmp_path):
+    import shutil
+    from PIL import Image
+    shutil.copytree(trained[1], tmp_path/'run')
+    train('mllm', trained[0], tmp_path/'run', '--steps', 2, '--batch', 2, '--samples', 3, '--tensorboard', tmp_path/'curves')
+    [words] = (tmp_path/'run'/'samples').glob('*.txt')
+    assert words.name == '00000002.txt' and len(words.read_text().split('\n\n')) >= 3 and Image.open(words.with_suffix('.png')).width > 300
+    assert b'mllm/loss' in next((tmp_path/'curves').iterdir()).read_bytes()
+
+
 def test_missing_stages_are_named(trained, tmp_path, capsys):
     assert run(['train', 'mllm', '--store', str(trained[0]), '--out', str(tmp_path), '--steps', '1']) == 2
     assert 'seed-story train words' in capsys.readouterr().err
