@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LEARNING_RATES', 'AVERAGED', 'STAGES', 'stage_budget', 'load_component', 'load_text_tokenizer', 'Run', 'run_render',
            'run_pack', 'run_words', 'run_vae', 'run_tokenizer', 'run_oracle', 'run_encode', 'detokenizer_init',
-           'run_detokenizer', 'run_mllm', 'samples_of', 'streamed_chunks', 'run_adapt', 'run_assemble', 'run_stage']
+           'run_detokenizer', 'run_mllm', 'several_processes', 'samples_of', 'streamed_chunks', 'run_adapt',
+           'run_assemble', 'run_stage']
 
 # %% ../nbs/43_runs.ipynb #3e9b4914
 import json, os, shutil
@@ -58,7 +59,7 @@ def load_text_tokenizer(folder):
     return AutoTokenizer.from_pretrained(where)
 
 # %% ../nbs/43_runs.ipynb #c54a8bc0
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 # %% ../nbs/43_runs.ipynb #534ac074
 @dataclass
@@ -83,23 +84,25 @@ class Run:
     part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
     data: str | None = None          # for `mllm`: a StoryStream folder, file or hub id to stream from, instead of the page store
     eviction: str | None = None      # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
+    accumulate: int = 1              # for `mllm`: passes of `batch` chunks to a step
     tensorboard: str | None = None   # folder of curves for tensorboard
     samples: int = 0                 # for `mllm`: pages of a story told whenever weights are saved, in `out/samples`
     bar: bool = False                # draw a progress bar
     tell: object = None              # called with each row of the log
+    watching: list = field(default_factory=list, repr=False)  # what is to be closed when the stage is over
 
     def watched(self, stage, budget):
         "Hands each row of the log to all that want to see it; None: nobody."
-        seers = [self.tell, self.bar and Bar(stage, budget), self.tensorboard and Curves(self.tensorboard, stage)]
-        seers = [see for see in seers if see]
-        return seers and (lambda row: [see(row) for see in seers]) or None
+        self.watching += [Bar(stage, budget)] * self.bar + ([Curves(self.tensorboard, stage)] if self.tensorboard else [])
+        seers = [self.tell] * bool(self.tell) + self.watching
+        return (lambda row: [see(row) for see in seers]) if seers else None
 
     def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
     def encoded(self, what): return Path(self.store) / what
     def common(self, stage, batch):
         "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
         budget, size = self.budget(stage), self.batch or batch
-        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, eviction=self.eviction, data=self.data, trainable=self.trainable, **asdict(budget))
+        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, accumulate=self.accumulate, eviction=self.eviction, data=self.data, trainable=self.trainable, **asdict(budget))
         return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.watched(stage, budget), seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
 
 # %% ../nbs/43_runs.ipynb #b1f7e2af
@@ -160,10 +163,19 @@ def run_detokenizer(run: Run):
 def run_mllm(run: Run):
     from seed_story.eviction import Eviction
     eviction, mllm, tokenizer = Eviction.named(run.eviction) if run.eviction else None, load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
-    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], sample=run.samples and samples_of(run, tokenizer), **run.common("mllm", 64))
+    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, **run.common("mllm", 64))
+    if accelerator := several_processes(): options |= dict(accelerator=accelerator, device=str(accelerator.device))
     if run.data: return train_mllm(None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
     return train_mllm(texts[:len(features)], features, tokenizer, **options)
+
+def several_processes():
+    "The accelerator, if `accelerate launch` has started several processes; None otherwise. ValueError for ways to spread a model that stage 2 does not know."
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2: return None
+    from accelerate import Accelerator, DistributedType
+    accelerator = Accelerator(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"))
+    if accelerator.distributed_type not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU): raise ValueError(f"stage 2 is spread by data parallelism only, not by {accelerator.distributed_type.value}")
+    return accelerator
 
 def samples_of(run: Run, tokenizer) -> Samples:
     "Tells stories with what the run folder holds beside the language model."
@@ -179,7 +191,8 @@ def streamed_chunks(run: Run, tokenizer, options: dict):
     config, stories = preset(run.preset), story_dataset(run.data)
     if run.stories: stories = stories.select(range(min(run.stories, len(stories))))
     length = trunk_length([[captions] for captions in stories["captions"]], tokenizer, config["pages"], config["num_slots"])
-    return StreamedChunks(stories, image_folder(run.data), tokenizer, config["pages"], config["image_size"], length, options["batch"], run.seed, eviction=options["eviction"])
+    return StreamedChunks(stories, image_folder(run.data), tokenizer, config["pages"], config["image_size"], length, options["batch"], run.seed, eviction=options["eviction"],
+                          **(dict(rank=options["accelerator"].process_index, world=options["accelerator"].num_processes) if "accelerator" in options else {}))
 
 # %% ../nbs/43_runs.ipynb #d82cd54f
 def run_adapt(run: Run):
@@ -236,4 +249,7 @@ STAGES = dict(render=run_render, pack=run_pack, words=run_words, vae=run_vae, to
 def run_stage(stage: str, **options) -> dict:
     "Run one stage with the options of `Run`; returns its summary. Raises `ValueError` naming the known stages."
     if stage not in STAGES: raise ValueError(f"unknown stage {stage!r}; known: {', '.join(STAGES)}")
-    return STAGES[stage](Run(**options))
+    run = Run(**options)
+    try: return STAGES[stage](run)
+    finally:
+        for seer in run.watching: seer.close()

@@ -28,7 +28,7 @@ from .mllm import branched_loss
 from .presets import build
 from .eviction import Eviction, kept_by_page, visible_under
 from .sequence import ImageTokens, PageEncoder, branched_batch, sentence_ends
-from .training import Budget, Log, autocast, compiled, fit, save_module, step_generator
+from .training import Budget, Log, autocast, compiled, fit, prepared, save_module, step_generator
 
 # %% ../nbs/42_stages.ipynb #072c187f
 def corrupt(features, sigma, generator=None):
@@ -213,19 +213,23 @@ class Chunks(Dataset):
     """Random chunks of `pages` pages: number `step` is (BranchedBatch without features, story rows [B], first pages [B], kept).
 
     `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`)."""
-    def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None):
+    def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None, rank: int = 0, world: int = 1,
+                 parts: int = 1):
+        self.rank, self.world, self.parts = rank, world, parts  # of `world` processes, each with `batch` chunks, this is number `rank`; `parts` numbers make one step
         self.eviction, self.image, self.ends = eviction, ImageTokens.from_tokenizer(tokenizer), sentence_ends(tokenizer)
         self.texts, self.tokenizer, self.pages, self.length, self.batch, self.seed, self.limit = texts, tokenizer, pages, length, batch, seed, max_text_tokens
         self.encoder = None  # made in the process that needs it
 
     def __getitem__(self, step: int):
-        rng = np.random.default_rng([self.seed, step])
+        step, part = divmod(step, self.parts)
+        rng, part = np.random.default_rng([self.seed, step]), part * self.world + self.rank
         self.encoder = self.encoder or PageEncoder(self.tokenizer, max_text_tokens=self.limit, remember=2_000_000)
-        rows = rng.integers(len(self.texts), size=self.batch)
-        chunks, starts, ends = zip(*(self._pick(self.texts[r], rng) for r in rows))
+        rows = rng.integers(len(self.texts), size=self.batch * self.world * self.parts)
+        mine = slice(part * self.batch, (part + 1) * self.batch)
+        chunks, starts, ends = zip(*[self._pick(self.texts[r], rng) for r in rows][mine])
+        policies = self.eviction and [self.eviction.draw(rng) for _ in rows][mine]
         batch = branched_batch(chunks, self.encoder, self.pages, length=self.length, ends=list(ends))
-        kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in rows], self.ends)
-        return batch, torch.from_numpy(rows), torch.tensor(starts), kept
+        return batch, torch.from_numpy(rows[mine]), torch.tensor(starts), policies and kept_by_page(batch, self.image, policies, self.ends)
 
     def loader(self, device="cpu", workers: int = 0, first: int = 0):
         "All chunks from number `first` on, without end, made by `workers` processes; their number changes nothing else."
@@ -266,29 +270,31 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
 # %% ../nbs/42_stages.ipynb #8d4dbbb4
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
-               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None):
+               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None,
+               accumulate: int = 1, accelerator=None):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
-    `sample(summary, mllm)` is called when weights have been saved.
+    `sample(summary, mllm)` is called when weights have been saved. `accumulate`, `accelerator`: see `fit`; `batch` is what one process reads in one pass.
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
     before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps."""
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
     if stream is None:
         features, length = features.to(device), trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens)
-        stream = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction)
+        rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+        stream = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction, rank, world, accumulate)
     else: visual_tokenizer = visual_tokenizer.to(device).eval()
     def features_of(found):
         if len(found) == 2: return chunk_features(features, *(x.to(device) for x in found), pages)
         return encode_images(found[0].flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, found[0].shape[:2])
     made = {}
     def losses(batch, context, kept): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept))
-    loss = compiled(losses, device)
+    loss, first = prepared(losses, [mllm], device, accelerator), accelerator is None or accelerator.is_main_process
     def step(i, used):
         if not made: made["batches"] = stream.loader(device, workers, i)  # from the step that the run goes on with
         chunk, *found, kept = next(made["batches"])
-        generator, dice = step_generator(device, seed, i), np.random.default_rng([seed, i, 1])
+        generator, dice = step_generator(device, seed + 7919 * getattr(stream, "rank", 0), i), np.random.default_rng([seed, i // accumulate, 1])
         chunk, kept = chunk.to(device), None if kept is None else kept.to(device)
         chunk.features = features_of(found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
@@ -303,7 +309,7 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
     def save(summary):
         save_module(mllm, Path(out) / "mllm", summary)
         if sample: sample(summary, mllm)
-    return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
+    return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator)
 
 # %% ../nbs/42_stages.ipynb #b83f3839
 @torch.no_grad()

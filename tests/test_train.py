@@ -108,3 +108,36 @@ def test_a_stage_that_is_told_to_stop_goes_on_as_if_nothing_had_been(trained, tm
     assert weights(tmp_path/'stopped'/part) == weights(tmp_path/'straight'/part) and not (tmp_path/'stopped'/'checkpoints'/stage).exists()
     log = lambda name: [{k: v for k, v in json.loads(line).items() if k != 'seconds'} for file in sorted((tmp_path/name/'logs').glob('*.jsonl')) for line in file.read_text().splitlines()]
     assert log('stopped') == log('straight') != []
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+from seed_story.page_store import load_store
+from seed_story.runs import load_text_tokenizer, several_processes
+from seed_story.stages import load_encoded, train_mllm
+from seed_story.training import Budget
+torch.set_num_threads(1)
+store, run, out, batch, accumulate = *map(Path, sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5])
+train_mllm(load_store(store, images=False).texts, load_encoded(store / 'features'), load_text_tokenizer(run), out, Budget(steps=3, lr=1e-3, warmup=1), batch=batch, pages=4, sigma=0., feedback=0.,
+           accumulate=accumulate, accelerator=several_processes())
+"""
+
+
+def test_two_processes_and_two_passes_do_what_one_does(trained, tmp_path):
+    import os, subprocess, sys
+    from safetensors.torch import load_file
+    store, out = trained
+    (tmp_path/'train.py').write_text(SCRIPT)
+    several = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '29613']
+    for name, launch, batch, passes in (('one', [sys.executable], 4, 1), ('passes', [sys.executable], 2, 2), ('processes', several, 2, 1)):
+        done = subprocess.run([*launch, str(tmp_path/'train.py'), str(store), str(out), str(tmp_path/name), str(batch), str(passes)], capture_output=True, text=True, timeout=300,
+                              env={**os.environ, 'ACCELERATE_USE_CPU': 'true', 'OMP_NUM_THREADS': '1'})
+        assert done.returncode == 0, done.stderr[-2000:]
+    read = lambda name: (json.loads((tmp_path/name/'logs'/'mllm.jsonl').read_text().splitlines()[-1]), load_file(tmp_path/name/'mllm'/'model.safetensors'))
+    row, weights = read('one')
+    for name in ('passes', 'processes'):
+        other, others = read(name)
+        assert all(abs(other[k] - row[k]) < 1e-3 * row[k] for k in ('loss', 'lm', 'rec')), (name, other, row)
+        assert sum(float((weights[k].float() - others[k].float()).norm() ** 2) for k in weights) ** .5 < .01 * sum(float(weights[k].float().norm() ** 2) for k in weights) ** .5, name
