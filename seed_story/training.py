@@ -185,7 +185,7 @@ def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_ev
         if checkpoints and first: checkpoints.clear()
     return summary
 
-
+# %% ../nbs/40_training.ipynb #9b3548c5
 def _loop(step, state: _State, budget: Budget, log, save, log_every: int, save_seconds: float, checkpoints, stop, accumulate: int, accelerator) -> None:
     "Steps until the budget is used up; what all processes have to do at the same time is decided by the first."
     start, saved = time.perf_counter() - state.seconds, time.perf_counter()
