@@ -177,6 +177,7 @@ def several_processes():
     if accelerator.distributed_type not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU): raise ValueError(f"stage 2 is spread by data parallelism only, not by {accelerator.distributed_type.value}")
     return accelerator
 
+# %% ../nbs/43_runs.ipynb #40b053d9
 def samples_of(run: Run, tokenizer) -> Samples:
     "Tells stories with what the run folder holds beside the language model."
     config = preset(run.preset)
