@@ -63,8 +63,10 @@ def load_pipeline(model: str, device: str = 'cpu', dtype: str = 'float32'):
         library.utils.logging.disable_progress_bar()
     try: torch.zeros(1, device=device)
     except Exception as e: raise ValueError(f'device {device!r} cannot be used: {first_line(e)}') from e
-    try: return StoryPipeline.from_pretrained(str(folder or model), dtype=getattr(torch, dtype)).to(device)
+    try: pipe = StoryPipeline.from_pretrained(str(folder or model), dtype=getattr(torch, dtype)).to(device)
     except Exception as e: raise ValueError(f'the weights of {model} cannot be loaded: {first_line(e)}') from e
+    if pipe.mllm.config.lora: pipe.mllm.merge_adapter()  # nothing but speed
+    return pipe
 
 
 def first_line(error: Exception) -> str:

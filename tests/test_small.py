@@ -61,6 +61,18 @@ def test_a_book_is_told_by_it(trained, tmp_path):
     assert len(story) == 3 and all(page.text and page.image is not None for page in story)
 
 
+def test_it_is_told_with_the_adapters_folded_in(trained):
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from seed_story.pipeline import StoryPipeline
+    from seed_story.telling import load_pipeline
+    folded, plain = load_pipeline(str(trained[1])), StoryPipeline.from_pretrained(str(trained[1]))
+    layers = lambda pipe: [m.merged for m in pipe.mllm.modules() if isinstance(m, BaseTunerLayer)]
+    assert all(layers(folded)) and not any(layers(plain)) and len(layers(plain)) > 14
+    ids = torch.arange(40)[None]
+    with torch.no_grad(): assert torch.allclose(folded.mllm(ids).logits, plain.mllm(ids).logits, atol=1e-4)
+
+
 def test_going_on_from_the_adapter(trained, tmp_path):
     import shutil
     import torch
