@@ -6,11 +6,13 @@
 __all__ = ['Checkpoints', 'load_newest', 'stop_signals']
 
 # %% ../nbs/40a_checkpoints.ipynb #9a243bd0
-import hashlib, json, os, signal, threading, warnings
+import json, os, signal, threading, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from .story import sha256_of, write_atomic
 
 # %% ../nbs/40a_checkpoints.ipynb #6b5186a5
 class Checkpoints:
@@ -33,9 +35,9 @@ class Checkpoints:
             with open(half, 'wb') as f:
                 torch.save(dict(step=step, settings=self.settings, state=state), f)
                 f.flush(); os.fsync(f.fileno())
-            pointer = json.dumps(dict(file=file.name, sha256=_sha256(half)))
+            pointer = json.dumps(dict(file=file.name, sha256=sha256_of(half)))
             os.replace(half, file)
-            self._point(pointer)
+            write_atomic(self.folder / 'newest.json', pointer + '\n')
         except (OSError, RuntimeError) as e:  # torch raises RuntimeError where its writer meets a full disk
             half.unlink(missing_ok=True)
             there = self.files()
@@ -49,19 +51,7 @@ class Checkpoints:
         for file in (self.folder / 'newest.json', *self.files()): file.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()): self.folder.rmdir()
 
-    def _point(self, text: str) -> None:
-        half = self.folder / 'newest.part'
-        half.write_text(text + '\n')
-        os.replace(half, self.folder / 'newest.json')
-
 # %% ../nbs/40a_checkpoints.ipynb #80dc84ff
-def _sha256(file: Path) -> str:
-    total = hashlib.sha256()
-    with open(file, 'rb') as f:
-        while part := f.read(2**20): total.update(part)
-    return total.hexdigest()
-
-
 def load_newest(checkpoints: Checkpoints) -> tuple[int, dict] | None:
     """(step, state) of the newest good checkpoint; None if there is none at all.
 
@@ -82,7 +72,7 @@ def _damage(checkpoints: Checkpoints, file: Path) -> str | None:
     "What is wrong with a file; None: nothing."
     try: pointer = json.loads((checkpoints.folder / 'newest.json').read_text())
     except (OSError, ValueError): pointer = {}
-    if pointer.get('file') == file.name and pointer.get('sha256') != _sha256(file): return 'its contents have changed'
+    if pointer.get('file') == file.name and pointer.get('sha256') != sha256_of(file): return 'its contents have changed'
     try: torch.load(file, map_location='cpu', weights_only=True)
     except Exception as e: return (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
     return None

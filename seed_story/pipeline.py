@@ -232,10 +232,9 @@ class StoryPipeline(Tells, DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         "As diffusers does (fp32 unless `dtype` says otherwise); WeightsError if a local folder lacks weights."
         if 'torch_dtype' not in kwargs: kwargs.setdefault('dtype', torch.float32)
-        own = Path(pretrained_model_name_or_path)
-        if (own/'model_index.json').is_file(): kwargs = shared_parts(own, kwargs.get('dtype', kwargs.get('torch_dtype'))) | kwargs
-        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         folder = Path(pretrained_model_name_or_path)
+        if (folder/'model_index.json').is_file(): kwargs = shared_parts(folder, kwargs.get('dtype', kwargs.get('torch_dtype'))) | kwargs
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         if folder.is_dir(): check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module): part.eval()

@@ -10,7 +10,6 @@ __all__ = ['FROM_THE_START', 'corrupt', 'seeded', 'Batches', 'as_float', 'edges'
 
 # %% ../nbs/42_stages.ipynb #15114cca
 import math
-from itertools import count
 from pathlib import Path
 
 # %% ../nbs/42_stages.ipynb #21a49d97
@@ -19,7 +18,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader, Dataset
 
 # %% ../nbs/42_stages.ipynb #76954a0e
 from .page_store import load_shard, shard_paths
@@ -28,7 +26,7 @@ from .mllm import branched_loss
 from .presets import build
 from .eviction import Eviction, kept_by_page, visible_under
 from .sequence import ImageTokens, PageEncoder, branched_batch, sentence_ends
-from .training import Budget, Log, autocast, compiled, fit, prepared, save_module, step_generator
+from .training import Budget, Log, NumberedBatches, autocast, compiled, fit, prepared, save_module, step_generator
 
 # %% ../nbs/42_stages.ipynb #072c187f
 def corrupt(features, sigma, generator=None):
@@ -209,7 +207,7 @@ def train_detokenizer(features, latents, unconditional, init, out, budget: Budge
 # %% ../nbs/42_stages.ipynb #c8a9572c
 FROM_THE_START = 4 # this many more chances for a chunk that begins with page 1, where casts are introduced: a fifth of all instead of a 21st
 
-class Chunks(Dataset):
+class Chunks(NumberedBatches):
     """Random chunks of `pages` pages: number `step` is (BranchedBatch without features, story rows [B], first pages [B], kept).
 
     `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`)."""
@@ -230,10 +228,6 @@ class Chunks(Dataset):
         policies = self.eviction and [self.eviction.draw(rng) for _ in rows][mine]
         batch = branched_batch(chunks, self.encoder, self.pages, length=self.length, ends=list(ends))
         return batch, torch.from_numpy(rows[mine]), torch.tensor(starts), policies and kept_by_page(batch, self.image, policies, self.ends)
-
-    def loader(self, device="cpu", workers: int = 0, first: int = 0):
-        "All chunks from number `first` on, without end, made by `workers` processes; their number changes nothing else."
-        return iter(DataLoader(self, batch_size=None, sampler=count(first), num_workers=workers, pin_memory=torch.device(device).type == "cuda", prefetch_factor=8 if workers else None))
 
     def _pick(self, wordings, rng):
         story = wordings[rng.integers(len(wordings))]
@@ -284,10 +278,10 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         features, length = features.to(device), trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens)
         rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         stream = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction, rank, world, accumulate)
-    else: visual_tokenizer = visual_tokenizer.to(device).eval()
-    def features_of(found):
-        if len(found) == 2: return chunk_features(features, *(x.to(device) for x in found), pages)
-        return encode_images(found[0].flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, found[0].shape[:2])
+        def features_of(rows, starts): return chunk_features(features, rows.to(device), starts.to(device), pages)
+    else:
+        visual_tokenizer = visual_tokenizer.to(device).eval()
+        def features_of(pictures): return encode_images(pictures.flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, pictures.shape[:2])
     made = {}
     def losses(batch, context, kept): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept))
     loss, first = prepared(losses, [mllm], device, accelerator), accelerator is None or accelerator.is_main_process
@@ -296,7 +290,7 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         chunk, *found, kept = next(made["batches"])
         generator, dice = step_generator(device, seed + 7919 * getattr(stream, "rank", 0), i), np.random.default_rng([seed, i // accumulate, 1])
         chunk, kept = chunk.to(device), None if kept is None else kept.to(device)
-        chunk.features = features_of(found).float()
+        chunk.features = features_of(*found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         context, rounds = chunk.features, 0
         if dice.random() < feedback * min(1.0, 2 * used): rounds = 1 + (dice.random() < .2)

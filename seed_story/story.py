@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'FORMATS', 'MAX_LINE', 'ImageError', 'open_image', 'Page', 'Story', 'Problem', 'StoryError',
-           'image_path', 'scan', 'StoryReader', 'read_stories', 'check_file', 'chunk', 'write_atomic', 'story_line',
-           'write_stories']
+           'image_path', 'scan', 'StoryReader', 'read_stories', 'check_file', 'chunk', 'write_atomic', 'sha256_of',
+           'story_line', 'write_stories']
 
 # %% ../nbs/00_story.ipynb #78347165
-import json, os, shutil
+import hashlib, json, os, shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -273,6 +273,14 @@ def write_atomic(path, data: bytes | str) -> Path:
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
     return path
+
+
+def sha256_of(path) -> str:
+    "The SHA-256 of a file, as 64 hex digits."
+    total = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(2**20): total.update(part)
+    return total.hexdigest()
 
 
 def story_line(story: Story, images: list[str]) -> str:

@@ -7,17 +7,16 @@ __all__ = ['story_dataset', 'image_folder', 'epoch_order', 'chunks_at', 'Streame
 
 # %% ../nbs/41a_story_stream.ipynb #9d6591a7
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 from .eviction import Eviction, kept_by_page
 from .sequence import ImageTokens, PageEncoder, branched_batch, sentence_ends
 from .story import open_image
+from .training import NumberedBatches
 
 # %% ../nbs/41a_story_stream.ipynb #a860ab21
 def story_dataset(source, split: str = 'train'):
@@ -58,7 +57,7 @@ def chunks_at(step: int, n: int, batch: int, seed: int = 0, rank: int = 0, world
     return [int(epoch_order(n, seed, k // n)[k % n]) for k in range(first, first + batch)]
 
 # %% ../nbs/41a_story_stream.ipynb #6550e767
-class StreamedChunks(Dataset):
+class StreamedChunks(NumberedBatches):
     """Training batches of a dataset of `stories` (see `story_dataset`): number `step` is (BranchedBatch without features, pictures uint8 [B, P, S, S, 3], kept).
 
     `pages`: of a chunk; `size`: pictures are resized to `size` × `size` pixels; `length`: tokens of the trunk; `kept`: see `Chunks`. ValueError names an image that cannot be read."""
@@ -87,7 +86,3 @@ class StreamedChunks(Dataset):
         rng = np.random.default_rng([self.seed, step, self.rank])
         kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in texts], self.ends)
         return batch, torch.from_numpy(np.stack(pictures)), kept
-
-    def loader(self, device='cpu', workers: int = 0, first: int = 0):
-        "All batches from number `first` on, without end, made by `workers` processes; their number changes nothing else."
-        return iter(DataLoader(self, batch_size=None, sampler=count(first), num_workers=workers, pin_memory=torch.device(device).type == 'cuda', prefetch_factor=4 if workers else None))
