@@ -5,6 +5,7 @@
 # %% ../nbs/13_mllm.ipynb #b51dc8d3
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,9 @@ from .resampler import Resampler
 from .sequence import IGNORE, BranchedBatch, ImageTokens, branch_mask
 
 # %% auto #0
-__all__ = ['StoryMLLMConfig', 'next_token_loss', 'cosine_loss', 'add_lora', 'take_out_lora', 'MLLMOutput', 'seen', 'total_loss',
-           'StoryMLLM', 'branched_embeds', 'branched_loss', 'ImageTokenLogits']
+__all__ = ['StoryMLLMConfig', 'next_token_loss', 'learned', 'cosine_loss', 'add_lora', 'take_out_lora', 'MLLMOutput', 'seen',
+           'seen_blocks', 'total_loss', 'StoryMLLM', 'attending', 'branched_embeds', 'branched_loss',
+           'ImageTokenLogits']
 
 # %% ../nbs/13_mllm.ipynb #407781f1
 class StoryMLLMConfig(PretrainedConfig):
@@ -75,6 +77,15 @@ def next_token_loss(logits, labels) -> torch.Tensor:
     "Mean cross-entropy of `labels` [B, L] (−100: ignored) one step ahead of `logits` [B, L, vocabulary] (or [B, L − 1, vocabulary]), in fp32 at least."
     logits = _wide(logits[:, :labels.shape[1] - 1])
     return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)
+
+
+def learned(hidden, labels, most: int | None = None):
+    """The states `hidden` [B, L, D] whose next token is learned, and those tokens: [B, most, D] and [B, most + 1] as `next_token_loss` wants labels; None: all positions.
+
+    `most`: no row may learn more tokens than this."""
+    if most is None or most >= labels.shape[1] - 1: return hidden[:, :labels.shape[1] - 1], labels
+    at = (labels[:, 1:] == IGNORE).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])), torch.cat([labels[:, :1], labels[:, 1:].gather(1, at)], 1)
 
 
 def cosine_loss(regressed, target, mask=None) -> torch.Tensor:
@@ -186,9 +197,16 @@ class _LanguageParts:
 
 # %% ../nbs/13_mllm.ipynb #81bd3ed4
 def seen(mask, dtype, implementation: str):
-    "An attention mask as the language model wants it: with four axes and bool it becomes additive for plain (`eager`) attention; all else stays."
-    if mask is None or mask.ndim == 2 or mask.dtype != torch.bool or implementation != "eager": return mask
+    "An attention mask as the language model wants it: with four axes and bool it becomes additive for plain (`eager`) attention, blocks for `flex_attention`; all else stays."
+    if mask is None or mask.ndim == 2 or mask.dtype != torch.bool or implementation not in ("eager", "flex_attention"): return mask
+    if implementation == "flex_attention": return seen_blocks(mask)
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def seen_blocks(mask):
+    "The bool mask [B, 1, L, H + L] as a `BlockMask`: blocks that nobody sees are not computed."
+    from torch.nn.attention.flex_attention import create_block_mask
+    return create_block_mask(lambda b, h, q, k: mask[b, 0, q, k], len(mask), None, *mask.shape[2:], device=mask.device)
 
 
 def total_loss(config, lm_loss=None, rec_loss=None):
@@ -269,6 +287,15 @@ class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedM
         if isinstance(module, Resampler): module.reset_parameters()
 
 # %% ../nbs/13_mllm.ipynb #5360331c
+@contextlib.contextmanager
+def attending(llm, implementation: str):
+    "While this lasts, the language model computes attention by this `attn_implementation` of transformers."
+    was = llm.config._attn_implementation
+    llm.set_attn_implementation(implementation)
+    try: yield
+    finally: llm.set_attn_implementation(was)
+
+
 def branched_embeds(mllm, batch: BranchedBatch, context_features):
     "Embeddings [B, L, D] of a branched batch, `context_features` [B, P, V, F] resampled into the slots of the trunk."
     tokens, trunk = mllm.get_input_embeddings()(batch.input_ids), batch.trunk_length
@@ -280,16 +307,18 @@ def branched_embeds(mllm, batch: BranchedBatch, context_features):
     return torch.cat([placed, tokens[:, trunk:]], 1)
 
 
-def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=None) -> MLLMOutput:
+def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=None, most: int | None = None) -> MLLMOutput:
     """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages. No logits are kept.
 
-    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`."""
+    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`. `most`: see `learned`."""
     context = batch.features if context_features is None else context_features
     mask = branch_mask(batch.position_ids, batch.trunk_length, batch.num_slots, visible)
     embeds, trunk = branched_embeds(mllm, batch, context), batch.trunk_length
+    if torch.is_autocast_enabled(embeds.device.type): embeds = embeds.to(torch.get_autocast_dtype(embeds.device.type))
     mask = seen(mask, embeds.dtype, mllm.llm.config._attn_implementation)
     hidden = mllm.llm.base_model(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.position_ids, use_cache=False).last_hidden_state
-    lm_loss = next_token_loss(mllm.llm.lm_head(hidden[:, :trunk - 1]), batch.labels)
+    states, labels = learned(hidden[:, :trunk], batch.labels, most)
+    lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
     slots = hidden[:, trunk:].unflatten(1, (-1, batch.num_slots))
     told = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
     rec_loss = cosine_loss(told, batch.features[:, batch.first_target:], batch.target_mask)

@@ -21,7 +21,7 @@ from .presets import build, preset
 from .stages import (encode_store, load_encoded, regressed_pairs, seeded, train_detokenizer, train_mllm, train_oracle, train_vae,
                                train_visual_tokenizer, trunk_length)
 from .checkpoints import Checkpoints
-from .training import Budget
+from .training import Budget, wants_shards
 from .watching import Bar, Curves, Samples
 
 # %% ../nbs/43_runs.ipynb #80d92039
@@ -174,7 +174,9 @@ def several_processes():
     if int(os.environ.get("WORLD_SIZE", 1)) < 2: return None
     from accelerate import Accelerator, DistributedType
     accelerator = Accelerator(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"))
-    if accelerator.distributed_type not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU): raise ValueError(f"stage 2 is spread by data parallelism only, not by {accelerator.distributed_type.value}")
+    kind, version = accelerator.distributed_type, os.environ.get("FSDP_VERSION", "1")
+    if wants_shards() and version != "2": raise ValueError(f"weights are sharded by FSDP 2 only: add --fsdp_version 2 to accelerate launch (it is {version})")
+    if kind not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP): raise ValueError(f"stage 2 is spread by data parallelism or FSDP only, not by {kind.value}")
     return accelerator
 
 # %% ../nbs/43_runs.ipynb #40b053d9

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FROM_THE_START', 'corrupt', 'seeded', 'Batches', 'as_float', 'edges', 'vae_loss', 'set_latent_scale', 'train_vae',
            'Painter', 'train_visual_tokenizer', 'train_oracle', 'pixels', 'encode_images', 'encode_store',
-           'load_encoded', 'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'feed_back', 'train_mllm',
-           'regressed_pairs']
+           'load_encoded', 'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'feed_back', 'deep_layers',
+           'train_mllm', 'regressed_pairs']
 
 # %% ../nbs/42_stages.ipynb #15114cca
-import math
+import copy, math
 from pathlib import Path
 
 # %% ../nbs/42_stages.ipynb #21a49d97
@@ -17,16 +17,17 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 
 # %% ../nbs/42_stages.ipynb #76954a0e
 from .page_store import load_shard, shard_paths
 from .detokenizer import detokenizer_loss, encode_latents, pack_pixels, trainable_names, unpack_pixels
-from .mllm import branched_loss
+from .mllm import attending, branched_loss
 from .presets import build
 from .eviction import Eviction, kept_by_page, visible_under
-from .sequence import ImageTokens, PageEncoder, branched_batch, sentence_ends
-from .training import Budget, Log, NumberedBatches, autocast, compiled, fit, prepared, save_module, step_generator
+from .sequence import IGNORE, ImageTokens, PageEncoder, branched_batch, sentence_ends
+from .training import Budget, Log, NumberedBatches, Parts, autocast, compiled, fit, prepared, save_module, step_generator, wants_shards
 
 # %% ../nbs/42_stages.ipynb #072c187f
 def corrupt(features, sigma, generator=None):
@@ -262,6 +263,21 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
     return torch.where(swap[..., None, None], full, true)
 
 # %% ../nbs/42_stages.ipynb #8d4dbbb4
+def deep_layers(llm, most: int = 12) -> list:
+    "The layers of a language model that has more than `most`: such a model is compiled layer by layer, and attends by blocks (`flex_attention`) on a GPU."
+    layers = list(getattr(llm.base_model, "layers", []))
+    return layers if len(layers) > most else []
+
+# %% ../nbs/42_stages.ipynb #3ff27eee
+def _features_of(features, visual_tokenizer, pages: int, device):
+    "What gives the features [B, P, V, F] of chunks: of (story rows, first pages) from all `features`, or of pictures where these are None."
+    if features is not None:
+        features = features.to(device)
+        return lambda rows, starts: chunk_features(features, rows.to(device), starts.to(device), pages)
+    visual_tokenizer = visual_tokenizer.to(device).eval()
+    return lambda pictures: encode_images(pictures.flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, pictures.shape[:2])
+
+# %% ../nbs/42_stages.ipynb #efd56081
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
                tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None,
@@ -275,20 +291,17 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
     before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps."""
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
     if stream is None:
-        features, length = features.to(device), trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens)
         rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-        stream = Chunks(texts, tokenizer, pages, length, batch, seed, max_text_tokens, eviction, rank, world, accumulate)
-        def features_of(rows, starts): return chunk_features(features, rows.to(device), starts.to(device), pages)
-    else:
-        visual_tokenizer = visual_tokenizer.to(device).eval()
-        def features_of(pictures): return encode_images(pictures.flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, pictures.shape[:2])
-    made = {}
-    def losses(batch, context, kept): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept))
-    loss, first = prepared(losses, [mllm], device, accelerator), accelerator is None or accelerator.is_main_process
+        stream = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens), batch, seed, max_text_tokens, eviction, rank, world, accumulate)
+    features_of = _features_of(features, visual_tokenizer, pages, device)
+    made, layers, shell = {}, deep_layers(mllm.llm), copy.deepcopy(mllm).cpu() if accelerator and wants_shards() else None  # shards cannot be copied as modules
+    def losses(batch, context, kept, most): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept), most)
+    loss, first = prepared(losses, [mllm], device, accelerator, layers), accelerator is None or accelerator.is_main_process
     def step(i, used):
         if not made: made["batches"] = stream.loader(device, workers, i)  # from the step that the run goes on with
         chunk, *found, kept = next(made["batches"])
         generator, dice = step_generator(device, seed + 7919 * getattr(stream, "rank", 0), i), np.random.default_rng([seed, i // accumulate, 1])
+        most = int((chunk.labels != IGNORE).sum(1).max()) if layers else None  # only where it is not compiled in
         chunk, kept = chunk.to(device), None if kept is None else kept.to(device)
         chunk.features = features_of(*found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
@@ -296,14 +309,19 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         if dice.random() < feedback * min(1.0, 2 * used): rounds = 1 + (dice.random() < .2)
         with autocast(device):
             for _ in range(rounds):
-                with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept).image_features
+                with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept, most).image_features
                 context = feed_back(chunk.features, told, chunk.first_target, generator)
-            found = loss(chunk, corrupt(context, strength, generator), kept)
+            found = loss(chunk, corrupt(context, strength, generator), kept, most)
         return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
     def save(summary):
-        save_module(mllm, Path(out) / "mllm", summary)
-        if sample: sample(summary, mllm)
-    return fit(step, [mllm], budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator)
+        with torch.no_grad(), attending(mllm.llm, plain):
+            if shell:
+                for p, now in zip(shell.parameters(), mllm.parameters()): p.copy_(now)
+            save_module(shell or mllm, Path(out) / "mllm", summary)
+            if sample: sample(summary, shell or mllm)
+    plain, trained = mllm.llm.config._attn_implementation, [loss] if isinstance(loss, Parts) else [mllm]
+    with attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain), disable_input_dtype_casting(mllm, torch.device(device).type == "cuda"):
+        return fit(step, trained, budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator)
 
 # %% ../nbs/42_stages.ipynb #b83f3839
 @torch.no_grad()

@@ -16,6 +16,7 @@ import torch
 
 # %% ../nbs/40_training.ipynb #a1104bc3
 from .checkpoints import Checkpoints, load_newest, stop_signals
+from .sharding import gathered, own, sharded, spread, wants_shards, whole
 from .story import write_atomic
 
 # %% ../nbs/40_training.ipynb #c29c75a6
@@ -59,7 +60,7 @@ class Average:
         "Take the current weights in."
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         self.step += 1
-        torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - decay)
+        torch._foreach_lerp_([own(m) for m in self.mean], [own(p.detach()) for p in self.live], 1 - decay)
 
     @torch.no_grad()
     def swap(self):
@@ -133,9 +134,15 @@ class Parts(torch.nn.Module):
     def forward(self, *args, **kwargs): return self.function(*args, **kwargs)
 
 
-def prepared(function, modules, device, accelerator=None):
-    "`function` ready to be called in training: as a module that accelerate has prepared where there are several processes, else compiled on a GPU."
-    if accelerator is None or accelerator.num_processes == 1: return compiled(function, device)
+def prepared(function, modules, device, accelerator=None, layers=()):
+    """`function` ready to be called in training: compiled on a GPU; as a module that accelerate has prepared where there are several processes, or, with `--use_fsdp`, sharded among them.
+
+    `layers`: equal layers of a deep model; on a GPU each is compiled for itself instead of the whole, which takes a tenth of the time. They are what is gathered at a time under FSDP."""
+    alone = accelerator is None or accelerator.num_processes == 1
+    if not alone and wants_shards(): return sharded(Parts(function, *modules), layers, accelerator)
+    if layers and torch.device(device).type == "cuda":
+        for layer in layers: layer.compile()
+    if alone: return function if layers else compiled(function, device)
     return accelerator.prepare(Parts(function, *modules))
 
 
@@ -149,31 +156,37 @@ def agreed(accelerator, *numbers: float) -> list[float]:
 class _State:
     "Everything that changes while `fit` runs."
     def __init__(self, modules, budget: Budget):
-        self.live = [p for m in modules for p in m.parameters() if p.requires_grad]
+        self.modules, self.live = modules, [p for m in modules for p in m.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(_decay_groups(modules, budget.weight_decay), lr=budget.lr, betas=budget.betas, eps=1e-8, fused=self.live[0].is_cuda)
         self.average = Average(modules, budget.ema) if budget.ema else None
         self.i, self.seconds, self.sums, self.count, self.means = 0, 0.0, {}, 0, {}
 
     def dump(self) -> dict:
-        "As tensors, numbers and text."
+        "As tensors, numbers and text; what is sharded is gathered, so all processes must ask."
         average = self.average and dict(mean=self.average.mean, step=self.average.step)
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-        return dict(i=self.i, seconds=self.seconds, live=[p.detach() for p in self.live], optimizer=self.optimizer.state_dict(), average=average, sums=self.sums, count=self.count, means=self.means,
-                    random=torch.get_rng_state(), cuda=cuda)
+        return gathered(dict(i=self.i, seconds=self.seconds, live=[p.detach() for p in self.live], optimizer=self.optimizer.state_dict(), average=average, sums=self.sums, count=self.count,
+                              means=self.means, random=torch.get_rng_state(), cuda=cuda))
 
     @torch.no_grad()
     def restore(self, was: dict) -> None:
         "ValueError if it is the state of other modules."
         if [list(p.shape) for p in was["live"]] != [list(p.shape) for p in self.live]: raise ValueError("the checkpoint holds weights of other shapes than this model's")
-        for p, old in zip(self.live, was["live"]): p.copy_(old)
-        self.optimizer.load_state_dict(was["optimizer"])
+        for p, old in zip(self.live, was["live"]): p.copy_(spread(old, p))
+        self.optimizer.load_state_dict(self._spread_moments(was["optimizer"]))
         if self.average:
             self.average.step = was["average"]["step"]
-            for m, old in zip(self.average.mean, was["average"]["mean"]): m.copy_(old)
+            for m, old in zip(self.average.mean, was["average"]["mean"]): m.copy_(spread(old, m))
         self.i, self.seconds, self.count, self.means = was["i"], was["seconds"], was["count"], was["means"]
         self.sums = {k: v.to(self.live[0].device) for k, v in was["sums"].items()}
         torch.set_rng_state(was["random"])
         if was["cuda"]: torch.cuda.set_rng_state_all(was["cuda"][:torch.cuda.device_count()])
+
+    def _spread_moments(self, was: dict) -> dict:
+        "The optimizer's state, its moments sharded as their parameters are."
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        moments = {k: {name: spread(v, params[k]) if torch.is_tensor(v) and v.ndim else v for name, v in state.items()} for k, state in was["state"].items()}
+        return dict(was, state=moments)
 
 # %% ../nbs/40_training.ipynb #b4c80c18
 def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_every: int = 50, save_seconds: float = 120.0, checkpoints: Checkpoints | None = None,
@@ -196,6 +209,7 @@ def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_ev
         if state.count: _flush(state, log, accelerator)
         summary = _save(save, state)
         if checkpoints and first: checkpoints.clear()
+    if accelerator: accelerator.wait_for_everyone()
     return summary
 
 # %% ../nbs/40_training.ipynb #9b3548c5
@@ -208,7 +222,7 @@ def _loop(step, state: _State, budget: Budget, log, save, log_every: int, save_s
         if due or stopped:
             if checkpoints: _keep(state, checkpoints, accelerator)
             if stopped: raise Interrupted(state.i)
-            if save: _save(save, state)
+            _save(save, state)
             saved = time.perf_counter()
         if used >= 1.0: return
         _one_step(step, state, budget, used, accumulate)
@@ -250,17 +264,19 @@ def _flush(state, log, accelerator=None):
 def _keep(state, checkpoints, accelerator=None):
     "A checkpoint by the first process, unless the weights are no good any more; the others wait for it."
     if state.count: _finite(state, accelerator)
-    if accelerator is None or accelerator.is_main_process: checkpoints.save(state.i, state.dump())
+    found = state.dump()
+    if accelerator is None or accelerator.is_main_process: checkpoints.save(state.i, found)
     if accelerator: accelerator.wait_for_everyone()
 
 def _save(save, state):
     "Hand the (averaged) weights to `save`."
     summary = dict(steps=state.i, seconds=round(state.seconds, 1), **state.means)
-    if save:
+    if state.average: state.average.swap()
+    try:
+        with whole(state.modules):
+            if save: save(summary)
+    finally:
         if state.average: state.average.swap()
-        try: save(summary)
-        finally:
-            if state.average: state.average.swap()
     return summary
 
 # %% ../nbs/40_training.ipynb #533d4a0f

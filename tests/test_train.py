@@ -131,13 +131,14 @@ def test_two_processes_and_two_passes_do_what_one_does(trained, tmp_path):
     store, out = trained
     (tmp_path/'train.py').write_text(SCRIPT)
     several = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '29613']
-    for name, launch, batch, passes in (('one', [sys.executable], 4, 1), ('passes', [sys.executable], 2, 2), ('processes', several, 2, 1)):
+    fsdp = {'ACCELERATE_USE_FSDP': 'true', 'FSDP_VERSION': '2'}
+    for name, launch, batch, passes, more in (('one', [sys.executable], 4, 1, {}), ('passes', [sys.executable], 2, 2, {}), ('processes', several, 2, 1, {}), ('shards', several, 2, 1, fsdp)):
         done = subprocess.run([*launch, str(tmp_path/'train.py'), str(store), str(out), str(tmp_path/name), str(batch), str(passes)], capture_output=True, text=True, timeout=300,
-                              env={**os.environ, 'ACCELERATE_USE_CPU': 'true', 'OMP_NUM_THREADS': '1'})
+                              env={**os.environ, 'ACCELERATE_USE_CPU': 'true', 'OMP_NUM_THREADS': '1', **more})
         assert done.returncode == 0, done.stderr[-2000:]
     read = lambda name: (json.loads((tmp_path/name/'logs'/'mllm.jsonl').read_text().splitlines()[-1]), load_file(tmp_path/name/'mllm'/'model.safetensors'))
     row, weights = read('one')
-    for name in ('passes', 'processes'):
+    for name in ('passes', 'processes', 'shards'):
         other, others = read(name)
         assert all(abs(other[k] - row[k]) < 1e-3 * row[k] for k in ('loss', 'lm', 'rec')), (name, other, row)
         assert sum(float((weights[k].float() - others[k].float()).norm() ** 2) for k in weights) ** .5 < .01 * sum(float(weights[k].float().norm() ** 2) for k in weights) ** .5, name
