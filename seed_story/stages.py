@@ -6,10 +6,10 @@
 __all__ = ['FROM_THE_START', 'corrupt', 'seeded', 'Batches', 'as_float', 'edges', 'vae_loss', 'set_latent_scale', 'train_vae',
            'Painter', 'train_visual_tokenizer', 'train_oracle', 'pixels', 'encode_images', 'encode_store',
            'load_encoded', 'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'feed_back', 'deep_layers',
-           'train_mllm', 'regressed_pairs']
+           'as_it_comes', 'train_mllm', 'regressed_pairs']
 
 # %% ../nbs/42_stages.ipynb #15114cca
-import copy, math
+import contextlib, copy, math
 from pathlib import Path
 
 # %% ../nbs/42_stages.ipynb #21a49d97
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 
 # %% ../nbs/42_stages.ipynb #76954a0e
@@ -268,6 +267,16 @@ def deep_layers(llm, most: int = 12) -> list:
     layers = list(getattr(llm.base_model, "layers", []))
     return layers if len(layers) > most else []
 
+# %% ../nbs/42_stages.ipynb #f53c944b
+@contextlib.contextmanager
+def as_it_comes(model, active: bool = True):
+    "While this lasts, adapters take their input in the dtype it has; under autocast their own conversion to fp32 only costs time. (peft's own switch knows no adapted token rows.)"
+    found = [m for m in model.modules() if getattr(m, "cast_input_dtype_enabled", False)] if active else []
+    for module in found: module.cast_input_dtype_enabled = False
+    try: yield
+    finally:
+        for module in found: module.cast_input_dtype_enabled = True
+
 # %% ../nbs/42_stages.ipynb #3ff27eee
 def _features_of(features, visual_tokenizer, pages: int, device):
     "What gives the features [B, P, V, F] of chunks: of (story rows, first pages) from all `features`, or of pictures where these are None."
@@ -320,7 +329,7 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
             save_module(shell or mllm, Path(out) / "mllm", summary)
             if sample: sample(summary, shell or mllm)
     plain, trained = mllm.llm.config._attn_implementation, [loss] if isinstance(loss, Parts) else [mllm]
-    with attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain), disable_input_dtype_casting(mllm, torch.device(device).type == "cuda"):
+    with attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain), as_it_comes(mllm, torch.device(device).type == "cuda"):
         return fit(step, trained, budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator)
 
 # %% ../nbs/42_stages.ipynb #b83f3839
