@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'PACKAGE', 'REVISIONS', 'versions', 'hardware', 'source_hash', 'code_state', 'Record', 'as_figure',
-           'current_revision', 'read_record', 'read_records', 'Standing', 'standing', 'write_atomic_text',
+           'current_revision', 'read_record', 'read_records', 'Standing', 'standing', 'standings', 'write_atomic_text',
            'write_record', 'set_aside', 'table', 'percent', 'Claim', 'claims_table']
 
 # %% ../nbs/52_records.ipynb #b5051d4b
@@ -147,10 +147,10 @@ def standing(found, settings: dict, libraries=(), later=(), revision: int | None
         if not Path(found).exists(): return Standing('absent')
         try: found = read_record(found)
         except ValueError as error: return Standing('stale', None, (str(error),))
-    wanted, held, now = _plain(settings), dict(n=found.n, seed=found.seed) | found.settings, versions()
+    wanted, held, now = _plain(settings), _plain(dict(n=found.n, seed=found.seed) | found.settings), versions()
     reasons = [f'{key} is {held[key]}, not {value}' for key, value in wanted.items() if key in held and held[key] != value]
     reasons += [f'{key} is not stated, wanted is {value}' for key, value in wanted.items() if key not in held and key not in later]
-    reasons += [f'{key} is {value}, which is not asked for' for key, value in found.settings.items() if key not in wanted]
+    reasons += [f'{key} is {value}, which is not asked for' for key, value in _plain(found.settings).items() if key not in wanted and key not in later]
     if found.revision != (current := current_revision(found.command) if revision is None else revision):
         reasons.append(f'revision of the measurement is {found.revision}, not {current}')
     others = {name: f'{name} was {found.versions.get(name)}, is {now.get(name)}' for name in dict.fromkeys((*libraries, *found.versions)) if found.versions.get(name) != now.get(name)}
@@ -158,6 +158,13 @@ def standing(found, settings: dict, libraries=(), later=(), revision: int | None
     notes = [f'{key} is not stated' for key in later if key not in held] + [words for name, words in others.items() if name not in libraries]
     if found.code.get('source') != source_hash(): notes.append(f"code was {found.code.get('source')}, is {source_hash()}")
     return Standing('stale' if reasons else 'good', found, tuple(reasons), tuple(notes))
+
+def standings(records: dict, each: str, settings: dict | None = None, **more) -> dict:
+    """Name → `Standing` of `records` (name → Record) that are shown beside each other: they may differ in the setting `each` alone, which is the record's name.
+
+    `settings`: those that they share; default, the first record's. `more`: for `standing`."""
+    if settings is None: settings = next(iter(records.values())).settings if records else {}
+    return {name: standing(record, settings | {each: name}, **more) for name, record in records.items()}
 
 # %% ../nbs/52_records.ipynb #b6d8dbc5
 def write_atomic_text(path: Path, text: str):
