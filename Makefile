@@ -11,7 +11,7 @@ OUT    ?= story
 PIP    := $(RUN)/python -m pip --disable-pip-version-check
 README := $(RUN)/python -m jupyter nbconvert --to markdown nbs/index.ipynb --RegexRemovePreprocessor.patterns '\s*\#\|\s*hide'
 
-.PHONY: help story test readme lock clean
+.PHONY: help story test readme pictures lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,11 @@ test: $(VENV)/test.stamp
 readme: $(VENV)/test.stamp
 	@rm -rf README_files
 	@$(README) --output-dir . --output README
+
+# The pictures in all notebooks with palettes of 128 colours, where that is smaller; then README.md's, which are theirs.
+pictures: $(VENV)/test.stamp
+	@$(RUN)/python -c 'from seed_story.executed import main; main()' nbs data/results
+	@$(MAKE) --no-print-directory readme
 
 $(VENV)/story.stamp: requirements.txt settings.ini setup.py | $(VENV)/bin/python
 	$(PIP) install -q -r requirements.txt
