@@ -95,6 +95,6 @@ def run_all(folder, out, root):
 
 def runs_table(runs: list) -> str:
     "`runs` as aligned lines of text: name, seconds, how it ended; last their sum."
-    wide = max([len(run.name) for run in runs] + [8])
+    wide = max([len(run.name) for run in runs] + [18])
     lines = [f"{run.name:{wide}} {run.seconds:8.1f} s  {run.state if run.ok else 'FAILED: ' + run.state}" for run in runs]
     return '\n'.join([*lines, f"{'together':{wide}} {sum(run.seconds for run in runs):8.1f} s  {sum(run.ok for run in runs)} of {len(runs)} ok"])
