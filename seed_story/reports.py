@@ -30,6 +30,7 @@ class Published:
 
     def __str__(self) -> str: return f'{self.measure} {self.value:g} {self.better}'.strip()
 
+# %% ../nbs/52c_reports.ipynb #3da0c0c7
 @dataclass(frozen=True)
 class Row:
     """One line of a report: `figure` of `record` (its path below `data/results`, without .json).
@@ -50,12 +51,12 @@ class Row:
         if self.unit not in UNITS: raise ValueError(f"{self.what}: no unit {self.unit!r}; known: {', '.join(map(repr, UNITS))}")
 
     def cells(self, record, found) -> list:
-        "The row's cells for `record` (None: there is none), whose standing is `found`."
+        "The row's cells for `record` (None: there is none), whose standing is `found`. Of a single story there is no interval."
         published = ' · '.join(map(str, self.published)) or '–'
         if record is None: return [f'{self.what} {self.better}'.strip(), published, '–', '–', 'not measured', '–']
         figure = record.figures.get(self.figure, Figure(math.nan))
         samples = f'{figure.n} of {record.n} {record.unit}' if record.unit == 'stories' and 0 < figure.n < record.n else f'{record.n:,} {record.unit}'
-        bounds = '–' if figure.low is None else f'[{amount(figure.low, self.unit, False)}, {amount(figure.high, self.unit, False)}]' + (f' ({self.spread})' if self.spread else '')
+        bounds = '–' if figure.low is None or figure.n == 1 else f'[{amount(figure.low, self.unit, False)}, {amount(figure.high, self.unit, False)}]' + (f' ({self.spread})' if self.spread else '')
         setting = ', '.join([*(f'{name} {record.settings[name]}' for name in self.setting if name in record.settings), record.hardware.get('gpu') or record.hardware.get('cpu', '')])
         ours = amount(figure.value, self.unit) if found.good else f'**stale** {amount(figure.value, self.unit)}: ' + '; '.join(found.reasons)
         return [f'{self.what} {self.better}'.strip(), published, ours, bounds, setting, samples]
