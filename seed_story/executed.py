@@ -122,7 +122,7 @@ def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
     again = lambda text: without_folders(text.replace(f'{root}/', f'{back}/').replace(f'{root}', back), found)
     metadata = {key: value for key, value in notebook.get('metadata', {}).items() if key != 'widgets'}
     if papermill:
-        ends = {key: str(Path(papermill[key]).resolve()) for key in ('input_path', 'output_path') if papermill.get(key)}
+        ends = {key: str(Path(papermill[key]).resolve()) for key in ('input_path', 'output_path') if Path(papermill.get(key) or '').is_absolute()}
         ends = {key: os.path.relpath(path, root) if Path(path).is_relative_to(root) else Path(path).name for key, path in ends.items()}
         metadata['papermill'] = papermill | ends | dict(parameters=each_text(papermill.get('parameters', {}), again))
     cells = []

@@ -58,14 +58,15 @@ def run_notebook(path, out, root, parameters: dict | None = None, bar: bool = Fa
     except ImportError: raise ValueError("repro needs papermill: pip install 'seed_story[dev]'") from None
     path, out, parameters, began = Path(path), Path(out), parameters or {}, time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
-    key = run_key(path, root, parameters) # of what is run, whatever is edited meanwhile
-    try: papermill.execute_notebook(str(path), str(out), parameters=parameters, cwd=str(path.parent), progress_bar=bar)
-    except papermill.exceptions.PapermillExecutionError as error:
-        write_notebook(out, tidy(read_notebook(out), root, path.parent))
-        raise ValueError(f'{path.stem} failed with {error.ename}: {error.evalue}; see {out}') from error
-    notebook = tidy(read_notebook(out), root, path.parent)
-    notebook['metadata']['seed_story'] = dict(key=key, seconds=round(time.monotonic() - began, 1))
-    write_notebook(out, notebook)
+    done, key = {}, run_key(path, root, parameters) # of what is run, whatever is edited meanwhile
+    try:
+        papermill.execute_notebook(str(path.resolve()), str(out.resolve()), parameters=parameters, cwd=str(path.parent), progress_bar=bar)
+        done = dict(seed_story=dict(key=key, seconds=round(time.monotonic() - began, 1)))
+    except papermill.exceptions.PapermillExecutionError as error: raise ValueError(f'{path.stem} failed with {error.ename}: {error.evalue}; see {out}') from error
+    finally: # interrupted, too
+        if out.is_file():
+            notebook = tidy(read_notebook(out), root, path.parent)
+            write_notebook(out, notebook | dict(metadata=notebook['metadata'] | done))
     return time.monotonic() - began
 
 # %% ../nbs/52b_reproduce.ipynb #f65f6d4d
