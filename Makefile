@@ -1,6 +1,7 @@
 # make story   tell a 25-page illustrated story into ./story (PAGES=…, OUT=…, ARGS='--seed 3 …')
 # make test    every notebook's tests, then tests/
-# Both set up .venv by themselves, from the pinned requirements, and need only Python 3.11 or newer with pip.
+# make repro   every notebook of nbs/repro with CPU-sized defaults, into out/repro; stopped, it goes on where it was
+# All set up .venv by themselves, from the pinned requirements, and need only Python 3.11 or newer with pip.
 
 SHELL  := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
@@ -11,11 +12,11 @@ OUT    ?= story
 PIP    := $(RUN)/python -m pip --disable-pip-version-check
 README := $(RUN)/python -m jupyter nbconvert --to markdown nbs/index.ipynb --RegexRemovePreprocessor.patterns '\s*\#\|\s*hide'
 
-.PHONY: help story test readme lock clean
+.PHONY: help story test repro readme pictures lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 story: $(VENV)/story.stamp
 	@$(RUN)/seed-story tell --pages $(PAGES) --out '$(OUT)' $(if $(wildcard $(OUT)/story.jsonl),--resume) $(ARGS)
@@ -25,10 +26,18 @@ test: $(VENV)/test.stamp
 	@echo 'notebooks:'; time OMP_NUM_THREADS=1 $(RUN)/nbdev_test --n_workers 2 --timing
 	@OMP_NUM_THREADS=2 $(RUN)/python -m pytest -q --durations=8 tests
 
+repro: $(VENV)/test.stamp
+	@$(RUN)/seed-story repro --all $(ARGS)
+
 # README.md and its pictures are the index notebook, converted.
 readme: $(VENV)/test.stamp
 	@rm -rf README_files
 	@$(README) --output-dir . --output README
+
+# The pictures in all notebooks with palettes of 128 colours, where that is smaller; then README.md's, which are theirs.
+pictures: $(VENV)/test.stamp
+	@$(RUN)/python -c 'from seed_story.executed import main; main()' nbs data/results
+	@$(MAKE) --no-print-directory readme
 
 $(VENV)/story.stamp: requirements.txt settings.ini setup.py | $(VENV)/bin/python
 	$(PIP) install -q -r requirements.txt

@@ -195,16 +195,25 @@ def notebook_parameters(words: list[str]) -> dict:
 
 
 @app.command(context_settings=EXTRA)
-def repro(context: typer.Context, name: Annotated[str, typer.Argument(help='A notebook of nbs/repro, without .ipynb.')],
-          out: Annotated[Optional[Path], typer.Option(help='Where the executed notebook goes. Default: data/results.')] = None):
+def repro(context: typer.Context, name: Annotated[Optional[str], typer.Argument(help='A notebook of nbs/repro, without .ipynb. Without a name: list them.')] = None,
+          out: Annotated[Optional[Path], typer.Option(help='Where the executed notebook goes. Default: data/results; with --all, a folder: out/repro.')] = None,
+          every: Annotated[bool, typer.Option('--all', help='Run all of them, one after the other, with their defaults; those that ran already are kept.')] = False):
     "Run a reproduction notebook with papermill; -p NAME VALUE sets a parameter, as often as wanted."
+    from seed_story.reproduce import reproductions, run_all, run_notebook, runs_table, summary
     parameters, folder = notebook_parameters(context.args), repro_folder()
-    known = sorted(p.stem for p in folder.glob('*.ipynb'))
+    known, root = reproductions(folder), folder.parent.parent
+    if name is None and not every:
+        for name, path in known.items(): typer.echo(f'{name:18}{summary(path)}')
+        return None
+    if every:
+        if name or parameters: raise ValueError('--all runs every notebook with its defaults: name one to give it parameters')
+        runs = []
+        for run in run_all(folder, out or root/'out'/'repro', root):
+            runs.append(run)
+            typer.echo(runs_table([run]).splitlines()[0], err=True)
+        typer.echo(runs_table(runs))
+        return 0 if all(run.ok for run in runs) else 1
     if name not in known: raise ValueError(f'no notebook {name!r} in {folder}; there are: {", ".join(known) or "none"}')
-    try: import papermill
-    except ImportError: raise ValueError("repro needs papermill: pip install 'seed_story[dev]'") from None
-    out = out or folder.parent.parent/'data'/'results'/f'{name}.ipynb'
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try: papermill.execute_notebook(str(folder/f'{name}.ipynb'), str(out), parameters=parameters, cwd=str(folder), progress_bar=sys.stderr.isatty())
-    except papermill.exceptions.PapermillExecutionError as e: raise ValueError(f'{name} failed with {e.ename}: {e.evalue}; see {out}') from e
+    out = out or root/'data'/'results'/f'{name}.ipynb'
+    run_notebook(known[name], out, root, parameters, bar=sys.stderr.isatty())
     typer.echo(str(out))

@@ -173,6 +173,13 @@ def test_repro_outside_and_inside_a_checkout(tmp_path, monkeypatch):
     code, out, err = command('repro', 'five', '-p', 'x', 6)
     assert code == 2 and 'AssertionError' in err
     assert 'there are: five' in command('repro', 'six')[2]
+    assert 'five' in command('repro')[1] and 'name one' in command('repro', 'five', '--all')[2]
+    code, out, err = command('repro', '--all')  # with its default, five fails
+    assert code == 1 and 'FAILED: AssertionError' in out and '0 of 1 ok' in out and (tmp_path/'out'/'repro'/'five.ipynb').is_file()
+    notebook.cells[0].source, notebook.cells[1].source = 'x = 5\nout = None', 'x'
+    nbformat.write(notebook, tmp_path/'nbs'/'repro'/'five.ipynb')
+    assert [command('repro', '--all')[0] for _ in range(2)] == [0, 0] and 's  kept' in command('repro', '--all')[1]
+    assert str(tmp_path) not in (tmp_path/'out'/'repro'/'five.ipynb').read_text()
 
 
 def test_help_is_quick():
