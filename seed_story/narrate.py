@@ -21,8 +21,8 @@ from .sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_tex
 from .sinks import Dense, Layout, PageSpan, Policy
 
 # %% auto #0
-__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'lay_out', 'read', 'write', 'picture', 'remember', 'write_new', 'narrate',
-           'showing_attention', 'tell_page', 'remember_page', 'narrate_as_released']
+__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'lay_out', 'read', 'write', 'picture', 'remember', 'write_new', 'turn_page',
+           'narrate', 'showing_attention', 'tell_page', 'remember_page', 'narrate_as_released']
 
 # %% ../nbs/22_narrate.ipynb #adda6dc1
 @dataclass
@@ -175,6 +175,14 @@ def _recent(policy: Policy, narrator: Narrator, story: list[Told]) -> list[Told]
     return [page for page, span in zip(story, spans) if any(span.start in r for r in ranges)]
 
 
+def turn_page(narrator: Narrator, memory: Memory | None, stories: Sequence[list[Told]], policy: Policy) -> Memory:
+    "What stands in memory when the page after `stories` begins; `memory`: what stood there when their last page began (None: there is only the opening)."
+    if policy.reencodes: return read(narrator, [_recent(policy, narrator, story) for story in stories])
+    if memory is None: return read(narrator, stories, watch(KeptCache(), narrator.mllm.llm) if getattr(policy, 'measures', False) else None)
+    remember_page(narrator, memory, stories, policy)
+    return memory
+
+# %% ../nbs/22_narrate.ipynb #1249471d
 @torch.no_grad()
 def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int = 25, policy: Policy = Dense(), sampling: Sampling = Sampling(),
             seeds: Sequence[int] | None = None, told: Sequence[Sequence[Told]] = (), separator: str = SEPARATOR,
@@ -191,9 +199,7 @@ def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int 
         known = narrator.with_context(told[number - 1]) if number <= len(told) else None
         if known is None or not policy.reencodes:
             with showing_attention(mllm.llm, policy):
-                if policy.reencodes: memory = read(narrator, [_recent(policy, narrator, story) for story in stories])
-                elif memory is None: memory = read(narrator, stories, watch(KeptCache(), mllm.llm) if getattr(policy, 'measures', False) else None)
-                else: remember_page(narrator, memory, stories, policy)
+                memory = turn_page(narrator, memory, stories, policy)
                 known = tell_page(narrator, memory, stories, number, sampling, seeds, known, progress)
         for story, page in zip(stories, known):
             if not policy.reencodes: story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
