@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['openings', 'test_seeds', 'tell_features', 'tokens_held', 'draw_features', 'as_stories', 'tell_stories',
-           'drawn_stories', 'reconstruct']
+           'drawn_stories', 'reconstruct', 'true_stories', 'read_stories_along']
 
 # %% ../nbs/53_evaluation.ipynb #fab6742c
 import time
@@ -103,3 +103,27 @@ def reconstruct(pipe, images, seed: int = 0, batch: int = 128, **options):
     from seed_story.stages import as_float, pixels
     features = torch.cat([pipe.visual_tokenizer(pixels(pipe.visual_tokenizer, as_float(part.to(pipe.device)).to(pipe.visual_tokenizer.dtype))) for part in images.split(512)])
     return draw_features(pipe, features[None], [seed], batch, **options)[0]
+
+# %% ../nbs/53_evaluation.ipynb #0cb30aef
+@torch.inference_mode()
+def true_stories(pipe, seeds, pages: int):
+    "Texts [S][P] and the features [S, P, V, F] of the pictures of Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10)."
+    from seed_story.stages import encode_images
+    from seed_story.storyland.plot import write
+    texts = [[page.text for page in write(seed, pages=max(pages, 10)).pages[:pages]] for seed in seeds]
+    _, pictures, _ = drawn_stories(seeds, max(pages, 10))
+    pictures = pictures.unflatten(0, (len(seeds), -1))[:, :pages].flatten(0, 1)
+    features = torch.cat([encode_images(part.numpy(), pipe.visual_tokenizer, pipe.device).float() for part in pictures.split(2048)])
+    return texts, features.unflatten(0, (len(seeds), pages))
+
+def read_stories_along(pipe, texts, features, attention: str, batch: int = 100, own: bool = False, progress=None) -> dict:
+    "`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy `attention`; `own`: see `read_along`."
+    from seed_story.reading import read_along
+    policy, found = pipe.policy(attention), dict(nats=[], tokens=[], held=[], features=[])
+    for first in range(0, len(texts), batch):
+        part = []
+        for page in read_along(pipe.mllm, pipe.tokenizer, texts[first:first + batch], features[first:first + batch].to(pipe.device), policy, own):
+            part.append(page)
+            if progress: progress(f"page {len(part) + 1} of {len(texts[0])}, stories {first + 1}-{first + len(texts[first:first + batch])}")
+        for name, pages in found.items(): pages.append(torch.stack([getattr(page, name).float().cpu() for page in part], 1))
+    return {name: torch.cat(pages) for name, pages in found.items()}
