@@ -6,6 +6,7 @@
 __all__ = ['load_backbone', 'load_tokenizer']
 
 # %% ../nbs/13a_backbone.ipynb #e66675e8
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ def load_backbone(source, dtype=torch.float32, device='cpu'):
     where, options = _place(source)
     tokenizer = load_tokenizer(source)
     try:
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options, **(_unpacked() if options else {}))
+        with _no_bars(): model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options, **(_unpacked() if options else {}))
     except ImportError as e: raise ValueError(f'{source} cannot be read: {e}; pip install gguf') from e
     except (OSError, ValueError, KeyError, RuntimeError) as e: raise ValueError(f'no language model could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}') from e
     model.config.use_cache = True
@@ -31,7 +32,8 @@ def load_tokenizer(source):
     "The tokenizer alone, from the same places. ValueError (one line) if it cannot be had."
     from transformers import AutoTokenizer
     where, options = _place(source)
-    try: return AutoTokenizer.from_pretrained(where, **options)
+    try:
+        with _no_bars(): return AutoTokenizer.from_pretrained(where, **options)
     except (ImportError, OSError, ValueError, KeyError, RuntimeError) as e: raise ValueError(f'no tokenizer could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}') from e
 
 
@@ -43,6 +45,20 @@ def _place(source) -> tuple[str, dict]:
         return str(path.parent), dict(gguf_file=path.name)
     if path.is_dir() and not (path / 'config.json').is_file(): raise ValueError(f'{source} is no language model: it has no config.json')
     return str(path) if path.is_dir() else str(source), {}
+
+# %% ../nbs/13a_backbone.ipynb #85416a0c
+@contextmanager
+def _no_bars():
+    "While this lasts, transformers draws no progress bars: loading takes seconds, and they would stand between a caller's own."
+    from transformers import modeling_gguf_pytorch_utils as gguf
+    from transformers.utils import logging
+    shown, bar = logging.is_progress_bar_enabled(), getattr(gguf, 'tqdm', None)
+    logging.disable_progress_bar()
+    if bar: gguf.tqdm = lambda things, **options: things  # it asks nobody
+    try: yield
+    finally:
+        if bar: gguf.tqdm = bar
+        if shown: logging.enable_progress_bar()
 
 
 def _unpacked() -> dict:
