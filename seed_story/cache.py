@@ -16,7 +16,7 @@ from .rotary import Rotary
 from .sinks import POSITIONS, Layout, PageSpan, Placed, Policy, attention_policy, policy_name
 
 # %% auto #0
-__all__ = ['places', 'KeptLayer', 'KeptCache', 'kept', 'gathered', 'PageReader', 'Incoming', 'Held', 'attention_span',
+__all__ = ['SPARE', 'places', 'KeptLayer', 'KeptCache', 'kept', 'gathered', 'PageReader', 'Incoming', 'Held', 'attention_span',
            'placed_policy', 'SinkCache', 'watch', 'cache_bytes']
 
 # %% ../nbs/21_cache.ipynb #1b92bc2d
@@ -37,9 +37,31 @@ def _columns(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
+SPARE = 128  # columns that a layer allocates ahead
+
+def _appended(held: Tensor, new: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
+    "`held` [B, heads, H, d] followed by `new`, and the buffer in which they stand. `room`: the one of last time; while it is large enough, and `held` is its beginning, nothing is copied."
+    width, wanted = (held.shape[2], held.shape[2] + new.shape[2]) if held.ndim == 4 else (0, new.shape[2])
+    if room is None or room.shape[2] < wanted or room.data_ptr() != held.data_ptr() or room.shape[0] != len(new):
+        room = new.new_empty(*new.shape[:2], wanted + SPARE, new.shape[3])
+        if width: room[:, :, :width] = held
+    room[:, :, width:wanted] = new
+    return room[:, :, :wanted], room
+
+# %% ../nbs/21_cache.ipynb #d43995bd
 class KeptLayer(DynamicLayer):
-    "transformers' `DynamicLayer`, with `keys`, `values` [B, heads, H, d]; `untouched` holds the first columns' keys where they were first set, if they have been moved."
-    untouched = None
+    """transformers' `DynamicLayer`, with `keys`, `values` [B, heads, H, d]; `untouched` holds the first columns' keys where they were first set, if they have been moved.
+
+    Columns are written behind the last one, into a buffer with room for some more, so that a token does not cost a copy of all that is held."""
+    untouched, _rooms = None, (None, None)
+
+    def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        "All keys and values, the new ones last."
+        if torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad): return super().update(keys, values, *args, **kwargs)  # gradients want a graph without writes
+        if not self.is_initialized: self.lazy_initialization(keys, values)
+        (self.keys, room), (self.values, other) = _appended(self.keys, keys, self._rooms[0]), _appended(self.values, values, self._rooms[1])
+        self._rooms = room, other
+        return self.keys, self.values
 
     def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
         super().lazy_initialization(keys, values)
@@ -64,7 +86,7 @@ class KeptLayer(DynamicLayer):
 
     @property
     def nbytes(self) -> int:
-        "Bytes of this layer."
+        "Bytes of what this layer holds; the room for up to `SPARE` columns more is not counted."
         return sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched)) if self.is_initialized else 0
 
 # %% ../nbs/21_cache.ipynb #5f6ae2c1
