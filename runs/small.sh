@@ -2,7 +2,7 @@
 # How the `small` adapters are made: SmolLM2-135M-Instruct with LoRA on Storyland. First plainly; then two of them go on from there, one plainly, one under eviction.
 # usage: runs/small.sh [OUT]      environment:
 #   STORE     page store (fast disk or memory)          SCALE     1 = the committed runs, 0.001 = a rehearsal
-#   GPUS      2: the two go on side by side; 1: one after the other      EVICTION  the policies of the second, joined by "+"
+#   GPUS      2: the two go on with a card each; 1: they share it        EVICTION  the policies of the second, joined by "+"
 #   FIRST, THEN: seconds of the common part, and of each that goes on (0 leaves it out)    ADAPT: of stage 3 (0 leaves it out)
 #   STORIES, SEED, WORKERS, BATCH, LR, DEVICE
 # The pre-trained weights must be there (seed-story fetch small); visual tokenizer, VAE and de-tokenizer are tiny's. What OUT holds already goes on, or is kept if it was ended.
@@ -34,7 +34,5 @@ further() {  # further FOLDER CARD [OPTION...]: goes on from the common weights,
 }
 if [ "$ADAPT" != 0 ]; then stage "$OUT/first" encode --what latents --stories "$STORIES"; fi
 if [ "$THEN" = 0 ]; then stage "$OUT/first" assemble
-elif [ "$GPUS" -gt 1 ]; then
-  further "$OUT/plain" 0 & pids=($!); further "$OUT/evicted" 1 --eviction "$EVICTION" & pids+=($!); wait "${pids[@]}"
-else further "$OUT/plain" 0; further "$OUT/evicted" 0 --eviction "$EVICTION"; fi
+else further "$OUT/plain" 0 & pids=($!); further "$OUT/evicted" 1 --eviction "$EVICTION" & pids+=($!); wait "${pids[@]}"; fi
 echo finished
