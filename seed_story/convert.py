@@ -5,7 +5,7 @@
 # %% ../nbs/61_convert.ipynb #79f74373
 from __future__ import annotations
 
-import hashlib, json, os, pickle, re
+import hashlib, json, os, pickle, re, warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,16 +201,14 @@ def write_component(written: Written, part: str, filled: Filled, dtype, limit: i
 
 # %% ../nbs/61_convert.ipynb #113f1ccc
 def _tokenizer(path, config: dict):
-    "The text tokenizer; ValueError unless its image tokens stand where the checkpoint expects them, behind all others and in order."
+    "The text tokenizer; ValueError unless it has as many tokens as the checkpoint has rows, and the image tokens. A warning where these do not stand in the published order, behind all others."
     from transformers import AutoTokenizer
     from seed_story.sequence import ImageTokens
     try: tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as e: raise ValueError(f'{path} is no tokenizer ({str(e).splitlines()[0][:150]}): download it again') from e
-    size, slots = config['mllm']['llm_config']['vocab_size'], config['num_slots']
-    image = ImageTokens.from_tokenizer(tokenizer)
-    wanted = [size - slots - 2, size - slots, size - slots - 1]  # <img>, <img_00000>, </img>
-    if len(tokenizer) != size or [image.boi, image.slots[0], image.eoi] != wanted or list(image.slots) != list(range(image.slots[0], size)):
-        raise ValueError(f'{path} has {len(tokenizer)} tokens with <img> at {image.boi} and <img_00000> at {image.slots[0]}; the checkpoint expects {size}, {wanted[0]} and {wanted[1]}')
+    size, slots, image = config['mllm']['llm_config']['vocab_size'], config['num_slots'], ImageTokens.from_tokenizer(tokenizer)
+    if len(tokenizer) != size or image.num_slots != slots: raise ValueError(f'{path} has {len(tokenizer)} tokens, {image.num_slots} of them image slots; the checkpoint has {size} and {slots}')
+    if [image.boi, image.eoi, *image.slots] != list(range(size - slots - 2, size)): warnings.warn(f'{path}: <img>, </img> and the slots do not stand behind all other tokens in this order, as published; their ids {image.boi}, {image.eoi}, {image.slots[0]} … are used')
     return tokenizer
 
 
