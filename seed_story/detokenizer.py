@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PerceiverAttention', 'AttentionPool', 'Condition', 'FeatureResampler', 'pixel_block', 'pack_pixels', 'unpack_pixels',
            'encode_latents', 'decode_latents', 'size_ids', 'predict_noise', 'whole_picture', 'noise_loss', 'add_noise',
-           'noise_target', 'drop_features', 'detokenizer_loss', 'trainable_names', 'unconditional_features',
+           'noise_target', 'drop_features', 'detokenizer_loss', 'trainable_names', 'runs_on', 'unconditional_features',
            'initial_noise', 'guided_noise', 'doubled', 'denoise', 'detokenize', 'to_pil']
 
 # %% ../nbs/14_detokenizer.ipynb #eb0f594e
@@ -229,11 +229,16 @@ def trainable_names(unet, feature_resampler, which: str = "whole") -> list[str]:
                   + [f"unet.{name}" for name, _ in unet.named_parameters() if wanted(name)])
 
 # %% ../nbs/14_detokenizer.ipynb #add87446
+def runs_on(module, otherwise=None) -> torch.device:
+    "The device that a module computes on: where its weights are, or, if they wait elsewhere (accelerate's offloading), where they are brought. `otherwise`: of something that has none."
+    brought = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return torch.device(brought) if brought is not None else getattr(module, "device", otherwise)
+
 @torch.no_grad()
 def unconditional_features(visual_tokenizer) -> torch.Tensor:
     "Features [1, V, F] of an all-zero picture, for the unconditional branch of guidance; in the model's type, on its device."
     size = visual_tokenizer.config.image_size
-    device = "cpu" if visual_tokenizer.device.type == "meta" else visual_tokenizer.device # meta: weights offloaded, hooks move what comes in
+    device = runs_on(visual_tokenizer)
     return visual_tokenizer(torch.zeros(1, 3, size, size, dtype=visual_tokenizer.dtype, device=device))
 
 # %% ../nbs/14_detokenizer.ipynb #850a02fa
@@ -285,7 +290,7 @@ def denoise(
 # %% ../nbs/14_detokenizer.ipynb #72d13482
 @torch.no_grad()
 def detokenize(
-    features,                    # [N, V, F], on the device that the modules run on
+    features,                    # [N, V, F]
     feature_resampler, unet, vae, scheduler,
     unconditional=None,          # features [1, V, F] of nothing, or (cheaper) their `Condition`; needed if guidance_scale > 1
     num_inference_steps: int = 50, guidance_scale: float = 7.5,
@@ -298,12 +303,14 @@ def detokenize(
     if output not in ("pil", "pt", "latent"): raise ValueError(f"output must be 'pil', 'pt' or 'latent', got {output!r}")
     if num_inference_steps < 1: raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
     if guidance_scale > 1 and unconditional is None: raise ValueError("guidance_scale > 1 needs `unconditional` (see `unconditional_features`)")
-    if isinstance(unconditional, torch.Tensor): unconditional = feature_resampler(unconditional) if guidance_scale > 1 else None
+    there = runs_on(unet, features.device) # each part may stand on a device of its own
+    def on_unet(given): return Condition(*(part.to(there) for part in (feature_resampler(given.to(runs_on(feature_resampler, given.device))) if isinstance(given, torch.Tensor) else given)))
+    if unconditional is not None: unconditional = on_unet(unconditional) if guidance_scale > 1 else None
     shape = (len(features), unet.config.in_channels, *_latent_size(size, unet, vae))
-    latents = denoise(initial_noise(shape, generators, features.device), feature_resampler(features), unet, scheduler, unconditional,
+    latents = denoise(initial_noise(shape, generators, there), on_unet(features), unet, scheduler, unconditional,
                       num_inference_steps, guidance_scale, generators=generators, callback=callback)
     if output == "latent": return latents
-    images = decode_latents(latents, vae)
+    images = decode_latents(latents.to(runs_on(vae, there)), vae)
     return images if output == "pt" else to_pil(images)
 
 # %% ../nbs/14_detokenizer.ipynb #70b88d16

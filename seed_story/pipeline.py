@@ -20,7 +20,7 @@ import seed_story.adapter  # diffusers loads components only from modules that a
 import seed_story.mllm
 import seed_story.visual_tokenizer
 from .adapter import story_tokenizer
-from .detokenizer import detokenize, unconditional_features
+from .detokenizer import detokenize, runs_on, unconditional_features
 from .narrate import narrate
 from .sampling import Sampling, derived_seed
 from .sequence import SEPARATOR, clean_text
@@ -116,7 +116,7 @@ class Narrates(Defaults):
         "Visual features [N, V, F] of one picture or a list (PIL images, or paths)."
         images = images if isinstance(images, (list, tuple)) else [images]
         pixels = self.visual_tokenizer.preprocess([as_picture(im) for im in images])
-        return self.visual_tokenizer(pixels.to(self._execution_device))
+        return self.visual_tokenizer(pixels.to(runs_on(self.visual_tokenizer)))
 
     def narrate(self, image, text, pages=None, attention=None, seed=None, temperature=None, top_p=None, max_text_tokens=None, *,
                 features: Tensor | None = None, told=(), progress=None) -> Iterator:
@@ -171,7 +171,7 @@ class Illustrates(Defaults):
         parts = []
         for k in range(0, len(seeds), batch_size):
             generators = [torch.Generator().manual_seed(s) for s in seeds[k:k + batch_size]]
-            parts.append(detokenize(features[k:k + batch_size].to(self._execution_device), self.feature_resampler, self.unet, self.vae, self.scheduler,
+            parts.append(detokenize(features[k:k + batch_size], self.feature_resampler, self.unet, self.vae, self.scheduler,
                                     unconditional, steps, scale, generators, callback=callback, output=output_type))
         return torch.cat(parts) if output_type == 'pt' else [image for part in parts for image in part]
 
