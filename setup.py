@@ -10,7 +10,7 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="], interpolation=None)
 ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
-shipped = ["tiny"]  # folders of data/ that become seed_story/weights/NAME
+shipped = ["tiny", "small"]  # folders of data/ that become seed_story/weights/NAME
 
 
 class BuildWithWeights(build_py):

@@ -212,7 +212,7 @@ def test_sizes():
     assert [name for name, size in sizes.items() if size > 16*MIB] == []
     assert sum(sizes.values()) < 56*MIB, f'{sum(sizes.values())/MIB:.1f} MiB in all'
     weights = sum(size for name, size in sizes.items() if name.startswith('data/') and name.endswith('.safetensors'))
-    assert weights < 30*MIB, f'{weights/MIB:.1f} MiB of weights'
+    assert weights < 44*MIB, f'{weights/MIB:.1f} MiB of weights'
 
 
 def test_no_path_of_one_machine():

@@ -22,7 +22,7 @@ def wheel(tmp_path_factory) -> Path:
     source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
     names = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, capture_output=True, check=True).stdout.decode().split('\0')
     for name in names:
-        if not (name.startswith(('seed_story/', 'data/tiny/')) or name in ('setup.py', 'settings.ini', 'README.md', 'LICENSE', 'MANIFEST.in')) or not (ROOT/name).is_file(): continue
+        if not (name.startswith(('seed_story/', 'data/tiny/', 'data/small/')) or name in ('setup.py', 'settings.ini', 'README.md', 'LICENSE', 'MANIFEST.in')) or not (ROOT/name).is_file(): continue
         (source/name).parent.mkdir(parents=True, exist_ok=True)
         (source/name).write_bytes((ROOT/name).read_bytes())
     run(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', out, source, cwd=out)
@@ -31,8 +31,8 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_wheel_carries_the_weights(wheel):
     with zipfile.ZipFile(wheel) as z: inside = {i.filename: i.file_size for i in z.infolist()}
-    shipped = {p.relative_to(ROOT/'data').as_posix(): p.stat().st_size for p in (ROOT/'data'/'tiny').rglob('*') if p.is_file() and not p.name.startswith('.')}
-    assert any(name.endswith('.safetensors') for name in shipped), 'data/tiny holds no weights yet'
+    shipped = {p.relative_to(ROOT/'data').as_posix(): p.stat().st_size for model in ('tiny', 'small') for p in (ROOT/'data'/model).rglob('*') if p.is_file() and not p.name.startswith('.')}
+    assert {name.partition('/')[0] for name in shipped if name.endswith('.safetensors')} == {'tiny', 'small'}
     for name, size in shipped.items(): assert inside.get(f'seed_story/weights/{name}') == size, name
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT/'seed_story').rglob('*.py')}
     assert {name for name in inside if name.endswith('.py')} == modules
@@ -50,6 +50,11 @@ def program(wheel, tmp_path_factory) -> Path:
 def test_nothing_of_development_is_needed(program):
     packages = {p['name'].lower() for p in json.loads(run(program.parent/'python', '-m', 'pip', 'list', '--format=json', cwd=program.parent).stdout)}
     assert packages & {'nbdev', 'fastcore', 'pytest', 'matplotlib', 'ipython', 'jupyterlab'} == set()
+
+
+def test_the_other_model_says_what_it_needs(program, tmp_path):
+    told = subprocess.run([str(program), 'tell', '--model', 'small', '--pages', '2'], cwd=tmp_path, capture_output=True, text=True, env={'PATH': os.environ['PATH'], 'HOME': str(tmp_path), 'SEED_STORY_CACHE': str(tmp_path/'none')})
+    assert told.returncode == 2 and 'seed-story fetch small' in told.stderr and told.stderr.count('\n') == 1, told.stderr
 
 
 def cut_off() -> list[str]:
