@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
-from .backbone import load_backbone, load_tokenizer
+from .backbone import load_language_model, load_tokenizer
 from .fetch import BACKBONES, fetched, published
 from .mllm import StoryMLLM, StoryMLLMConfig
 from .sequence import add_image_tokens
@@ -48,10 +48,10 @@ def story_tokenizer(backbone, num_slots: int):
 class _Resized:
     "The pre-trained language model with rows for the new tokens."
     @classmethod
-    def _base(cls, backbone, vocab_size: int, dtype) -> tuple[PreTrainedModel, int, bool]:
-        "The model, the size of its own vocabulary, and whether it was packed."
+    def _base(cls, backbone, vocab_size: int, dtype, config=None) -> tuple[PreTrainedModel, int, bool]:
+        "The model, the size of its own vocabulary, and whether it was packed. `config`: as for `load_language_model`."
         place = backbone_place(backbone)
-        llm, _ = load_backbone(place, dtype)
+        llm = load_language_model(place, dtype, config=config)
         known = llm.get_input_embeddings().weight.shape[0]
         llm.resize_token_embeddings(vocab_size, mean_resizing=False)
         with torch.no_grad():  # new rows begin like old ones, and the same each time
@@ -59,6 +59,12 @@ class _Resized:
             noise = torch.randn(vocab_size - known, rows.shape[1], generator=torch.Generator().manual_seed(0))
             rows[known:] = (rows[:known].float().mean(0) + rows[:known].float().std(0) * noise).to(rows.dtype)
         return llm, known, place.endswith('.gguf')
+
+    @staticmethod
+    def _own_config(config):
+        "The pre-trained language model's configuration, before rows were added to it."
+        known = dict(config.llm_config, vocab_size=min(config.lora['trainable_token_indices']['embed_tokens']))
+        return AutoConfig.for_model(known.pop('model_type'), **known)
 
     @classmethod
     def from_backbone(cls, backbone, tokenizer, lora: dict, dtype=torch.float32, **config):
@@ -106,7 +112,7 @@ class AdaptedMLLM(_Resized, StoryMLLM, PreTrainedModel):
         "From a folder that `save_pretrained` wrote, in `dtype` (default: fp32). ValueError if the pre-trained language model is not there. A warning if it is another copy than the adapter was trained on."
         folder, dtype = Path(folder), dtype or torch_dtype or torch.float32
         config = AdaptedMLLMConfig.from_pretrained(folder)
-        llm, _, packed = cls._base(config.backbone, config.llm_config['vocab_size'], dtype)
+        llm, _, packed = cls._base(config.backbone, config.llm_config['vocab_size'], dtype, cls._own_config(config))
         if packed != config.packed: warnings.warn(f'{folder}: trained on {config.backbone} {"from" if config.packed else "not from"} a GGUF file; what is here is the other: results may differ slightly')
         model = cls(config, llm)
         model._load_adapter(folder / 'adapter' / 'adapter_model.safetensors')
