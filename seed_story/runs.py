@@ -85,6 +85,7 @@ class Run:
     data: str | None = None          # for `mllm`: a StoryStream folder, file or hub id to stream from, instead of the page store
     eviction: str | None = None      # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
     accumulate: int = 1              # for `mllm`: passes of `batch` chunks to a step
+    mixed: bool = True               # for `mllm`: bf16 on a GPU; False: fp32 throughout
     log_every: int = 50              # for `mllm`: steps to a line of the log
     tensorboard: str | None = None   # folder of curves for tensorboard
     samples: int = 0                 # for `mllm`: pages of a story told whenever weights are saved, in `out/samples`
@@ -164,7 +165,7 @@ def run_detokenizer(run: Run):
 def run_mllm(run: Run):
     from seed_story.eviction import Eviction
     eviction, mllm, tokenizer = Eviction.named(run.eviction) if run.eviction else None, load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
-    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, **run.common("mllm", 64))
+    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, mixed=run.mixed, **run.common("mllm", 64))
     if accelerator := several_processes(): options |= dict(accelerator=accelerator, device=str(accelerator.device))
     if run.data: return train_mllm(None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts

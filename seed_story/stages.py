@@ -290,11 +290,11 @@ def _features_of(features, visual_tokenizer, pages: int, device):
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
                tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None,
-               accumulate: int = 1, accelerator=None, log_every: int = 50):
+               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
-    `sample(summary, mllm)` is called when weights have been saved. `accumulate`, `accelerator`: see `fit`; `batch` is what one process reads in one pass. `log_every` steps, a line is written to `out/logs/mllm.jsonl`.
+    `sample(summary, mllm)` is called when weights have been saved. `accumulate`, `accelerator`: see `fit`; `batch` is what one process reads in one pass. `log_every` steps, a line is written to `out/logs/mllm.jsonl`. `mixed`: bf16 on a GPU.
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
     before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps."""
@@ -316,7 +316,7 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         context, rounds = chunk.features, 0
         if dice.random() < feedback * min(1.0, 2 * used): rounds = 1 + (dice.random() < .2)
-        with autocast(device):
+        with autocast(device, mixed):
             for _ in range(rounds):
                 with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept, most).image_features
                 context = feed_back(chunk.features, told, chunk.first_target, generator)
@@ -329,7 +329,7 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
             save_module(shell or mllm, Path(out) / "mllm", summary)
             if sample: sample(summary, shell or mllm)
     plain, trained = mllm.llm.config._attn_implementation, [loss] if isinstance(loss, Parts) else [mllm]
-    with attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain), as_it_comes(mllm, torch.device(device).type == "cuda"):
+    with attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain), as_it_comes(mllm, mixed and torch.device(device).type == "cuda"):
         return fit(step, trained, budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, log_every, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator)
 
 # %% ../nbs/42_stages.ipynb #b83f3839

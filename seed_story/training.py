@@ -295,10 +295,10 @@ def save_module(module, folder, summary: dict | None = None, dtype=torch.bfloat1
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../nbs/40_training.ipynb #257a1112
-def autocast(device):
-    "bf16 autocast on a GPU, nothing on the CPU."
+def autocast(device, mixed: bool = True):
+    "bf16 autocast on a GPU, nothing on the CPU or where `mixed` precision is not wanted."
     device = torch.device(device)
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=mixed and device.type == "cuda")
 
 # %% ../nbs/40_training.ipynb #26c75871
 def compiled(function, device):
