@@ -111,11 +111,26 @@ def own_randomness(seed: int | None, accelerator=None):
         yield
 
 
+class _Spoken(torch.utils.data.Dataset):
+    "Batches whose errors are items: raised in a worker they would come out with its whole traceback instead of their one line."
+    def __init__(self, batches): self.batches = batches
+
+    def __getitem__(self, number: int):
+        try: return self.batches[number]
+        except (ValueError, OSError) as e: return ValueError(str(e))
+
+
+def _raised(items):
+    for item in items:
+        if isinstance(item, Exception): raise item
+        yield item
+
+
 class NumberedBatches(torch.utils.data.Dataset):
     "A dataset whose item number i is the whole batch of pass i, whoever asks and whatever was asked before."
     def loader(self, device="cpu", workers: int = 0, first: int = 0):
-        "All batches from number `first` on, without end, made by `workers` processes; their number changes nothing else."
-        return iter(torch.utils.data.DataLoader(self, batch_size=None, sampler=itertools.count(first), num_workers=workers, pin_memory=torch.device(device).type == "cuda", prefetch_factor=8 if workers else None))
+        "All batches from number `first` on, without end, made by `workers` processes; their number changes nothing else. ValueError for a batch that cannot be made."
+        return _raised(torch.utils.data.DataLoader(_Spoken(self), batch_size=None, sampler=itertools.count(first), num_workers=workers, pin_memory=torch.device(device).type == "cuda", prefetch_factor=8 if workers else None))
 
 
 class Interrupted(Exception):
@@ -197,7 +212,7 @@ def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_ev
     SIGTERM or Ctrl-C comes (then `Interrupted` is raised); a call with the same ones goes on from there, and at the end they are removed. Returns the summary: steps, seconds, last logged means.
     `seed`: PyTorch's own generators begin with it, and are the caller's again afterwards (None: they go on as they are). `accumulate`: passes of `step` to one step of the optimizer, numbered through.
     `accelerator`: of accelerate, if several processes share the work; losses must come from what `prepared` gave.
-    Raises `FloatingPointError` when the loss is no longer finite (what was saved before stays), OSError when the disk is full."""
+    Raises `FloatingPointError` when the loss is no longer finite (what was saved before stays), OSError when the disk is full; after a ValueError of `step` the steps before it are kept."""
     state, found = _State(modules, budget), checkpoints and load_newest(checkpoints)
     first = accelerator is None or accelerator.is_main_process
     log, save = log if first else None, save if first else None
@@ -205,7 +220,10 @@ def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_ev
         if found:
             state.restore(found[1])
             if log: log.rewind(found[0])
-        _loop(step, state, budget, log, save, log_every, save_seconds, checkpoints, stop, accumulate, accelerator)
+        try: _loop(step, state, budget, log, save, log_every, save_seconds, checkpoints, stop, accumulate, accelerator)
+        except ValueError:  # a batch that cannot be made, say: what was learned before stays
+            if checkpoints and state.i and accelerator is None: _keep(state, checkpoints)
+            raise
         if state.count: _flush(state, log, accelerator)
         summary = _save(save, state)
         if checkpoints and first: checkpoints.clear()
@@ -232,9 +250,11 @@ def _loop(step, state: _State, budget: Budget, log, save, log_every: int, save_s
 
 def _one_step(step, state: _State, budget: Budget, used: float, accumulate: int) -> None:
     for group in state.optimizer.param_groups: group["lr"] = budget.rate(state.i, used)
+    found = []
     for k in range(accumulate):
-        out = step(state.i * accumulate + k, used)
-        (out["loss"] / accumulate).backward()
+        found.append(step(state.i * accumulate + k, used))
+        (found[-1]["loss"] / accumulate).backward()
+    for out in found:
         for name, value in out.items(): state.sums[name] = state.sums.get(name, 0) + value.detach() / accumulate
     torch.nn.utils.clip_grad_norm_(state.live, budget.clip)
     state.optimizer.step(); state.optimizer.zero_grad(set_to_none=True)
