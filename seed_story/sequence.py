@@ -5,7 +5,7 @@
 # %% ../nbs/10_sequence.ipynb #3e06a1e9
 from __future__ import annotations
 
-import re
+import copy, json, re
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 # %% auto #0
 __all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE', 'slot_token', 'image_text', 'sentence_ends', 'add_image_tokens',
-           'build_tokenizer', 'ImageTokens', 'clean_text', 'story_text', 'training_item', 'collate', 'PageEncoder',
-           'BranchedBatch', 'branched_batch', 'branch_mask']
+           'build_tokenizer', 'ImageTokens', 'clean_text', 'slotted', 'story_text', 'training_item', 'collate',
+           'PageEncoder', 'BranchedBatch', 'branched_batch', 'branch_mask']
 
 # %% ../nbs/10_sequence.ipynb #83295a6f
 BOI, EOI = "<img>", "</img>"
@@ -102,6 +102,21 @@ def clean_text(text: str) -> str:
     while (cleaned := _TOKEN_NAMES.sub(" ", text)) != text:  # again: a removed name may join two halves of another
         text = cleaned
     return " ".join(text.split())
+
+# %% ../nbs/10_sequence.ipynb #521271d0
+def slotted(tokenizer, num_slots: int):
+    "A copy of `tokenizer` with exactly `num_slots` image slots; all other tokens keep their ids. ValueError if slots to be taken away are not its last tokens."
+    fresh, have = copy.deepcopy(tokenizer), ImageTokens.from_tokenizer(tokenizer).num_slots
+    if have <= num_slots:
+        add_image_tokens(fresh, num_slots)
+        return fresh
+    gone = {slot_token(i) for i in range(num_slots, have)}
+    core, ids = json.loads(tokenizer.backend_tokenizer.to_str()), tokenizer.get_vocab()
+    if {ids[name] for name in gone} != set(range(len(tokenizer) - len(gone), len(tokenizer))): raise ValueError(f"the slots from {num_slots} on are not the last tokens: build the tokenizer anew")
+    core["added_tokens"] = [token for token in core["added_tokens"] if token["content"] not in gone]
+    extra = [token for token in tokenizer.all_special_tokens if token not in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) and token not in gone]
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(core)), bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token, pad_token=tokenizer.pad_token,
+                                   additional_special_tokens=extra, clean_up_tokenization_spaces=False)
 
 # %% ../nbs/10_sequence.ipynb #62bbad80
 def story_text(captions, num_slots: int, separator: str = SEPARATOR) -> str:
