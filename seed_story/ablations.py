@@ -9,7 +9,8 @@ __all__ = ['BANDS', 'KEPT', 'STUDENT', 'Variant', 'words', 'Workshop', 'tokens_a
 
 # %% ../nbs/55_ablations.ipynb #c0397116
 import hashlib, json, math, os, signal, subprocess, sys, time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -96,15 +97,20 @@ class Workshop:
 
     def training(self, name: str, processes: int = 1) -> tuple:
         "Texts [S][W][P] and features [S, P, V, F] to learn from."
-        folder = self.made('training', name, self.stories, 30, self.first, 4, processes)
-        return load_store(folder, images=False).texts, load_encoded(folder / 'features')
+        return _loaded(str(self.made('training', name, self.stories, 30, self.first, 4, processes)))[:2]
 
     def tests(self, name: str, stories: int, pages: int, processes: int = 1) -> tuple:
         "Texts [S][P], features [S, P, V, F] and seeds of test stories; they are written for 10 pages at least."
         from seed_story.storyland.world import SPLITS
-        folder = self.made('test', name, stories, max(pages, 10), SPLITS['test'][0], 1, processes)
-        found = load_store(folder, images=False)
-        return [story[0][:pages] for story in found.texts], load_encoded(folder / 'features')[:, :pages].float(), found.seeds
+        texts, features, seeds = _loaded(str(self.made('test', name, stories, max(pages, 10), SPLITS['test'][0], 1, processes)))
+        return [story[0][:pages] for story in texts], features[:, :pages].float(), seeds
+
+
+@lru_cache(maxsize=8)
+def _loaded(folder: str) -> tuple:
+    "Texts, features and seeds of a store."
+    found = load_store(folder, images=False)
+    return found.texts, load_encoded(Path(folder) / 'features'), found.seeds
 
 # %% ../nbs/55_ablations.ipynb #c54b373a
 def tokens_a_step(room: Workshop, variant: Variant, batches: int = 8, trunk: bool = False) -> float:
@@ -195,7 +201,7 @@ def judged(texts, features, oracle, pages: int, series: str = 'all') -> dict:
     figures = {name: f for name, f in figures.items() if name.startswith(KEPT)}
     return figures if series == 'all' else figures | foreign(texts, shown, series)
 
-
+# %% ../nbs/55_ablations.ipynb #c5b8ad09
 def foreign(texts, shown, series: str) -> dict:
     "How much of the stories, after the given page, belongs to another series than `series`: of all names told as present, of the pages that say where they are, of the pictures that show somebody or some place."
     from seed_story.storyland.cast import series_of
@@ -349,11 +355,13 @@ def paired(records: dict, base: dict, name: str) -> Figure:
     return across([value(records[seed]) - value(base[seed]) for seed in records if seed in base])
 
 # %% ../nbs/55_ablations.ipynb #578ed82d
-def found_records(trials: list) -> dict:
-    "Variant's name → seed → Record, of the trials whose records are good."
+def found_records(trials: list, strict: bool = True) -> dict:
+    "Variant's name → seed → Record, of the trials whose records are good; not `strict`: of all whose records are there, whatever their settings."
     found = {}
     for trial in trials:
-        if (s := trial.standing()).good: found.setdefault(trial.variant.name, {})[trial.seed] = s.record
+        record = trial.standing().record if strict and trial.standing().good else read_record(trial.path) if not strict and trial.path.exists() else None
+        if record: found.setdefault(trial.variant.name, {})[trial.seed] = record
+    if not found: raise ValueError('none of the trials has a good record' if strict else f'no record in {trials[0].out}')
     return found
 
 
