@@ -7,7 +7,7 @@
 #   SEEDS (3) BATCH (32) LR (1.5e-3) START_LR (1e-3, of what goes on from PLAIN)    WIDTH (192) LAYERS (6) HEADS (6): what is trained from random weights
 #   HEAD_STEPS (600) SUPERVISION_STEPS (1000) CACHE_STEPS (500) CHUNK_STEPS (3000) SERIES_STEPS (700)
 #   TRAINING (2000) stories to learn from, STORIES (50) to measure, JOBS (8) trials at a time, WORKERS (1) that make batches for each, PROCESSES (16) that draw
-#   LIMIT     seconds after which no trial begins (1500); what is made by then is shown, and the same command goes on
+#   LIMIT     seconds after which no trial begins (1500); those that run are ended, what is made by then is shown, and the same command goes on (a training that was killed goes on from its checkpoint)
 #   COMPILE   1: trainings are compiled (the first of each shape takes longer, the others find it in PyTorch's cache); 0: not
 #   SCALE     1 = the committed runs, 0.001 = a rehearsal        DEVICE (cuda)
 #
@@ -35,9 +35,10 @@ failed=0
 ablation() {  # ablation NAME PAGES STEPS [PARAMETER...]
   local name=$1 pages=$2 steps=$3 began=$SECONDS; shift 3
   [[ " $ONLY " == *" $name "* ]] || return 0
+  if [ "$SECONDS" -ge "$LIMIT" ]; then failed=1; echo "$name: not begun, LIMIT has passed; the same command goes on"; return 0; fi
   $SEED_STORY repro "$name" --out "$OUT/notebooks/$name.ipynb" -p out "$OUT/$name" -p work "$WORK" -p seeds "$SEEDS" -p steps "$(scaled "$steps" 2)" -p batch "$BATCH" -p lr "$LR" -p width "$WIDTH" \
     -p layers "$LAYERS" -p heads "$HEADS" -p training_stories "$TRAINING" -p stories "$STORIES" -p pages "$pages" -p jobs "$JOBS" -p workers "$WORKERS" -p processes "$PROCESSES" \
-    -p limit $((LIMIT > SECONDS ? LIMIT - SECONDS : 1)) -p device "$DEVICE" "$@" > "$OUT/logs/$name.out" 2>&1 \
+    -p limit $((LIMIT - SECONDS)) -p device "$DEVICE" "$@" > "$OUT/logs/$name.out" 2>&1 \
     && echo "$name: $((SECONDS - began)) s, ended at $SECONDS s, $(find "$OUT/$name" -name 'seed_*.json' | wc -l) records" || { failed=1; echo "$name FAILED: $(tail -n 1 "$OUT/logs/$name.out")"; }
 }
 ablation regression_head "$FEW" "${HEAD_STEPS:-600}" "${START[@]}"
