@@ -18,27 +18,31 @@ from .resampler import Resampler
 from .sequence import IGNORE, BranchedBatch, ImageTokens, branch_mask
 
 # %% auto #0
-__all__ = ['StoryMLLMConfig', 'next_token_loss', 'learned', 'cosine_loss', 'add_lora', 'take_out_lora', 'MLLMOutput', 'seen',
-           'seen_blocks', 'total_loss', 'StoryMLLM', 'attending', 'branched_embeds', 'branched_loss',
-           'ImageTokenLogits']
+__all__ = ['REC_LOSSES', 'StoryMLLMConfig', 'next_token_loss', 'learned', 'cosine_loss', 'mse_loss', 'regression_loss',
+           'add_lora', 'take_out_lora', 'MLLMOutput', 'seen', 'seen_blocks', 'total_loss', 'StoryMLLM', 'attending',
+           'branched_embeds', 'branched_loss', 'ImageTokenLogits']
 
 # %% ../nbs/13_mllm.ipynb #407781f1
+REC_LOSSES = ("cosine", "mse", "both")
+
+
 class StoryMLLMConfig(PretrainedConfig):
     """Sizes of a `StoryMLLM`.
 
     `llm_config`: a transformers configuration as dict, with `model_type`; its `vocab_size` counts the image tokens. `lora`: arguments of `peft.LoraConfig` (or one), or None.
-    `feature_norm`: L2 norm that every regressed token is scaled to (None: left as it is, as released). `input_resampler`, `output_resampler`: arguments of `Resampler`.
+    `feature_norm`: L2 norm that every regressed token is scaled to (None: left as it is, as released). `rec_loss`: see `regression_loss`. `input_resampler`, `output_resampler`: arguments of `Resampler`.
     """
     model_type = "story_mllm"
 
     def __init__(self, llm_config: dict | None = None, lora=None, num_slots: int | None = None, feature_norm: float | None = None, input_resampler: dict | None = None,
-                 output_resampler: dict | None = None, lm_loss_scale: float = 1.0, rec_loss_scale: float = 1.0, **kwargs):
+                 output_resampler: dict | None = None, lm_loss_scale: float = 1.0, rec_loss_scale: float = 1.0, rec_loss: str = "cosine", **kwargs):
         if input_resampler and output_resampler and llm_config:
             _check_sizes(llm_config, input_resampler, output_resampler, num_slots)
         self.llm_config, self.lora = _portable(llm_config), _lora_arguments(lora)
         self.num_slots = input_resampler["grid_size"] ** 2 if num_slots is None and input_resampler else num_slots
         self.feature_norm, self.input_resampler, self.output_resampler = feature_norm, input_resampler, output_resampler
-        self.lm_loss_scale, self.rec_loss_scale = lm_loss_scale, rec_loss_scale
+        if rec_loss not in REC_LOSSES: raise ValueError(f"rec_loss is {rec_loss!r}; it must be one of: {', '.join(REC_LOSSES)}")
+        self.lm_loss_scale, self.rec_loss_scale, self.rec_loss = lm_loss_scale, rec_loss_scale, rec_loss
         super().__init__(**kwargs)
 
 # %% ../nbs/13_mllm.ipynb #aa7f67c4
@@ -90,9 +94,24 @@ def learned(hidden, labels, most: int | None = None):
 
 def cosine_loss(regressed, target, mask=None) -> torch.Tensor:
     "Mean of 1 − cosine over the tokens of [..., V, F]; `mask` [...] bool picks the images that count. 0 where there are none."
-    loss = (1 - F.cosine_similarity(_wide(regressed), _wide(target), dim=-1)).mean(-1)
+    return _over_images((1 - F.cosine_similarity(_wide(regressed), _wide(target), dim=-1)).mean(-1), mask)
+
+
+def mse_loss(regressed, target, mask=None) -> torch.Tensor:
+    "Mean squared difference of [..., V, F]; `mask` as in `cosine_loss`. Of tokens of length √F it is 2 · (1 − cosine)."
+    return _over_images((_wide(regressed) - _wide(target)).square().mean((-2, -1)), mask)
+
+
+def _over_images(loss, mask=None):
+    "The mean of a loss an image [...] over those that the `mask` picks."
     mask = torch.ones_like(loss) if mask is None else mask
     return (loss * mask).sum() / mask.sum().clamp(min=1)
+
+
+def regression_loss(kind: str, regressed, target, mask=None) -> torch.Tensor:
+    "`cosine_loss` (kind `cosine`, as published), `mse_loss` (`mse`), or their sum (`both`)."
+    losses = [loss(regressed, target, mask) for name, loss in (("cosine", cosine_loss), ("mse", mse_loss)) if kind in (name, "both")]
+    return sum(losses[1:], losses[0])
 
 # %% ../nbs/13_mllm.ipynb #fedb5b9d
 def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
@@ -233,7 +252,7 @@ class _ForwardPass:
         if labels is not None: losses["lm_loss"] = next_token_loss(logits, labels)
         if ids_gen_mask is not None: features = self.regress(self.slots_of(hidden, ids_gen_mask))
         if features is not None and image_embeds is not None and embeds_gen_mask is not None:
-            losses["rec_loss"] = cosine_loss(features, image_embeds[embeds_gen_mask.bool()])
+            losses["rec_loss"] = regression_loss(self.config.rec_loss, features, image_embeds[embeds_gen_mask.bool()])
         return MLLMOutput(total_loss(self.config, **losses), **losses, logits=logits, image_features=features, hidden=hidden,
                           past_key_values=output.past_key_values, attentions=output.attentions)
 
@@ -321,7 +340,7 @@ def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=Non
     lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
     slots = hidden[:, trunk:].unflatten(1, (-1, batch.num_slots))
     told = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
-    rec_loss = cosine_loss(told, batch.features[:, batch.first_target:], batch.target_mask)
+    rec_loss = regression_loss(mllm.config.rec_loss, told, batch.of_targets(batch.features), batch.target_mask)
     return MLLMOutput(total_loss(mllm.config, lm_loss, rec_loss), lm_loss, rec_loss, image_features=told)
 
 # %% ../nbs/13_mllm.ipynb #7560535e

@@ -44,14 +44,14 @@ def load_shard(path, images: bool = True) -> Shard:
         raise ValueError(f"{path} is not a page-store shard ({e}); delete it and render again") from e
 
 # %% ../nbs/41_page_store.ipynb #82d05901
-def storyland_shard(first_seed: int, stories: int, pages: int = 30, size: int = 128, wordings: int = 4) -> Shard:
-    "Draw and write `stories` Storyland stories with seeds from `first_seed` on."
+def storyland_shard(first_seed: int, stories: int, pages: int = 30, size: int = 128, wordings: int = 4, series: str | None = None) -> Shard:
+    "Draw and write `stories` Storyland stories (of a `series`, or of all) with seeds from `first_seed` on."
     from seed_story.oracle import labels
     from seed_story.storyland.art import draw
     from seed_story.storyland.plot import write
     images, texts, truth, seeds = [], [], [], range(first_seed, first_seed + stories)
     for seed in seeds:
-        told = [write(seed, pages=pages, wording=w) for w in range(wordings)]
+        told = [write(seed, pages=pages, wording=w, series=series) for w in range(wordings)]
         scenes = [page.scene for page in told[0].pages]
         images.append(np.stack([np.asarray(draw(scene, size, size)) for scene in scenes]))
         texts.append([[page.text for page in t.pages] for t in told])
@@ -61,11 +61,11 @@ def storyland_shard(first_seed: int, stories: int, pages: int = 30, size: int = 
 
 # %% ../nbs/41_page_store.ipynb #1a96c79a
 def render(out, stories: int, seed: int = 0, pages: int = 30, size: int = 128, wordings: int = 4, workers: int | None = None,
-           shard_stories: int = 64, progress=None) -> int:
-    "Fill the store `out` with Storyland stories, in parallel; shards that are there stay. Returns the number of stories written now."
+           shard_stories: int = 64, progress=None, series: str | None = None) -> int:
+    "Fill the store `out` with Storyland stories (of a `series`, or of all), in parallel; shards that are there stay. Returns the number of stories written now."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     firsts = [s for s in range(seed, seed + stories, shard_stories) if not (out / f"{s:09d}.npz").exists()]
-    jobs = [(out / f"{s:09d}.npz", s, min(shard_stories, seed + stories - s), pages, size, wordings) for s in firsts]
+    jobs = [(out / f"{s:09d}.npz", s, min(shard_stories, seed + stories - s), pages, size, wordings, series) for s in firsts]
     done = 0
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         for n in pool.map(_render_job, jobs):
@@ -74,8 +74,8 @@ def render(out, stories: int, seed: int = 0, pages: int = 30, size: int = 128, w
     return done
 
 def _render_job(job):
-    path, first, n, pages, size, wordings = job
-    save_shard(storyland_shard(first, n, pages, size, wordings), path)
+    path, first, n, *rest = job
+    save_shard(storyland_shard(first, n, *rest), path)
     return n
 
 # %% ../nbs/41_page_store.ipynb #a3193eac

@@ -17,7 +17,8 @@ import torch
 
 # %% ../nbs/43_runs.ipynb #99327211
 from .page_store import load_store, pack, render
-from .presets import build, preset
+from .eviction import Eviction
+from .presets import build, changed, preset
 from .stages import (encode_store, load_encoded, regressed_pairs, seeded, train_detokenizer, train_mllm, train_oracle, train_vae,
                                train_visual_tokenizer, trunk_length)
 from .checkpoints import Checkpoints
@@ -62,8 +63,36 @@ def load_text_tokenizer(folder):
 from dataclasses import asdict, dataclass, field
 
 # %% ../nbs/43_runs.ipynb #534ac074
+class _Derived:
+    "What follows from the options of a `Run`."
+    def watched(self, stage, budget):
+        "Hands each row of the log to all that want to see it; None: nobody."
+        self.watching += [Bar(stage, budget)] * self.bar + ([Curves(self.tensorboard, stage)] if self.tensorboard else [])
+        seers = [self.tell] * bool(self.tell) + self.watching
+        return (lambda row: [see(row) for see in seers]) if seers else None
+
+    def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
+    def encoded(self, what): return Path(self.store) / what
+    def config(self) -> dict:
+        "The preset with the changes."
+        return changed(changed(preset(self.preset), self.set), dict(pages=self.pages) if self.pages else None)
+
+    def evicts(self):
+        "The `Eviction` that the options ask for, or None. ValueError for numbers that belong to none."
+        given = {k: v for k, v in dict(share=self.eviction_share, most=self.eviction_most).items() if v is not None}
+        if given and not self.eviction: raise ValueError(f"--eviction-{next(iter(given))} says how to train under a policy: name one with --eviction")
+        return Eviction.named(self.eviction, **given) if self.eviction else None
+
+    def common(self, stage, batch):
+        "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
+        budget, size = self.budget(stage), self.batch or batch
+        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, accumulate=self.accumulate, eviction=self.eviction, data=self.data, trainable=self.trainable, **asdict(budget))
+        fixed |= {name: value for name in ("eviction_share", "eviction_most", "pages", "last", "set") if (value := getattr(self, name)) not in (None, False)}  # only where they are used
+        return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.watched(stage, budget), seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
+
+# %% ../nbs/43_runs.ipynb #16b925a6
 @dataclass
-class Run:
+class Run(_Derived):
     "Options of a training run; unused ones are ignored by a stage."
     store: str                       # folder of the page store
     out: str                         # run folder
@@ -78,12 +107,18 @@ class Run:
     workers: int = 0
     wait: float = 0.0                # seconds to wait for shards that are still being drawn
     resume: bool = False             # continue from the weights in `out`
+    series: str | None = None        # for `render`: stories of this series of Storyland only
     source: str | None = None        # a StoryStream file, for `pack`
     trainable: str = "whole"         # what stage 3 trains: "whole" or "released"
     what: str = "features"           # what `encode` makes: "features" or "latents"
     part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
     data: str | None = None          # for `mllm`: a StoryStream folder, file or hub id to stream from, instead of the page store
     eviction: str | None = None      # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
+    eviction_share: float | None = None  # … for this share of the chunks (None: see `Eviction`)
+    eviction_most: int | None = None     # … with windows of 1 … so many pages
+    pages: int | None = None         # for `mllm`: pages of a chunk, instead of the preset's
+    last: bool = False               # for `mllm`: only the last page of a chunk is learned, as released
+    set: str | dict | None = None    # what is different from the preset, e.g. "mllm.rec_loss=mse mllm.rec_loss_scale=2" (see `changed`)
     accumulate: int = 1              # for `mllm`: passes of `batch` chunks to a step
     mixed: bool = True               # for `mllm`: bf16 on a GPU; False: fp32 throughout
     log_every: int = 50              # for `mllm`: steps to a line of the log
@@ -93,33 +128,19 @@ class Run:
     tell: object = None              # called with each row of the log
     watching: list = field(default_factory=list, repr=False)  # what is to be closed when the stage is over
 
-    def watched(self, stage, budget):
-        "Hands each row of the log to all that want to see it; None: nobody."
-        self.watching += [Bar(stage, budget)] * self.bar + ([Curves(self.tensorboard, stage)] if self.tensorboard else [])
-        seers = [self.tell] * bool(self.tell) + self.watching
-        return (lambda row: [see(row) for see in seers]) if seers else None
-
-    def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
-    def encoded(self, what): return Path(self.store) / what
-    def common(self, stage, batch):
-        "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
-        budget, size = self.budget(stage), self.batch or batch
-        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, accumulate=self.accumulate, eviction=self.eviction, data=self.data, trainable=self.trainable, **asdict(budget))
-        return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.watched(stage, budget), seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
-
 # %% ../nbs/43_runs.ipynb #b1f7e2af
 def run_render(run: Run):
-    n = render(run.store, run.stories or 64, seed=run.seed, size=preset(run.preset)["image_size"], workers=run.workers or None,
+    n = render(run.store, run.stories or 64, seed=run.seed, size=run.config()["image_size"], workers=run.workers or None, series=run.series,
                progress=run.tell and (lambda k: run.tell(dict(stories=k))))
     return dict(stories=n)
 
 def run_pack(run: Run):
     if not run.source: raise ValueError("pack needs --source FILE.jsonl")
-    return dict(stories=pack(run.source, run.store, pages=preset(run.preset)["pages"], size=preset(run.preset)["image_size"]))
+    return dict(stories=pack(run.source, run.store, pages=run.config()["pages"], size=run.config()["image_size"]))
 
 def run_words(run: Run):
     from seed_story.sequence import build_tokenizer
-    config = preset(run.preset)
+    config = run.config()
     if config.get("backbone"):  # it has its words
         from seed_story.adapter import story_tokenizer
         tokenizer = story_tokenizer(config["backbone"], config["num_slots"])
@@ -132,11 +153,11 @@ def run_words(run: Run):
 
 # %% ../nbs/43_runs.ipynb #42650ac4
 def run_vae(run: Run):
-    return train_vae(load_store(run.store, run.stories, run.wait), preset_name=run.preset, **run.common("vae", 64))
+    return train_vae(load_store(run.store, run.stories, run.wait), preset_name=run.config(), **run.common("vae", 64))
 
 def run_tokenizer(run: Run):
     model = load_component(run.out, "visual_tokenizer") if run.resume else None
-    return train_visual_tokenizer(load_store(run.store, run.stories, run.wait), preset_name=run.preset, model=model, **run.common("tokenizer", 256))
+    return train_visual_tokenizer(load_store(run.store, run.stories, run.wait), preset_name=run.config(), model=model, **run.common("tokenizer", 256))
 
 def run_oracle(run: Run):
     return train_oracle(load_store(run.store, run.stories, run.wait), **run.common("oracle", 256))
@@ -148,11 +169,11 @@ def run_encode(run: Run):
     encode_store(run.store, run.encoded(run.what), load_component(run.out, makers[run.what]), run.device, run.stories, run.wait, tell, share)
     return dict(folder=str(run.encoded(run.what)))
 
-# %% ../nbs/43_runs.ipynb #2d77e670
+# %% ../nbs/43_runs.ipynb #40b053d9
 def detokenizer_init(run: Run, trained: bool):
     "Components for the de-tokenizer's training: trained ones of the run folder, or fresh ones; and the unconditional features."
     from seed_story.detokenizer import unconditional_features
-    parts = seeded(run.seed, build, run.preset, (), only=("feature_resampler", "unet", "scheduler"))
+    parts = seeded(run.seed, build, run.config(), (), only=("feature_resampler", "unet", "scheduler"))
     if trained: parts |= {k: load_component(run.out, k) for k in ("feature_resampler", "unet")}
     unconditional = unconditional_features(load_component(run.out, "visual_tokenizer").eval()).to(run.device)
     return parts, unconditional
@@ -163,10 +184,10 @@ def run_detokenizer(run: Run):
     return train_detokenizer(features, latents, unconditional, parts, name="detokenizer", **run.common("detokenizer", 512))
 
 def run_mllm(run: Run):
-    from seed_story.eviction import Eviction
-    eviction, mllm, tokenizer = Eviction.named(run.eviction) if run.eviction else None, load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
-    options = dict(workers=run.workers, preset_name=run.preset, mllm=mllm, eviction=eviction, pages=preset(run.preset)["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, mixed=run.mixed, **run.common("mllm", 64))
+    eviction, mllm, tokenizer = run.evicts(), load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
+    options = dict(workers=run.workers, preset_name=run.config(), mllm=mllm, eviction=eviction, pages=run.config()["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, mixed=run.mixed, last=run.last, **run.common("mllm", 64))
     if accelerator := several_processes(): options |= dict(accelerator=accelerator, device=str(accelerator.device))
+    if run.data and run.last: raise ValueError("--last needs a page store: streamed chunks are learned whole")
     if run.data: return train_mllm(None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
     return train_mllm(texts[:len(features)], features, tokenizer, **options)
@@ -181,31 +202,31 @@ def several_processes():
     if kind not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP): raise ValueError(f"stage 2 is spread by data parallelism or FSDP only, not by {kind.value}")
     return accelerator
 
-# %% ../nbs/43_runs.ipynb #40b053d9
+# %% ../nbs/43_runs.ipynb #d82cd54f
 def samples_of(run: Run, tokenizer) -> Samples:
     "Tells stories with what the run folder holds beside the language model."
-    config = preset(run.preset)
+    config = run.config()
     parts = {part: load_component(run.out, part).eval() for part in ("visual_tokenizer", "vae", "feature_resampler", "unet") if (Path(run.out) / part).is_dir()}
     if not {"vae", "feature_resampler", "unet"} <= parts.keys(): parts = {"visual_tokenizer": load_component(run.out, "visual_tokenizer").eval()}
-    else: parts |= build(run.preset, (), only=("scheduler",))
+    else: parts |= build(run.config(), (), only=("scheduler",))
     return Samples(Path(run.out) / "samples", run.samples, tokenizer, parts, config["pipeline"])
 
 def streamed_chunks(run: Run, tokenizer, options: dict):
     "The chunks of `run.data`, as its other options want them."
     from seed_story.story_stream import StreamedChunks, image_folder, story_dataset
-    config, stories = preset(run.preset), story_dataset(run.data)
+    config, stories = run.config(), story_dataset(run.data)
     if run.stories: stories = stories.select(range(min(run.stories, len(stories))))
     length = trunk_length([[captions] for captions in stories["captions"]], tokenizer, config["pages"], config["num_slots"])
     return StreamedChunks(stories, image_folder(run.data), tokenizer, config["pages"], config["image_size"], length, options["batch"], run.seed, eviction=options["eviction"],
                           **(dict(rank=options["accelerator"].process_index, world=options["accelerator"].num_processes) if "accelerator" in options else {}))
 
-# %% ../nbs/43_runs.ipynb #d82cd54f
+# %% ../nbs/43_runs.ipynb #9e39faa3
 def run_adapt(run: Run):
     "Stage 3: four fifths of the pairs are regressed features, one fifth true ones, so that the de-tokenizer forgets nothing."
     features, latents = (load_encoded(run.encoded(what), run.stories) for what in ("features", "latents"))
     texts = load_store(run.store, run.stories, images=False).texts[:len(features)]
     pairs = regressed_pairs(load_component(run.out, "mllm"), texts, features, latents, load_text_tokenizer(run.out),
-                            run.device, chunks=min(12_000, 2 * len(texts)), workers=run.workers, seed=run.seed + 1, pages=preset(run.preset)["pages"])
+                            run.device, chunks=min(12_000, 2 * len(texts)), workers=run.workers, seed=run.seed + 1, pages=run.config()["pages"])
     keep = len(pairs["features"]) // 4
     features = torch.cat([pairs["regressed"], pairs["features"][:keep]]).to(run.device)
     latents = torch.cat([pairs["latents"], pairs["latents"][:keep]]).to(run.device)
@@ -215,12 +236,12 @@ def run_adapt(run: Run):
 def run_assemble(run: Run):
     from seed_story.pipeline import StoryPipeline
     from seed_story.storyland.world import write_opening
-    config = preset(run.preset)
+    config = run.config()
     if config.get("backbone"): return _assemble_beside(Path(run.out), config)
     parts = {k: load_component(run.out, k) for k in ("vae", "visual_tokenizer", "mllm", "feature_resampler", "unet")}
     for name, part in parts.items():
         if hasattr(part, "register_to_config"): part.register_to_config(_name_or_path=name)  # not the folder of this run
-    pipe = StoryPipeline(tokenizer=load_text_tokenizer(run.out), scheduler=build(run.preset, (), only=("scheduler",))["scheduler"], **parts, **config["pipeline"])
+    pipe = StoryPipeline(tokenizer=load_text_tokenizer(run.out), scheduler=build(run.config(), (), only=("scheduler",))["scheduler"], **parts, **config["pipeline"])
     pipe.to(dtype=torch.bfloat16).save_pretrained(run.out, max_shard_size="15MB")
     if config["opening"]: write_opening(run.out)
     return dict(folder=str(run.out))

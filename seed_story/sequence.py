@@ -5,7 +5,7 @@
 # %% ../nbs/10_sequence.ipynb #3e06a1e9
 from __future__ import annotations
 
-import re
+import copy, json, re
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 # %% auto #0
 __all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE', 'slot_token', 'image_text', 'sentence_ends', 'add_image_tokens',
-           'build_tokenizer', 'ImageTokens', 'clean_text', 'story_text', 'training_item', 'collate', 'PageEncoder',
-           'BranchedBatch', 'branched_batch', 'branch_mask']
+           'build_tokenizer', 'ImageTokens', 'clean_text', 'slotted', 'story_text', 'training_item', 'collate',
+           'PageEncoder', 'BranchedBatch', 'branched_batch', 'branch_mask']
 
 # %% ../nbs/10_sequence.ipynb #83295a6f
 BOI, EOI = "<img>", "</img>"
@@ -103,6 +103,21 @@ def clean_text(text: str) -> str:
         text = cleaned
     return " ".join(text.split())
 
+# %% ../nbs/10_sequence.ipynb #521271d0
+def slotted(tokenizer, num_slots: int):
+    "A copy of `tokenizer` with exactly `num_slots` image slots; all other tokens keep their ids. ValueError if slots to be taken away are not its last tokens."
+    fresh, have = copy.deepcopy(tokenizer), ImageTokens.from_tokenizer(tokenizer).num_slots
+    if have <= num_slots:
+        add_image_tokens(fresh, num_slots)
+        return fresh
+    gone = {slot_token(i) for i in range(num_slots, have)}
+    core, ids = json.loads(tokenizer.backend_tokenizer.to_str()), tokenizer.get_vocab()
+    if {ids[name] for name in gone} != set(range(len(tokenizer) - len(gone), len(tokenizer))): raise ValueError(f"the slots from {num_slots} on are not the last tokens: build the tokenizer anew")
+    core["added_tokens"] = [token for token in core["added_tokens"] if token["content"] not in gone]
+    extra = [token for token in tokenizer.all_special_tokens if token not in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) and token not in gone]
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(core)), bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token, pad_token=tokenizer.pad_token,
+                                   additional_special_tokens=extra, clean_up_tokenization_spaces=False)
+
 # %% ../nbs/10_sequence.ipynb #62bbad80
 def story_text(captions, num_slots: int, separator: str = SEPARATOR) -> str:
     "Texts and images interleaved as one string; `separator` stands before every page but the first."
@@ -187,6 +202,7 @@ class BranchedBatch:
     features: torch.Tensor | None = None  # [B, P, V, F] true visual features
     num_slots: int = 16
     first_target: int = 1
+    targets: torch.Tensor | None = None   # [B, T] the pages of the branches; None: all from `first_target` on
 
     @property
     def trunk_length(self) -> int:
@@ -195,7 +211,12 @@ class BranchedBatch:
     @property
     def target_mask(self) -> torch.Tensor:
         "[B, T] bool: this branch belongs to a page that exists."
-        return self.page_mask[:, self.first_target:]
+        return self.of_targets(self.page_mask)
+
+    def of_targets(self, pages: torch.Tensor) -> torch.Tensor:
+        "Of something for each page [B, P, …] what belongs to the branches [B, T, …]."
+        if self.targets is None: return pages[:, self.first_target:]
+        return pages[torch.arange(len(pages), device=pages.device)[:, None], self.targets]
 
     def _map(self, change) -> "BranchedBatch":
         return replace(self, **{f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), torch.Tensor)})
@@ -229,11 +250,12 @@ def _context_images(boi, page_mask, ends):
     return page_mask & (~last | ends[:, None])
 
 # %% ../nbs/10_sequence.ipynb #bfb1d3c9
-def branched_batch(stories, encoder: PageEncoder, pages: int, length: int | None = None, first_target: int = 1, ends=False, features=None) -> BranchedBatch:
+def branched_batch(stories, encoder: PageEncoder, pages: int, length: int | None = None, first_target: int = 1, ends=False, features=None, last: bool = False) -> BranchedBatch:
     """Chunks (lists of at most `pages` captions) → one `BranchedBatch`.
 
     `length`: fixed trunk length (multiples of 8 are fastest), or None for the shortest that holds the batch. `first_target`: 1 as released (the opening is given), 0 to learn it too.
     `ends`: bool, or one per chunk: the story ends here, so `</s>` is learned. `features`: [B, P, V, F] or None.
+    `last`: only the last page of each chunk is learned and has a branch, as released; all others are context.
     """
     batch, image, q = len(stories), encoder.image, encoder.image.num_slots
     shape = (batch, pages)
@@ -243,47 +265,49 @@ def branched_batch(stories, encoder: PageEncoder, pages: int, length: int | None
     counts = np.zeros(shape, np.int64)
     counts[rows, columns] = [len(x) for x in ids]
     start, boi, page_mask, ends, eos_at, length = _layout(counts, page_mask, q, length, np.broadcast_to(np.asarray(ends, bool), batch))
-    flat, total = np.concatenate(ids), length + (pages - first_target) * q
+    targets = page_mask.sum(1, keepdims=True) - 1 if last else np.broadcast_to(np.arange(first_target, pages), (batch, pages - first_target))
+    learn = (np.arange(pages) >= np.maximum(targets[:, :1], first_target)) & page_mask
+    flat, total = np.concatenate(ids), length + targets.shape[1] * q
     input_ids, labels = np.full((batch, total), encoder.pad, np.int64), np.full((batch, length), IGNORE, np.int64)
     page, context_slot = np.full((batch, total), -1, np.int64), np.zeros((batch, length), np.int64)
     input_ids[:, 0] = encoder.bos
-    _write_text(flat, counts[rows, columns], rows, columns, start, page_mask, first_target, input_ids, labels, page)
-    _write_images(boi, page_mask, _context_images(boi, page_mask, ends), image, first_target, input_ids, labels, page, context_slot)
+    _write_text(flat, counts[rows, columns], rows, columns, start, page_mask, learn, input_ids, labels, page)
+    _write_images(boi, page_mask, _context_images(boi, page_mask, ends), image, learn, input_ids, labels, page, context_slot)
     where = np.flatnonzero(ends)
     input_ids[where, eos_at[where]] = labels[where, eos_at[where]] = encoder.eos
-    position_ids = _write_branches(boi, page_mask, image, first_target, length, input_ids, page)
+    position_ids = _write_branches(boi, page_mask, image, targets, length, input_ids, page)
     tensors = map(torch.from_numpy, (input_ids, position_ids, page, context_slot, labels, page_mask))
-    return BranchedBatch(*tensors, features=features, num_slots=q, first_target=first_target)
+    return BranchedBatch(*tensors, features=features, num_slots=q, first_target=first_target, targets=torch.from_numpy(targets) if last else None)
 
 # %% ../nbs/10_sequence.ipynb #511fdda5
-def _write_text(flat, counts, rows, columns, start, page_mask, first_target, input_ids, labels, page):
-    "Write the text of every page that fits, and its labels."
+def _write_text(flat, counts, rows, columns, start, page_mask, learn, input_ids, labels, page):
+    "Write the text of every page that fits, and its labels where `learn` [B, P] says so."
     step = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
     row, number, at = np.repeat(rows, counts), np.repeat(columns, counts), np.repeat(start[rows, columns], counts) + step
     keep = page_mask[row, number]
     row, number, at, flat = row[keep], number[keep], at[keep], flat[keep]
     input_ids[row, at], page[row, at] = flat, number
-    learn = number >= first_target
-    labels[row[learn], at[learn]] = flat[learn]
+    learned = learn[row, number]
+    labels[row[learned], at[learned]] = flat[learned]
 
 
-def _write_images(boi, page_mask, context, image, first_target, input_ids, labels, page, context_slot):
-    "Write every BoI (learned), and the slots and EoI of context images (not learned)."
+def _write_images(boi, page_mask, context, image, learn, input_ids, labels, page, context_slot):
+    "Write every BoI (learned where `learn` says so), and the slots and EoI of context images (not learned)."
     row, number = np.nonzero(page_mask)
     at = boi[row, number]
     input_ids[row, at], page[row, at] = image.boi, number
-    labels[row[number >= first_target], at[number >= first_target]] = image.boi
+    labels[row[learn[row, number]], at[learn[row, number]]] = image.boi
     row, number = np.nonzero(context)
     row, number, at = row[:, None], number[:, None], boi[row, number][:, None] + 1 + np.arange(image.num_slots + 1)
     input_ids[row, at], page[row, at] = image.ids[1:], number
     context_slot[row, at[:, :-1]] = 1 + number * image.num_slots + np.arange(image.num_slots)
 
 
-def _write_branches(boi, page_mask, image, first_target, length, input_ids, page):
-    "Write the branches behind the trunk; returns the position ids of trunk and branches."
+def _write_branches(boi, page_mask, image, targets, length, input_ids, page):
+    "Write the branches of the pages `targets` [B, T] behind the trunk; returns the position ids of trunk and branches."
     q, batch = image.num_slots, len(boi)
-    number = np.where(page_mask, np.arange(boi.shape[1]), -1)[:, first_target:]
-    begin = np.where(page_mask, boi, 0)[:, first_target:]  # the branch of a missing page hangs off <s>, and is masked in the loss
+    number = np.take_along_axis(np.where(page_mask, np.arange(boi.shape[1]), -1), targets, 1)
+    begin = np.take_along_axis(np.where(page_mask, boi, 0), targets, 1)  # the branch of a missing page hangs off <s>, and is masked in the loss
     input_ids[:, length:] = np.tile(image.slots, number.shape[1])
     page[:, length:] = np.repeat(number, q, 1)
     branch = (begin[:, :, None] + 1 + np.arange(q)).reshape(batch, -1)

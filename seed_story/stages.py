@@ -210,9 +210,11 @@ FROM_THE_START = 4 # this many more chances for a chunk that begins with page 1,
 class Chunks(NumberedBatches):
     """Random chunks of `pages` pages: number `step` is (BranchedBatch without features, story rows [B], first pages [B], kept).
 
-    `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`)."""
+    `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`).
+    `last`: only the last page of a chunk is learned, and a chunk has 2 … `pages` pages, drawn evenly, as released."""
     def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None, rank: int = 0, world: int = 1,
-                 parts: int = 1):
+                 parts: int = 1, last: bool = False):
+        self.last = last
         self.rank, self.world, self.parts = rank, world, parts  # of `world` processes, each with `batch` chunks, this is number `rank`; `parts` numbers make one step
         self.eviction, self.image, self.ends = eviction, ImageTokens.from_tokenizer(tokenizer), sentence_ends(tokenizer)
         self.texts, self.tokenizer, self.pages, self.length, self.batch, self.seed, self.limit = texts, tokenizer, pages, length, batch, seed, max_text_tokens
@@ -226,13 +228,19 @@ class Chunks(NumberedBatches):
         mine = slice(part * self.batch, (part + 1) * self.batch)
         chunks, starts, ends = zip(*[self._pick(self.texts[r], rng) for r in rows][mine])
         policies = self.eviction and [self.eviction.draw(rng) for _ in rows][mine]
-        batch = branched_batch(chunks, self.encoder, self.pages, length=self.length, ends=list(ends))
+        if self.last: chunks, ends = zip(*[self._shorter(chunk, end, np.random.default_rng([self.seed, step, 2, k])) for k, (chunk, end) in enumerate(zip(chunks, ends), mine.start)])
+        batch = branched_batch(chunks, self.encoder, self.pages, length=self.length, ends=list(ends), last=self.last)
         return batch, torch.from_numpy(rows[mine]), torch.tensor(starts), policies and kept_by_page(batch, self.image, policies, self.ends)
 
     def _pick(self, wordings, rng):
         story = wordings[rng.integers(len(wordings))]
         start = max(0, int(rng.integers(-FROM_THE_START, max(1, len(story) - self.pages + 1))))
         return story[start:start + self.pages], start, start + self.pages >= len(story)
+
+    def _shorter(self, chunk, end, rng):
+        "A prefix of the chunk, and whether the story ends with it."
+        pages = int(rng.integers(2, len(chunk) + 1))
+        return chunk[:pages], end and pages == len(chunk)
 
 # %% ../nbs/42_stages.ipynb #2edfa442
 def chunk_features(features, rows, starts, pages: int):
@@ -290,18 +298,19 @@ def _features_of(features, visual_tokenizer, pages: int, device):
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
                tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None,
-               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True):
+               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True, last: bool = False):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
     `sample(summary, mllm)` is called when weights have been saved. `accumulate`, `accelerator`: see `fit`; `batch` is what one process reads in one pass. `log_every` steps, a line is written to `out/logs/mllm.jsonl`. `mixed`: bf16 on a GPU.
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
-    before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps."""
+    before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps.
+    `last`: only the last page of a chunk is learned (see `Chunks`); nothing can be fed back then, for no earlier page is regressed."""
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
     if stream is None:
-        rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-        stream = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens), batch, seed, max_text_tokens, eviction, rank, world, accumulate)
+        share = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+        stream = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens), batch, seed, max_text_tokens, eviction, *share, accumulate, last)
     features_of = _features_of(features, visual_tokenizer, pages, device)
     made, layers, shell = {}, deep_layers(mllm.llm), copy.deepcopy(mllm).cpu() if accelerator and wants_shards() else None  # shards cannot be copied as modules
     def losses(batch, context, kept, most): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept), most)
@@ -315,7 +324,7 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         chunk.features = features_of(*found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         context, rounds = chunk.features, 0
-        if dice.random() < feedback * min(1.0, 2 * used): rounds = 1 + (dice.random() < .2)
+        if dice.random() < feedback * min(1.0, 2 * used) and not last: rounds = 1 + (dice.random() < .2)
         with autocast(device, mixed):
             for _ in range(rounds):
                 with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept, most).image_features

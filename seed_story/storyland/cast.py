@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPECIES', 'COLOURS', 'ACCESSORIES', 'ACCESSORY_COLOURS', 'PLACES', 'TIMES', 'WEATHERS', 'POSES', 'MOODS', 'PROPS',
-           'FACINGS', 'NAMES', 'check_word', 'check_number', 'Character', 'Actor', 'Prop', 'Scene', 'to_dict',
-           'from_dict']
+           'FACINGS', 'NAMES', 'SERIES', 'Series', 'series_of', 'check_word', 'check_number', 'Character', 'Actor',
+           'Prop', 'Scene', 'to_dict', 'from_dict']
 
 # %% ../../nbs/02_storyland/00_cast.ipynb #62198818
 import math
@@ -31,6 +31,24 @@ NAMES = tuple('''Ada Alma Anouk Arlo Barnaby Bela Benno Bibi Bruno Caspar Cleo C
 Fidelio Flora Gigi Gilda Greta Gustav Hanno Hattie Hugo Ida Igor Ilse Jasper Jojo Juno Kaito Kasimir Kiki Lando Lola Lotte Lumi
 Malo Mika Milo Mimi Momo Nana Nelly Nico Nora Odo Olga Otis Otto Paco Pepe Petra Pippa Quentin Remy Ronja Rufus Sasha Selma Silo
 Suki Tamino Tessa Theo Tilda Timo Toto Ulla Umberto Vera Viggo Wanda Wilbur Xaver Yoko Yuri Zelda Zeno Zora'''.split())
+
+# %% ../../nbs/02_storyland/00_cast.ipynb #97ba31bc
+@dataclass(frozen=True)
+class Series:
+    "A part of Storyland with species, places and names of its own."
+    name: str
+    species: tuple
+    places: tuple
+    names: tuple
+
+SERIES = {name: Series(name, tuple(species.split()), tuple(places.split()), NAMES[n::3]) for n, (name, species, places) in enumerate((
+    ('orchard', 'monkey cat elephant', 'meadow farm windmill garden kitchen'),
+    ('harbour', 'rabbit bear frog', 'beach river lighthouse market village'),
+    ('ridge', 'dinosaur penguin', 'forest mountain castle library')))}
+
+def series_of(word: str) -> str | None:
+    "The name of the series to which a species, a place or a character's name belongs; None for another word."
+    return next((s.name for s in SERIES.values() if word in s.species + s.places + s.names), None)
 
 # %% ../../nbs/02_storyland/00_cast.ipynb #5d2d0cf5
 def check_word(what: str, word: str, known: tuple):

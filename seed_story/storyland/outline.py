@@ -10,7 +10,7 @@ __all__ = ['KINDS', 'LONG', 'JOURNEYS', 'Dice', 'Fact', 'Step', 'scene_sizes', '
 # %% ../../nbs/02_storyland/01i_outline.ipynb #33704a4f
 import random
 from dataclasses import dataclass, field
-from .cast import ACCESSORIES, ACCESSORY_COLOURS, COLOURS, PLACES, PROPS, SPECIES, TIMES
+from .cast import ACCESSORIES, ACCESSORY_COLOURS, COLOURS, PLACES, PROPS, SPECIES, TIMES, Series
 from .facts import DOORS, MAGIC_WORDS, NUMBERS, PAIR_FACTS, THEMES
 
 # %% ../../nbs/02_storyland/01i_outline.ipynb #54806ce7
@@ -77,10 +77,10 @@ def chapter_ends(pages: int) -> list:
     return [pages * (i + 1) // count for i in range(count)]
 
 # %% ../../nbs/02_storyland/01i_outline.ipynb #deb8a7d1
-def draw_cast(dice: Dice) -> list:
+def draw_cast(dice: Dice, among: tuple = SPECIES) -> list:
     "2–4 looks `(species, colour, accessory, accessory_colour)` of different species."
     looks = []
-    for species in dice.shuffled(SPECIES)[:dice.weighted({2: 1, 3: 4, 4: 15})]:
+    for species in dice.shuffled(among)[:dice.weighted({2: 1, 3: 4, 4: 15})]:
         colour, accessory = dice.pick(COLOURS), dice.pick(ACCESSORIES)
         shade = None if accessory == 'none' else dice.pick([c for c in ACCESSORY_COLOURS if c != colour])
         looks.append((species, colour, accessory, shade))
@@ -89,9 +89,10 @@ def draw_cast(dice: Dice) -> list:
 # %% ../../nbs/02_storyland/01i_outline.ipynb #c8cd026b
 class Planner:
     "The state of a plan in the making: free pages, who must be where, which places and things are spoken for."
-    def __init__(self, seed: int, pages: int):
-        self.dice, self.pages = Dice('plan', seed, pages), pages
-        self.looks = draw_cast(self.dice)
+    def __init__(self, seed: int, pages: int, series: Series | None = None):
+        self.dice, self.pages = Dice('plan', seed, pages, *([series.name] if series else [])), pages
+        self.places = series.places if series else PLACES
+        self.looks = draw_cast(self.dice, series.species if series else SPECIES)
         self.steps, self.facts = [Step() for _ in range(pages)], []
         self.free = set(range(pages))
         self.with_, self.without, self.exact = {}, {}, {} # page -> cast positions
@@ -135,7 +136,7 @@ def frame(p: Planner, a: int, b: int):
     if a: p.put(a, 'begin'); p.with_[a] = {0}
     told = dice.pick([i for i in range(a + 1, a + 5) if i in p.free])
     used = {f.values['h'] for f in p.facts if 'h' in f.values}
-    goal = dict(h=dice.pick([x for x in PLACES if x not in used] or PLACES), T=dice.pick([t for t in THEMES if t not in {f.values.get('T') for f in p.facts}] or THEMES))
+    goal = dict(h=dice.pick([x for x in p.places if x not in used] or p.places), T=dice.pick([t for t in THEMES if t not in {f.values.get('T') for f in p.facts}] or THEMES))
     p.forced_place[p.scene_of[final]] = goal['h']
     p.put(told, 'return_state', values=goal); p.put(final, 'return_need', values=goal); p.put(b - 2, 'feast_need', values=goal)
     last = 'ending' if dice.chance(.6) else 'ending_dance'
@@ -166,8 +167,9 @@ def draw_fact(p: Planner, stated: int, needed: int, kinds: dict) -> bool:
     if kind == 'hidden':
         scene = p.scene_of[needed]
         used = set(p.forced_place.values())
-        if scene in p.forced_place or scene == p.scene_of[stated] or scene < 2: return False
-        values['h'] = p.forced_place[scene] = dice.pick([x for x in PLACES if x not in used])
+        unused = [x for x in p.places if x not in used]
+        if scene in p.forced_place or scene == p.scene_of[stated] or scene < 2 or not unused: return False
+        values['h'] = p.forced_place[scene] = dice.pick(unused)
     if kind == 'named': thing = values['p'] = p.next_thing(); values['N'] = sum(f.kind == 'named' for f in p.facts)
     if kind == 'word': values['w'] = dice.pick([w for w in MAGIC_WORDS if w not in {f.values.get('w') for f in p.facts}] or MAGIC_WORDS)
     if kind == 'number': values['n'] = dice.pick([n for n in NUMBERS if n not in {f.values.get('n') for f in p.facts}] or NUMBERS)
@@ -256,8 +258,9 @@ def set_scenes(p: Planner):
         new_weather = scene > 0 and dice.chance(.4)
         if new_time: hour = (hour + 1) % 4
         if new_weather: weather = dice.weighted(turns[weather])
-        place = p.forced_place.get(scene) or dice.pick([x for x in PLACES if x not in kept and x not in recent])
-        recent = (recent + [place])[-3:]
+        free = [x for x in p.places if x not in recent]
+        place = p.forced_place.get(scene) or dice.pick([x for x in free if x not in kept] or free) # a series has few places: a goal may be visited before
+        recent = (recent + [place])[-min(3, len(p.places) // 2):]
         for i in range(page, page + size):
             s = p.steps[i]
             s.place, s.time, s.weather, s.opens = place, TIMES[hour], weather, i == page

@@ -10,7 +10,7 @@ __all__ = ['ALL_EVENTS', 'MOODS_OF', 'attendance', 'cast_pages', 'page_cast', 'F
 # %% ../../nbs/02_storyland/01j_plan.ipynb #5a675d80
 from dataclasses import dataclass
 from functools import lru_cache
-from .cast import PLACES
+from .cast import PLACES, Series
 from .words import INDOORS
 from .events import EVENTS
 from .troubles import TROUBLES
@@ -218,10 +218,10 @@ class Plan:
     layouts: dict # place -> seed of its background
 
 @lru_cache(maxsize=256)
-def make_plan(seed: int, pages: int = 30) -> Plan:
-    "The plan of story `seed` with 10 or more pages; the same on every machine."
+def make_plan(seed: int, pages: int = 30, series: Series | None = None) -> Plan:
+    "The plan of story `seed` (of a `series`, or of all Storyland) with 10 or more pages; the same on every machine."
     if pages < 10: raise ValueError(f'pages is {pages}; a story needs at least 10')
-    p = Planner(seed, pages)
+    p = Planner(seed, pages, series)
     introduce(p)
     for a, b in zip([0] + p.ends, p.ends):
         scatter_facts(p, a, b, frame(p, a, b))

@@ -7,7 +7,7 @@ __all__ = ['ANCHORS', 'HEIGHTS', 'THING_X', 'MAIN_FIELD', 'build_scene', 'PlotPa
 
 # %% ../../nbs/02_storyland/01_plot.ipynb #4cbab023
 from dataclasses import dataclass
-from .cast import NAMES, Actor, Character, Prop, Scene, to_dict
+from .cast import NAMES, SERIES, Actor, Character, Prop, Scene, Series, to_dict
 from .facts import PET_NAMES, REMINDERS
 from .outline import Dice, Fact, Step
 from .plan import Plan, make_plan
@@ -69,15 +69,18 @@ def tell_fact(fact: Fact, cast: list, pets: list) -> dict:
     thing = fact.values.get('p')
     return dict(kind=fact.kind, value=value, thing=thing, who=[cast[w].name for w in fact.who], stated=fact.stated, needed=list(fact.needed))
 
-def write(seed: int, pages: int = 30, wording: int = 0) -> PlotStory:
-    """Story `seed` of 10 or more pages, told in wording `wording`: its text, scenes and facts.
+def write(seed: int, pages: int = 30, wording: int = 0, series: Series | str | None = None) -> PlotStory:
+    """Story `seed` of 10 or more pages, told in wording `wording`: its text, scenes and facts. `series`: one of `cast.SERIES`; None: of all Storyland.
 
     The scenes are the same for every wording but for the names in them. ValueError if a number is out of range."""
     for name, value, least in (('seed', seed, 0), ('pages', pages, 10), ('wording', wording, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f'{name} is {value!r}; it must be a whole number, at least {least}')
-    plan, dice, jitter = make_plan(seed, pages), Dice('words', seed, pages, wording), Dice('jitter', seed, pages)
-    names, pets = dice.shuffled(NAMES), dice.shuffled(PET_NAMES)
+    if isinstance(series, str):
+        if series not in SERIES: raise ValueError(f'series is {series!r}; it must be one of: {", ".join(SERIES)}')
+        series = SERIES[series]
+    plan, dice, jitter = make_plan(seed, pages, series), Dice('words', seed, pages, wording), Dice('jitter', seed, pages)
+    names, pets = dice.shuffled(series.names if series else NAMES), dice.shuffled(PET_NAMES)
     cast = [Character(name, *looks) for name, looks in zip(names, plan.looks)]
     teller, out = Teller(plan, cast, dice, pets), []
     for i, step in enumerate(plan.steps):
