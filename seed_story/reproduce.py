@@ -39,7 +39,8 @@ def smallest_of(path) -> dict:
 def parameters_of(path) -> dict:
     "Name → default of the parameters of the notebook `path`, from its cell tagged `parameters`."
     lines = ast.parse(_parameter_lines(path)).body
-    return {line.targets[0].id: ast.literal_eval(line.value) for line in lines if isinstance(line, ast.Assign)}
+    pairs = [(target, line.value) if isinstance(target, ast.Name) else tuple(zip(target.elts, line.value.elts)) for line in lines if isinstance(line, ast.Assign) for target in line.targets]
+    return {name.id: ast.literal_eval(value) for pair in pairs for name, value in ([pair] if isinstance(pair[0], ast.Name) else pair)}
 
 # %% ../nbs/52b_reproduce.ipynb #2d30ecc6
 def data_hash(root) -> str:
