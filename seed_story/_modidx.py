@@ -1477,4 +1477,11 @@ d = { 'settings': { 'branch': 'main',
                                      'seed_story.watching.Curves.close': ('watching.html#curves.close', 'seed_story/watching.py'),
                                      'seed_story.watching.Samples': ('watching.html#samples', 'seed_story/watching.py'),
                                      'seed_story.watching.Samples.__call__': ('watching.html#samples.__call__', 'seed_story/watching.py'),
-                                     'seed_story.watching.Samples.__init__': ('watching.html#samples.__init__', 'seed_story/watching.py')}}}
+                                     'seed_story.watching.Samples.__init__': ('watching.html#samples.__init__', 'seed_story/watching.py')},
+            'seed_story.words_first': { 'seed_story.words_first.end_page': ('words_first.html#end_page', 'seed_story/words_first.py'),
+                                        'seed_story.words_first.illustrate_later': ( 'words_first.html#illustrate_later',
+                                                                                     'seed_story/words_first.py'),
+                                        'seed_story.words_first.opened': ('words_first.html#opened', 'seed_story/words_first.py'),
+                                        'seed_story.words_first.read_words': ('words_first.html#read_words', 'seed_story/words_first.py'),
+                                        'seed_story.words_first.write_first': ( 'words_first.html#write_first',
+                                                                                'seed_story/words_first.py')}}}
