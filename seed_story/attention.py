@@ -129,7 +129,7 @@ def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
     found[0] = 0
     return found, tuple(names)
 
-
+# %% ../nbs/54_attention.ipynb #28ff876d
 @torch.no_grad()
 def attention_maps(pipe, texts, features, k: int = 10) -> Maps:
     "The maps of the stories `texts` [S][P] with pictures `features` [S, P, V, F], each read in one pass. ValueError if their numbers of pages differ."
@@ -169,7 +169,7 @@ class Growth:
     keys: Tensor
     queries: tuple[str, str] = ('text', 'slots')
 
-
+# %% ../nbs/54_attention.ipynb #8cfcf83a
 def _look(narrator, memory, story, page) -> tuple:
     "Reads `page` after `story` over the `memory` of one row and looks at it: mass [2, layers, heads, classes], back, nats, keys."
     from seed_story.narrate import lay_out

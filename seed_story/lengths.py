@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LENGTHS', 'TRAINED', 'EARLY', 'AFTER', 'EXPONENTIATED', 'bands_of', 'late_band', 'Known', 'known_stories',
            'story_tally', 'truth_tally', 'page_tally', 'tally_figure', 'tally_figures', 'tally_curves', 'paired',
-           'breaking_page', 'penultimate', 'picture_network', 'distances', 'cache_sizes']
+           'breaking_page', 'penultimate', 'picture_network', 'distances', 'sharpness', 'cache_sizes']
 
 # %% ../nbs/55_lengths.ipynb #acf7c68b
 import math
@@ -198,6 +198,13 @@ def distances(vectors, truth, bands, prefix: str = '') -> dict:
         if len(ours) < 2: continue
         found |= {f'{prefix}{name}/{band_name(a, b)}': Figure(distance(ours, theirs), count=len(ours)) for name, distance in (('FID', frechet_distance), ('KID', kernel_distance))}
     return found
+
+# %% ../nbs/55_lengths.ipynb #5af43795
+def sharpness(pictures) -> Tensor:
+    "Variance of the Laplacian of each grey picture: [N] of pictures uint8 [N, H, W, 3]."
+    grey = (pictures.float() / 255 @ torch.tensor([.299, .587, .114], device=pictures.device))[:, None]
+    kernel = torch.tensor([[0., 1., 0.], [1., -4., 1.], [0., 1., 0.]], device=pictures.device)[None, None]
+    return torch.nn.functional.conv2d(grey, kernel).flatten(1).var(1)
 
 # %% ../nbs/55_lengths.ipynb #1b4cea00
 def cache_sizes(pipe, texts, attention, pages) -> dict:

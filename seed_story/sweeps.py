@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'SHOWN', 'PAIRED', 'named_models', 'load_model', 'file_name', 'Job', 'Outcome', 'Bench', 'run_job',
-           'shown_bands', 'judge', 'sweep', 'swept', 'out_of_step', 'breaking']
+           'shown_bands', 'judge', 'sweep', 'swept', 'out_of_step', 'breaking', 'repro_command', 'cell', 'policy_table',
+           'gap_columns']
 
 # %% ../nbs/56_sweeps.ipynb #d1a5a157
 import math, time
@@ -53,7 +54,7 @@ def file_name(words: str) -> str:
     return f"{words.replace(':', '_').replace('@', '_at_').replace(',', '_').replace('=', '')}.json"
 
 # %% ../nbs/56_sweeps.ipynb #9dfeba01
-PROTOCOLS = ('read', 'visualise', 'tell', 'first-along', 'first-texts', 'first-opening', 'first-alone')
+PROTOCOLS = ('read', 'visualise', 'tell', 'first-along', 'first-texts', 'first-opening', 'first-alone', 'first-blank')
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Outcome:
     seconds: float
     nats: torch.Tensor | None = None
 
-
+# %% ../nbs/56_sweeps.ipynb #e904fe28
 @dataclass
 class Bench:
     """A pipeline and the first `stories` test stories. `oracle`: folder of the `Oracle`, with that of the `FeatureOracle` in it; `network`: another one for distances between pictures, see `picture_network`.
@@ -137,27 +138,31 @@ def run_job(bench: Bench, job: Job) -> Outcome:
 
 def _written_first(bench: Bench, job: Job) -> Outcome:
     "Texts written with no picture in sight (once for all ways to illustrate them), and their pictures."
+    from seed_story.reading import read_along
     from seed_story.words_first import illustrate_later, write_first
     pipe, opening, parts = bench.pipe, bench.pipe.encode([page.pil() for page in openings(bench.seeds)]).float().cpu(), range(0, bench.stories, bench.batch)
-    policy, key, features = pipe.policy(job.attention), (job.attention, job.pages), []
+    policy, key, features = pipe.policy(job.attention), (job.attention, job.pages, job.protocol == 'first-blank'), []
+    blank = _nothing(pipe) if key[-1] else None
     if key not in bench.written:
         began, first, texts = time.monotonic(), [page.text for page in openings(bench.seeds)], []
         for k in parts:
-            told = list(write_first(pipe.mllm, pipe.tokenizer, first[k:k + bench.batch], job.pages, policy, pipe.sampling(), bench.seeds[k:k + bench.batch]))
+            told = list(write_first(pipe.mllm, pipe.tokenizer, first[k:k + bench.batch], job.pages, policy, pipe.sampling(), bench.seeds[k:k + bench.batch], blank=blank))
             texts += [[page[i].text for page in told] for i in range(len(told[0]))]
         bench.written[key] = texts, time.monotonic() - began
     (texts, spent), began = bench.written[key], time.monotonic()
     for k in parts:
         some, given = texts[k:k + bench.batch], opening[k:k + bench.batch].to(pipe.device)
-        if job.protocol == 'first-along': pages = [page.features for page in _along(pipe, some, given, policy)]
+        if job.protocol == 'first-along': pages = [page.features for page in read_along(pipe.mllm, pipe.tokenizer, some, given[:, None], policy, own=True)]
+        elif job.protocol == 'first-blank': pages = [page.features for page in read_along(pipe.mllm, pipe.tokenizer, some, blank.expand(len(some), job.pages, -1, -1), policy)]
         else: pages = list(illustrate_later(pipe.mllm, pipe.tokenizer, some, job.protocol == 'first-alone', policy, given if job.protocol == 'first-opening' else None))
         features.append(torch.stack(pages, 1).float().cpu())
     return Outcome(texts, torch.cat([opening[:, None], torch.cat(features)], 1), spent + time.monotonic() - began)
 
 
-def _along(pipe, texts, opening, policy):
-    from seed_story.reading import read_along
-    return read_along(pipe.mllm, pipe.tokenizer, texts, opening[:, None], policy, own=True)
+def _nothing(pipe):
+    "Features [V, F] of an all-zero picture."
+    from seed_story.detokenizer import unconditional_features
+    return unconditional_features(pipe.visual_tokenizer)[0]
 
 # %% ../nbs/56_sweeps.ipynb #ef90f6ee
 SHOWN = ((2, 10), (11, 25), (26, 50), (51, 75), (76, 100)) # pages, for figures with an interval
@@ -252,8 +257,40 @@ def out_of_step(records: dict) -> dict:
 def breaking(records: dict, base: str, what: str = 'true looks') -> dict:
     "Policy → (page from which `what` breaks against the policy `base`, page from which perplexity breaks against the best of `records`); None: not within these pages. Curves that a record lacks break nowhere."
     best = [r.curves['perplexity'] for r in records.values() if 'perplexity' in r.curves]
-    least = np.nanmin(np.array(best, float), 0) if best else None
+    least = np.nan_to_num(np.array(best, float), nan=math.inf).min(0) if best else None
     def pages(r):
         looks = breaking_page(r.curves[what], records[base].curves[what], .8) if what in r.curves and base in records else None
         return looks, breaking_page(r.curves['perplexity'], least, 1.2) if 'perplexity' in r.curves else None
     return {words: pages(r) for words, r in records.items()}
+
+# %% ../nbs/56_sweeps.ipynb #6a55b342
+def repro_command(notebook: str, **parameters) -> str:
+    "`seed-story repro NOTEBOOK -p …` as records name it; folders in `models` are left out."
+    if 'models' in parameters: parameters['models'] = ' '.join(name + ':…' * bool(where) for name, where in named_models(parameters['models']).items())
+    return f'seed-story repro {notebook} ' + ' '.join(f"-p {name} '{value}'" for name, value in parameters.items())
+
+
+def cell(record, name: str, scale: float = 1, digits: int = 2) -> str:
+    "A figure of a record times `scale` with its interval, `–` where there is none."
+    f = record.figures.get(name)
+    if f is None or math.isnan(f.value): return '–'
+    return f'{scale * f.value:,.{digits}f}' + ('' if f.low is None else f' [{scale * f.low:,.{digits}f}, {scale * f.high:,.{digits}f}]')
+
+
+def policy_table(records: dict, columns: dict, stale: dict | None = None, first: str = 'policy') -> str:
+    """A Markdown table of `records` (policy → Record): `columns` are title → figure (a share, in percent), (figure, scale, digits), or a function of policy and record.
+
+    `stale`: policy → reasons (see `out_of_step`), told in its first cell. Columns that are empty everywhere are left out."""
+    from seed_story.records import table
+    def one(words, record, column):
+        if callable(column): return str(column(words, record))
+        return cell(record, *((column, 100, 1) if isinstance(column, str) else column))
+    rows = {words: [one(words, record, column) for column in columns.values()] for words, record in records.items()}
+    there = [k for k in range(len(columns)) if any(row[k] not in ('–', '') for row in rows.values())]
+    name = lambda words: f'`{words}`' + (f' **stale**: {stale[words]}' if words in (stale or {}) else '')
+    return table([[name(words), *(row[k] for k in there)] for words, row in rows.items()], [first, *(list(columns)[k] for k in there)])
+
+
+def gap_columns(what: str) -> dict:
+    "Columns of `policy_table`: `what` by the number of pages since it was last there."
+    return {f'{what}, gap {gap}': f'{what}/gap {gap}' for gap in GAPS}

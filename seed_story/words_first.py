@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .memory import Memory, forget, roll_back
-from .narrate import Narrator, Told, picture, read, write_new
+from .narrate import Narrator, Told, picture, read, remember_page, write_new
 from .sampling import Sampling
 from .sequence import SEPARATOR
 from .sinks import Dense, PageSpan, Policy
@@ -46,13 +47,15 @@ def opened(narrator: Narrator, texts: Sequence[Sequence[int]] | None, rows: int,
 # %% ../nbs/22b_words_first.ipynb #3d89c8df
 @torch.no_grad()
 def write_first(mllm, tokenizer, texts: Sequence[str], pages: int = 25, policy: Policy = Dense(), sampling: Sampling = Sampling(), seeds: Sequence[int] | None = None,
-                features: Tensor | None = None, separator: str = SEPARATOR) -> Iterator[list[Told]]:
+                features: Tensor | None = None, blank: Tensor | None = None, separator: str = SEPARATOR) -> Iterator[list[Told]]:
     """Texts of stories that begin with `texts` [B], written with no picture in sight; yields one page of every story at a time, without features, the opening first.
 
-    `features` [B, V, F]: those of the openings, the only pictures that are read (None: not even these). ValueError for a policy that re-encodes or measures."""
+    `features` [B, V, F]: those of the openings, the only pictures that are read (None: not even these). `blank` [V, F]: features of nothing, which stand where every picture would, so that the
+    layout is the one that the model knows. ValueError for a policy that re-encodes or measures."""
     if policy.reencodes or getattr(policy, 'measures', False): raise ValueError('texts are written over one cache: choose a policy that neither re-encodes nor measures')
     narrator = Narrator(mllm, tokenizer, separator)
     ids = [narrator.encoder([text])[0].tolist() for text in texts]
+    if blank is not None: features = blank.expand(len(ids), *blank.shape)
     openings = None if features is None else [narrator.page(text, f) for text, f in zip(texts, features, strict=True)]
     seeds, earlier = list(range(len(ids))) if seeds is None else list(seeds), [{text} for text in texts]
     memory = opened(narrator, ids, len(ids), openings)
@@ -62,7 +65,10 @@ def write_first(mllm, tokenizer, texts: Sequence[str], pages: int = 25, policy: 
         logits = memory.feed(narrator.mllm, narrator.embeds([narrator.separator] * len(ids))).logits[:, -1]
         told = [Told(narrator.decode(row), row, None) for row in write_new(narrator, memory, logits, sampling, seeds, number, earlier)]
         for known, page in zip(earlier, told): known.add(page.text)
-        end_page(narrator, memory, policy)
+        if blank is None: end_page(narrator, memory, policy)
+        else:
+            memory.feed(narrator.mllm, narrator.embeds([[narrator.image.boi]] * len(ids)))
+            remember_page(narrator, memory, [[replace(page, context=opening.context)] for page, opening in zip(told, openings)], policy)
         yield told
 
 # %% ../nbs/22b_words_first.ipynb #c560de5e
