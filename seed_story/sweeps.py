@@ -238,7 +238,7 @@ def sweep(folder, name: str, where: str, jobs, command: str, oracle: str, storie
         done += 1
     return done
 
-
+# %% ../nbs/56_sweeps.ipynb #bc54d5a1
 def swept(folder, name: str, protocol: str, policies=None) -> dict:
     "Policy → `Record` of a model and protocol that `folder` holds, in the order of `policies` (None: all, by name)."
     place = Path(folder) / name / protocol
