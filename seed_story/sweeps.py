@@ -191,7 +191,7 @@ def judge(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     curves = {name: [float(f'{x:.4g}') for x in values] for name, values in tally_curves(tallies, late_band(job.pages)).items() if name.removeprefix('late ') in PAIRED or not (name.startswith('late ') or job.slim)}
     return {name: f for name, f in figures.items() if not math.isnan(f.value)} | _sizes(bench, job, found), curves | _distances(bench, job, found)
 
-
+# %% ../nbs/56_sweeps.ipynb #6b62063c
 def _sizes(bench, job, found) -> dict:
     "Tokens and bytes held at each length, from at most 20 stories, and seconds a page of all stories together."
     pages = [b for _, b in bands_of(job.pages)][-1 if job.slim else 0:]
