@@ -188,7 +188,8 @@ def judge(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
         figures = {name: f for name, f in figures.items() if '/gap' in name}
     else: figures |= fact_figures(measured) | {name: f for name, f in text_figures(measured).items() if name != 'complete'}
     figures = tally_figures(tallies, [late_band(job.pages)] if job.slim else shown_bands(job.pages)) | figures
-    curves = {name: [float(f'{x:.4g}') for x in values] for name, values in tally_curves(tallies, late_band(job.pages)).items() if name.removeprefix('late ') in PAIRED or not (name.startswith('late ') or job.slim)}
+    kept = [f'late {name}' for name in (('true looks', 'looks', 'perplexity') if job.slim else PAIRED)]
+    curves = {name: [float(f'{x:.4g}') for x in values] for name, values in tally_curves(tallies, late_band(job.pages)).items() if (name in kept if job.slim else name in kept or not name.startswith('late '))}
     return {name: f for name, f in figures.items() if not math.isnan(f.value)} | _sizes(bench, job, found), curves | _distances(bench, job, found)
 
 # %% ../nbs/56_sweeps.ipynb #6b62063c
