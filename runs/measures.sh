@@ -14,19 +14,18 @@ OUT=${1:-out/measures}; HERE=$(cd "$(dirname "$0")/.." && pwd); mkdir -p "$OUT/l
 PLAIN=${PLAIN:-} SMALL=${SMALL:-small} SMALL_PLAIN=${SMALL_PLAIN:-} CHECKPOINTS=${CHECKPOINTS:-} LONGER=${LONGER:-} STAGE3=${STAGE3:-} GPUS=${GPUS:-1} JOBS=${JOBS:-5} LIMIT=${LIMIT:-3000}
 STORIES=${STORIES:-100} PAGES=${PAGES:-50} LONG=${LONG:-100} TOLD=${TOLD:-50} DEVICE=${DEVICE:-cuda} WORKERS=${WORKERS:-3} FEW=${FEW:-} SEED_STORY=${SEED_STORY:-seed-story}
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
-began=$SECONDS failed=0 n=0
+began=$SECONDS n=0; : > "$OUT/logs/failed"
 say() { echo "$((SECONDS - began)) s: $*"; }
 repro() { # LOG NAME parameters…
   local log=${1//[^A-Za-z0-9_]/_} name=$2 left=$((LIMIT - SECONDS + began)) since=$SECONDS; shift 2
-  if [ "$left" -le 5 ]; then say "not begun: $log"; return 1; fi
-  if timeout "$left" $SEED_STORY repro "$name" --out "$OUT/notebooks/$log.ipynb" "$@" > "$OUT/logs/$log.out" 2>&1; then say "done $log in $((SECONDS - since)) s"; else say "FAILED $log: $(tail -n 1 "$OUT/logs/$log.out")"; return 1; fi
+  if [ "$left" -le 5 ]; then say "not begun: $log"; echo "$log" >> "$OUT/logs/failed"; return 1; fi
+  if timeout "$left" $SEED_STORY repro "$name" --out "$OUT/notebooks/$log.ipynb" "$@" > "$OUT/logs/$log.out" 2>&1; then say "done $log in $((SECONDS - since)) s"; else say "FAILED $log: $(tail -n 1 "$OUT/logs/$log.out")"; echo "$log" >> "$OUT/logs/failed"; return 1; fi
 }
 job() { # as repro, beside the others, on the next card
   while [ "$(jobs -rp | wc -l)" -ge $((GPUS * JOBS)) ]; do sleep 1; done
   n=$((n + 1))
   CUDA_VISIBLE_DEVICES=$((n % GPUS)) repro "$@" -p device "$DEVICE" -p oracle "$HERE/data/oracle" &
 }
-finish() { local pid; for pid in $(jobs -p); do wait "$pid" || failed=1; done; }
 
 paper='dense@clamped dense reencode:6 window:6 sink:6 multimodal:6 random:6'  # the paper's four at the positions where they were read, the release's way, and the controls
 placed='sink:6@cache sink:6@clamped multimodal:6@cache multimodal:6@clamped random:6@cache random:6@clamped capped:pages=6,cap=8@clamped'
@@ -65,15 +64,15 @@ maps() { for word in $models $large $CHECKPOINTS; do CUDA_VISIBLE_DEVICES=0 repr
 maps &
 [ -n "$PLAIN" ] && drawer="plain:$PLAIN" || drawer=tiny
 job stage3 stage3 -p model "$drawer" -p variants "${STAGE3:-after=tiny}" -p stories "$STORIES" -p pages "$((PAGES < 25 ? PAGES : 25))" -p drawn '2 5 10 15 20 25' -p workers "$w" -p out "$OUT/stage3"
-finish
+wait
 
 # each notebook once more, from the records alone
-every="$models $large"; show() { repro "$@" -p measure False || failed=1; }
+every="$models $large"; show() { repro "$@" -p measure False; }
 show length length -p models "$every" -p visualise "$paper $placed $more" -p tell "$told $first" -p plotted "$paper multimodal:6@clamped random:6@clamped sink:6@cache" -p out "$lengths"
 show why_dense why_dense -p models "$every $LONGER" -p dense "${dense/HALF/dense@clamped:240 dense@clamped:600}" -p looked 'dense dense@clamped' -p window 6 -p leads "$leads" -p out "$OUT/why_dense"
 show attention_maps attention_maps -p models "$every $CHECKPOINTS" -p out "$OUT/attention_maps"
 show anchors anchors -p models "$every" -p counts "$counts" -p windows "$windows" -p caps "$caps" -p window 6 -p pages "$PAGES" -p out "$OUT/anchors"
 show sink_and_text sink_and_text -p models "$every" -p attention "$told $first" -p out "$lengths"
 show write_first write_first -p models "tiny ${large%% *}" -p control "$control" -p out "$lengths"
-say "finished$([ "$failed" = 0 ] || echo ', with failures: start it again')"
-exit "$failed"
+if [ -s "$OUT/logs/failed" ]; then say "finished, but not $(sort -u "$OUT/logs/failed" | xargs): start it again"; exit 1; fi
+say finished
