@@ -177,7 +177,10 @@ def _recent(policy: Policy, narrator: Narrator, story: list[Told]) -> list[Told]
 
 def turn_page(narrator: Narrator, memory: Memory | None, stories: Sequence[list[Told]], policy: Policy) -> Memory:
     "What stands in memory when the page after `stories` begins; `memory`: what stood there when their last page began (None: there is only the opening)."
-    if policy.reencodes: return read(narrator, [_recent(policy, narrator, story) for story in stories])
+    if policy.reencodes:
+        memory = read(narrator, [_recent(policy, narrator, story) for story in stories])
+        if after := getattr(policy, 'afterwards', None): forget(memory, after, narrator.rotary)
+        return memory
     if memory is None: return read(narrator, stories, watch(KeptCache(), narrator.mllm.llm) if getattr(policy, 'measures', False) else None)
     remember_page(narrator, memory, stories, policy)
     return memory

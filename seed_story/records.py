@@ -184,8 +184,14 @@ def write_record(path, command: str, figures: dict, n: int, seed: int | None, se
     filled = dict(name=path.stem, date=now, code=code_state(), versions=versions(), hardware=hardware(), revision=current_revision(command))
     record = Record(command=command, figures=figures, n=n, seed=seed, seconds=round(seconds, 3), **(filled | more))
     if standing(path, dict(n=n, seed=seed) | record.settings, revision=record.revision).state == 'stale': set_aside(path)
-    write_atomic_text(path, json.dumps(_plain(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False) + '\n')
+    write_atomic_text(path, _lines(_plain(asdict(record))))
     return record
+
+def _lines(record: dict) -> str:
+    "A record as JSON text: a figure, a curve and a setting has one line each."
+    dump = lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False)
+    spread = lambda value: '{\n' + ',\n'.join(f'  {dump(k)}: {dump(v)}' for k, v in value.items()) + '\n }' if isinstance(value, dict) and value else dump(value)
+    return '{\n' + ',\n'.join(f' {dump(k)}: {spread(v)}' for k, v in record.items()) + '\n}\n'
 
 def set_aside(path) -> Path:
     "Renames the file `path` to `NAME.json.stale`, `.stale2`, …, which `read_records` passes over; returns the new path."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POLICIES', 'POSITIONS', 'PageSpan', 'Layout', 'Policy', 'policy', 'check_counts', 'Placed', 'attention_policy',
-           'policy_name', 'recent', 'gone', 'merged', 'Windowed', 'Dense', 'Window', 'Reencode', 'Sink', 'Multimodal',
-           'Capped', 'Random', 'Pinned', 'Heavy']
+           'policy_name', 'recent', 'gone', 'merged', 'Windowed', 'Dense', 'Window', 'Reencode', 'Lead', 'Sink',
+           'Multimodal', 'Capped', 'Random', 'Pinned', 'Heavy']
 
 # %% ../nbs/20_sinks.ipynb #6ecc1194
 from collections.abc import Sequence
@@ -177,6 +177,22 @@ class Reencode:
 
     def keep(self, layout: Layout) -> list[range]:
         return merged([recent(layout, self.pages)], layout.length)
+
+# %% ../nbs/20_sinks.ipynb #ce7b6332
+@policy('lead')
+class Lead(Reencode):
+    "`reencode`, but the last `pages` pages are read with `lead` more pages in front, which are forgotten before the next page is written."
+    lead: int = 2
+
+    def __post_init__(self): check_counts(self, pages=1)
+
+    def keep(self, layout: Layout) -> list[range]:
+        return merged([recent(layout, self.pages + self.lead)], layout.length)
+
+    @property
+    def afterwards(self) -> Policy:
+        "What stays of the pages that were read."
+        return Placed(Sink(self.pages, first=1), 'cache')
 
 # %% ../nbs/20_sinks.ipynb #36fc9d3f
 @policy('sink')

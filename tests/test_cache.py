@@ -14,7 +14,7 @@ SIZES = dict(vocab_size=100, hidden_size=32, intermediate_size=48, num_attention
 SLIDING = dict(head_dim=8, sliding_window=256)
 FAMILIES = dict(llama={}, qwen2={}, qwen3=dict(head_dim=8), mistral=dict(sliding_window=None), gemma=dict(head_dim=8), gemma2=SLIDING, gemma3_text=SLIDING,
                 phi=dict(partial_rotary_factor=.5))
-NAMES = [name for name in POLICIES if name != 'reencode']
+NAMES = [name for name, made in POLICIES.items() if not made.reencodes]
 WORDS = dict(multimodal='multimodal:pages=1,slots=8,sentences=1', capped='capped:pages=1,slots=8,cap=2', random='random:pages=1,slots=8', heavy='heavy:tokens=8,heavy=6',
              window='window:tokens=9', sink='sink:tokens=9', pinned='pinned:1')
 IMAGE = ImageTokens(90, 91, (80, 81, 82))
