@@ -68,7 +68,7 @@ def save_story(folder, suffix: str, pages: int, size, seed: int) -> tuple:
     told = write(seed, pages)
     names = [f'{seed:08d}/{i:04d}.{suffix}' for i in range(pages)]
     (folder/'images'/f'{seed:08d}').mkdir(parents=True)
-    options = dict(quality=82, subsampling=0, optimize=True) if suffix == 'jpg' else {}
+    options = dict(quality=86, subsampling=0, optimize=True) if suffix == 'jpg' else {}
     for page, name in zip(told.pages, names): draw(page.scene, *size).save(folder/'images'/name, **options)
     return story_line(as_story(told), names), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
 
