@@ -7,6 +7,7 @@ __all__ = ['load_backbone', 'load_language_model', 'load_tokenizer']
 
 # %% ../nbs/13a_backbone.ipynb #e66675e8
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -48,6 +49,7 @@ def _place(source) -> tuple[str, dict]:
     path = Path(source).expanduser()
     if path.suffix == '.gguf':
         if not path.is_file(): raise ValueError(f'no such file: {source}')
+        if not find_spec('gguf'): raise ValueError(f"{source} is read with the package gguf: pip install 'seed_story[small]'")
         return str(path.parent), dict(gguf_file=path.name)
     if path.is_dir() and not (path / 'config.json').is_file(): raise ValueError(f'{source} is no language model: it has no config.json')
     return str(path) if path.is_dir() else str(source), {}

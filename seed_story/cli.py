@@ -151,14 +151,13 @@ def convert(folder: Annotated[Path, typer.Argument(help="Folder of the released 
             merge: Annotated[bool, typer.Option('--merge', help='Fold the LoRA adapters into the language model.')] = False,
             dtype: Annotated[str, typer.Option(help='float16 (as the release runs), bfloat16 or float32.')] = 'float16',
             shard: Annotated[float, typer.Option(min=.001, help='GB a file, at most.')] = 2.0,
-            config: Annotated[Optional[Path], typer.Option(help='JSON file of another configuration than the preset paper.')] = None):
+            preset: Annotated[str, typer.Option(help='The sizes.')] = 'paper'):
     "Turn the released files into one folder in today's format, checked and shard by shard."
     import torch
     from seed_story.convert import convert as turn
     if dtype not in (types := ('float16', 'bfloat16', 'float32')): raise ValueError(f'--dtype {dtype!r}: {", ".join(types)}')
-    sizes = 'paper' if config is None else json.loads(config.read_text(encoding='utf-8'))
     told = lambda part, done, total: complain(f'{part}: {done} of {total} files') if done in (0, total) or done % 4 == 0 else None
-    typer.echo(f'{turn(folder, out, sizes, merge, getattr(torch, dtype), int(shard * 10**9), told)}: seed-story tell --model {out}')
+    typer.echo(f'{turn(folder, out, preset, merge, getattr(torch, dtype), int(shard * 10**9), told)}: seed-story tell --model {out}')
 
 # %% ../nbs/70_cli.ipynb #2cfd311e
 def literal(word: str):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .presets import build, preset
-from .released import WRAPPER, adapted_layers, agent_names
+from .released import WRAPPER, adapted_layers, agent_names, fold
 from .story import sha256_of, write_atomic
 
 # %% auto #0
@@ -123,11 +123,11 @@ def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> Fi
     "The multimodal language model, with its adapters (`lora` None), or with them folded in. `base`: the language model's own weights, for what `held` does not bring along."
     names, adapted = agent_names(held), adapted_layers(held)
     kept = {name: ours for name, ours in names.items() if lora is None or not (".lora_" in name or ".original_module." in name)}
+    def adapted_weight(layer, weight): return fold(weight, *(held[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora)
     def read(name):
         layer, _, kind = name.rpartition(".")
         if lora is None or layer not in adapted or kind != "weight": return held[name]
-        a, b = (held[f"{layer}.{part}.default.weight"].float() for part in ("lora_A", "lora_B"))
-        return held[name].float() + lora["lora_alpha"] / lora["r"] * (b @ a)
+        return adapted_weight(layer, held[name])
     plain = (lambda ours: ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")) if lora else (lambda ours: ours)
     source = {plain(ours): (held.shape(name), lambda name=name: read(name)) for name, ours in kept.items()}
     wanted = _shapes(module)
@@ -138,10 +138,7 @@ def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> Fi
     if lora and (lost := [layer for layer in adapted if f"{layer}.weight" not in held]):  # adapters whose layers are in the base model
         for layer in lost:
             own = layer.removeprefix(WRAPPER)
-            def merged(layer=layer, own=own):
-                a, b = (held[f"{layer}.{part}.default.weight"].float() for part in ("lora_A", "lora_B"))
-                return base[f"{own}.weight"].float() + lora["lora_alpha"] / lora["r"] * (b @ a)
-            source[f"llm.{own}.weight"] = base.shape(f"{own}.weight"), merged
+            source[f"llm.{own}.weight"] = base.shape(f"{own}.weight"), lambda layer=layer, own=own: adapted_weight(layer, base[f"{own}.weight"])
     return Filled(wanted, source, "model", module.config.to_json_string()).check("multimodal language model", origin)
 
 # %% ../nbs/61_convert.ipynb #94c580cd

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['openings', 'test_seeds', 'tell_features', 'tokens_held', 'draw_features', 'as_stories', 'tell_stories',
-           'drawn_stories', 'reconstruct', 'true_stories', 'read_stories_along']
+           'drawn_stories', 'reconstruct', 'true_features', 'read_stories_along']
 
 # %% ../nbs/53_evaluation.ipynb #fab6742c
 import time
@@ -106,15 +106,10 @@ def reconstruct(pipe, images, seed: int = 0, batch: int = 128, **options):
 
 # %% ../nbs/53_evaluation.ipynb #0cb30aef
 @torch.inference_mode()
-def true_stories(pipe, seeds, pages: int):
-    "Texts [S][P] and the features [S, P, V, F] of the pictures of Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10)."
+def true_features(pipe, pictures):
+    "Features [S, P, V, F], on the CPU, of true `pictures` (uint8 [S, P, H, W, 3])."
     from seed_story.stages import encode_images
-    from seed_story.storyland.plot import write
-    texts = [[page.text for page in write(seed, pages=max(pages, 10)).pages[:pages]] for seed in seeds]
-    _, pictures, _ = drawn_stories(seeds, max(pages, 10))
-    pictures = pictures.unflatten(0, (len(seeds), -1))[:, :pages].flatten(0, 1)
-    features = torch.cat([encode_images(part.numpy(), pipe.visual_tokenizer, pipe.device).float() for part in pictures.split(2048)])
-    return texts, features.unflatten(0, (len(seeds), pages))
+    return torch.cat([encode_images(part.numpy(), pipe.visual_tokenizer, pipe.device).float() for part in pictures.flatten(0, 1).split(2048)]).unflatten(0, pictures.shape[:2])
 
 def read_stories_along(pipe, texts, features, attention: str, batch: int = 100, own: bool = False, progress=None) -> dict:
     "`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy `attention`; `own`: see `read_along`."

@@ -82,7 +82,21 @@ _sdxl_vae = dict(sample_size=1024, block_out_channels=[128, 256, 512, 512], laye
                  down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, force_upcast=True)
 
 # %% ../nbs/03_presets.ipynb #5e29e04f
-PRESETS = {"tiny": _tiny, "small": _small, "paper": _paper}
+def _miniature() -> dict:
+    "`paper` with everything small: for trying, within seconds, what handles its files."
+    paper = _paper()
+    llm = dict(_paper_llm, vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4)
+    unet = dict(_sdxl_unet, sample_size=8, block_out_channels=[32, 64], layers_per_block=1, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"], up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
+                transformer_layers_per_block=[1, 1], attention_head_dim=[4, 8], cross_attention_dim=64, addition_time_embed_dim=8, projection_class_embeddings_input_dim=88, norm_num_groups=8)
+    return paper | dict(
+        num_slots=16, image_size=16, unet=unet,
+        mllm=paper["mllm"] | dict(llm_config=llm, num_slots=16, input_resampler=dict(grid_size=4, embed_dim=64, num_heads=4, kv_dim=32), output_resampler=dict(grid_size=4, embed_dim=32, num_heads=4, kv_dim=64)),
+        visual_tokenizer=paper["visual_tokenizer"] | dict(image_size=56, width=32, layers=2, heads=2, mlp_ratio=2.0, num_queries=16, output_dim=32, pool_heads=4),
+        feature_resampler=dict(dim=32, depth=2, dim_head=8, heads=4, num_queries=8, embedding_dim=32, output1_dim=24, output2_dim=40, ff_mult=2),
+        vae=dict(_sdxl_vae, sample_size=64, block_out_channels=[16, 16], down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, norm_num_groups=8))
+
+# %% ../nbs/03_presets.ipynb #fa639d1b
+PRESETS = {"tiny": _tiny, "small": _small, "paper": _paper, "miniature": _miniature}
 
 def preset(name: str) -> dict:
     "A fresh copy of the configuration called `name`; raises `ValueError` with the known names."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'PACKAGE', 'REVISIONS', 'versions', 'hardware', 'source_hash', 'code_state', 'Record', 'as_figure',
-           'current_revision', 'read_record', 'read_records', 'Standing', 'standing', 'standings', 'write_atomic_text',
-           'write_record', 'set_aside', 'table', 'percent', 'Claim', 'claims_table']
+           'current_revision', 'read_record', 'read_records', 'Standing', 'standing', 'kept', 'file_name', 'standings',
+           'write_atomic_text', 'write_record', 'set_aside', 'table', 'percent', 'Claim', 'claims_table']
 
 # %% ../nbs/52_records.ipynb #b5051d4b
 import datetime, hashlib, json, math, os, platform, subprocess
@@ -158,6 +158,18 @@ def standing(found, settings: dict, libraries=(), later=(), revision: int | None
     notes = [f'{key} is not stated' for key in later if key not in held] + [words for name, words in others.items() if name not in libraries]
     if found.code.get('source') != source_hash(): notes.append(f"code was {found.code.get('source')}, is {source_hash()}")
     return Standing('stale' if reasons else 'good', found, tuple(reasons), tuple(notes))
+
+def kept(path, settings: dict, tell=None, **more) -> bool:
+    "Does `path` hold a good record (see `standing`, which takes `more`)? `tell(text)` is told why one is stale."
+    found = standing(path, settings, **more)
+    if tell and found.state == 'stale': tell(f'{Path(path).stem}: {found}')
+    return found.good
+
+
+def file_name(words: str) -> str:
+    "A policy's words as the name of a record's file."
+    return f"{words.replace(':', '_').replace('@', '_at_').replace(',', '_').replace('=', '')}.json"
+
 
 def standings(records: dict, each: str, settings: dict | None = None, **more) -> dict:
     """Name → `Standing` of `records` (name → Record) that are shown beside each other: they may differ in the setting `each` alone, which is the record's name.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 # %% auto #0
-__all__ = ['WRAPPER', 'ROTARY', 'adapted_layers', 'agent_names', 'released_agent_names', 'folded', 'load_agent',
+__all__ = ['WRAPPER', 'ROTARY', 'adapted_layers', 'agent_names', 'released_agent_names', 'fold', 'folded', 'load_agent',
            'released_size_ids']
 
 # %% ../nbs/60_released.ipynb #9e454030
@@ -38,6 +38,11 @@ def released_agent_names(ours: Iterable[str]) -> dict[str, str]:
     return {name: WRAPPER + old.removeprefix("llm.") if old.startswith("llm.") else old for name, old in plain.items()}
 
 # %% ../nbs/60_released.ipynb #3035eb40
+def fold(weight, a, b, lora: dict):
+    "W + (alpha / r) B A, in fp32. `lora`: its `r` and `lora_alpha`."
+    return weight.float() + lora["lora_alpha"] / lora["r"] * (b.float() @ a.float())
+
+
 def folded(weights: dict, lora: dict) -> dict:
     "Released MLLM weights → ours without LoRA. `lora`: its `r` and `lora_alpha`. Sums are made in fp32; types stay."
     names, adapted, found = agent_names(weights), adapted_layers(weights), {}
@@ -46,8 +51,7 @@ def folded(weights: dict, lora: dict) -> dict:
         if ".lora_" in name or ".original_module." in name: continue
         tensor = weights[name]
         if layer in adapted and kind == "weight":
-            a, b = (weights[f"{layer}.{part}.default.weight"].float() for part in ("lora_A", "lora_B"))
-            tensor = (tensor.float() + lora["lora_alpha"] / lora["r"] * (b @ a)).to(tensor.dtype)
+            tensor = fold(tensor, *(weights[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora).to(tensor.dtype)
         found[ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")] = tensor
     return found
 
