@@ -159,6 +159,7 @@ def standing(found, settings: dict, libraries=(), later=(), revision: int | None
     if found.code.get('source') != source_hash(): notes.append(f"code was {found.code.get('source')}, is {source_hash()}")
     return Standing('stale' if reasons else 'good', found, tuple(reasons), tuple(notes))
 
+# %% ../nbs/52_records.ipynb #986273f5
 def kept(path, settings: dict, tell=None, **more) -> bool:
     "Does `path` hold a good record (see `standing`, which takes `more`)? `tell(text)` is told why one is stale."
     found = standing(path, settings, **more)
