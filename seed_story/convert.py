@@ -255,12 +255,16 @@ def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.
     folder, kept = Path(folder), dict(mllm=PLACES['mllm'][0], visual_tokenizer=PLACES['visual_tokenizer'][0], detokenizer=PLACES['detokenizer'][0])
     for place in kept.values(): (folder / place).parent.mkdir(parents=True, exist_ok=True)
     def made(part):
-        "A component; its adapters do something."
-        with torch.random.fork_rng(), torch.device(device):
-            torch.manual_seed(seed)
-            module = build(config, tokenizer, only=(part,))[part]
-            for name, p in module.named_parameters():
-                if 'lora_B' in name or 'modules_to_save' in name: p.add_(.02 * torch.randn_like(p))
+        "A component, made in `dtype` at once; its adapters do something."
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.random.fork_rng(), torch.device(device):
+                torch.manual_seed(seed)
+                module = build(config, tokenizer, only=(part,))[part]
+                for name, p in module.named_parameters():
+                    if 'lora_B' in name or 'modules_to_save' in name: p.add_(.02 * torch.randn_like(p))
+        finally: torch.set_default_dtype(usual)
         return module.to(dtype)
     tokenizer.save_pretrained(folder / PLACES['tokenizer'][0])
     state = made('mllm').state_dict()
