@@ -251,20 +251,17 @@ def _filled(parts: dict, found: dict, lora) -> Iterator[tuple[str, Filled]]:
 @torch.no_grad()
 def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.float32, device='cpu') -> Path:
     "Released files with random weights at the sizes of `config` (see `preset`), in the release's layout and under its names, in `folder`; returns it. `tokenizer`: with the image tokens."
+    from transformers.modeling_utils import local_torch_dtype
     from seed_story.released import released_agent_names
     folder, kept = Path(folder), dict(mllm=PLACES['mllm'][0], visual_tokenizer=PLACES['visual_tokenizer'][0], detokenizer=PLACES['detokenizer'][0])
     for place in kept.values(): (folder / place).parent.mkdir(parents=True, exist_ok=True)
     def made(part):
         "A component, made in `dtype` at once; its adapters do something."
-        usual = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            with torch.random.fork_rng(), torch.device(device):
-                torch.manual_seed(seed)
-                module = build(config, tokenizer, only=(part,))[part]
-                for name, p in module.named_parameters():
-                    if 'lora_B' in name or 'modules_to_save' in name: p.add_(.02 * torch.randn_like(p))
-        finally: torch.set_default_dtype(usual)
+        with torch.random.fork_rng(), torch.device(device), local_torch_dtype(dtype):
+            torch.manual_seed(seed)
+            module = build(config, tokenizer, only=(part,))[part]
+            for name, p in module.named_parameters():
+                if 'lora_B' in name or 'modules_to_save' in name: p.add_(.02 * torch.randn_like(p))
         return module.to(dtype)
     tokenizer.save_pretrained(folder / PLACES['tokenizer'][0])
     state = made('mllm').state_dict()
