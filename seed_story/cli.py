@@ -182,13 +182,16 @@ EXTRA = dict(allow_extra_args=True, ignore_unknown_options=True)
 
 @app.command(context_settings=EXTRA)
 def train(context: typer.Context, stage: Annotated[str, typer.Argument(help='A training stage; an unknown name lists them.')]):
-    "Run a training stage; further options (--name value) go to the stage."
+    """Run a training stage; further options (--name value) go to the stage.
+
+    Each needs --store FOLDER (pages) and --out FOLDER (weights); most know --preset, --steps or --seconds, --batch, --lr, --device, --resume, --seed. All of them: class Run in seed_story/runs.py."""
     options = stage_options(context.args)
     from seed_story.runs import run_stage
     from seed_story.training import Interrupted
     shown = dict(bar=True) if sys.stderr.isatty() else dict(tell=lambda row: typer.echo(json.dumps(row), err=True))
     try: summary = run_stage(stage, **shown | options)
     except TypeError as e:
+        if 'required positional argument' in str(e): raise ValueError(f"stage {stage} needs {' and '.join(f'--{word} FOLDER' for word in str(e).split(chr(39))[1::2])}") from e
         if 'unexpected keyword argument' not in str(e): raise
         raise ValueError(f"stage {stage} has no option --{str(e).split(chr(39))[1].replace('_', '-')}") from e
     except Interrupted as e: complain(e); return 130

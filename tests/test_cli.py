@@ -160,6 +160,7 @@ def test_train_names_its_stages():
     code, out, err = command('train', 'sing')
     assert code == 2 and "unknown stage 'sing'; known:" in err
     assert 'has no option --volume' in command('train', 'vae', '--volume', '3')[2]
+    assert 'stage vae needs --store FOLDER and --out FOLDER' in command('train', 'vae')[2] and 'stage vae needs --store FOLDER\n' in command('train', 'vae', '--out', 'x')[2]
 
 
 def test_repro_outside_and_inside_a_checkout(tmp_path, monkeypatch):
