@@ -13,7 +13,7 @@ from .estimates import Figure
 from .records import standing, table
 
 # %% ../nbs/52c_reports.ipynb #08b96274
-UNITS = {'%': (100, '.1f', ' %'), 'ms': (1e3, '.2f', ' ms'), 's': (1, '.2f', ' s'), 'MiB': (1, '.1f', ' MiB'), '×': (1, '.3f', ' ×'), 'whole': (1, ',.0f', ''), '': (1, ',.2f', '')} # factor, format, what follows
+UNITS = {'%': (100, '.1f', ' %'), 'ms': (1e3, '.2f', ' ms'), 's': (1, '.2f', ' s'), 'MiB': (1, '.1f', ' MiB'), '×': (1, '.3f', ' ×'), 'whole': (1, ',.0f', ''), '': (1, ',.2f', ''), 'fine': (1, '.3f', '')} # factor, format, what follows
 
 def amount(value: float, unit: str = '', name: bool = True) -> str:
     "`value` in `unit` (a key of `UNITS`; figures in % are shares, those in ms are seconds); NaN as –."

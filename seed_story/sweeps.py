@@ -180,7 +180,8 @@ def judge(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     figures = tally_figures(tallies, [late_band(job.pages)] if job.slim else shown_bands(job.pages)) | figures
     kept = [f'late {name}' for name in (('true looks', 'looks', 'perplexity') if job.slim else PAIRED)]
     curves = {name: [float(f'{x:.4g}') for x in values] for name, values in tally_curves(tallies, late_band(job.pages)).items() if (name in kept if job.slim else name in kept or not name.startswith('late '))}
-    return {name: f for name, f in figures.items() if not math.isnan(f.value)} | _sizes(bench, job, found), curves | _distances(bench, job, found)
+    between, distant = _distances(bench, job, found)
+    return {name: f for name, f in figures.items() if not math.isnan(f.value)} | _sizes(bench, job, found) | between, curves | distant
 
 # %% ../nbs/56_sweeps.ipynb #6b62063c
 def _sizes(bench, job, found) -> dict:
@@ -190,12 +191,14 @@ def _sizes(bench, job, found) -> dict:
     return cache_sizes(bench.pipe, found.texts[:20], policy, pages) | {'seconds a page': count}
 
 
-def _distances(bench, job, found) -> dict:
-    "`features FID`, `features KID` in each band up to a length, and of drawn pages `pictures FID`, `pictures KID`; behind each as many pages as `at`."
-    bands, curves = ([late_band(job.pages)] if job.slim else bands_of(job.pages)), {}
+def _distances(bench, job, found) -> tuple[dict, dict]:
+    "Figures, of the last, and curves: `features FID`, `features KID` in each band up to a length, and of drawn pages `pictures FID`, `pictures KID`; behind each as many pages as `at`."
+    bands, curves, figures = ([late_band(job.pages)] if job.slim else bands_of(job.pages)), {}, {}
     def add(kind, ours, truth, at):
         between = distances(ours, truth, at)
-        for name in ('FID', 'KID'): curves[f'{kind} {name}'] = [f.value for key, f in between.items() if key.startswith(name)]
+        for name in ('FID', 'KID'):
+            each = [f for key, f in between.items() if key.startswith(name)]
+            curves[f'{kind} {name}'], figures[f'{kind} {name}, last'] = [f.value for f in each], each[-1]
         curves[f'{kind} at'] = [b for _, b in at]
     if bench.stories > 1: add('features', bench.look(found.features), bench.vectors(job.pages), bands)
     if job.drawn and bench.stories > 1:
@@ -204,7 +207,7 @@ def _distances(bench, job, found) -> dict:
         ours, truth = (bench.eyes(x.flatten(0, 1)).unflatten(0, x.shape[:2]) for x in (drawn, bench.known(job.pages).pictures[:, at]))
         add('pictures', ours, truth, [(n, n) for n in range(1, len(at) + 1)])
         curves['pictures at'] = list(job.drawn)
-    return curves
+    return figures, curves
 
 # %% ../nbs/56_sweeps.ipynb #bca70b02
 def sweep(folder, name: str, where: str, jobs, command: str, oracle: str, stories: int = 100, device: str = 'cpu', batch: int = 100, workers: int = 0, network: str | None = None, tell=None, make=load_model) -> int:
