@@ -197,8 +197,15 @@ def write_record(path, command: str, figures: dict, n: int, seed: int | None, se
     filled = dict(name=path.stem, date=now, code=code_state(), versions=versions(), hardware=hardware(), revision=current_revision(command))
     record = Record(command=command, figures=figures, n=n, seed=seed, seconds=round(seconds, 3), **(filled | more))
     if standing(path, dict(n=n, seed=seed) | record.settings, revision=record.revision).state == 'stale': set_aside(path)
-    write_atomic_text(path, _lines(_plain(asdict(record))))
+    write_atomic_text(path, _lines(_brief(_plain(asdict(record)))))
     return record
+
+def _whole(number): return int(number) if isinstance(number, float) and number.is_integer() else number
+
+def _brief(record: dict) -> dict:
+    "The `record` without what is not known of its figures (interval, sample), whole numbers of figures and curves without a point."
+    figures = {name: {k: _whole(v) for k, v in f.items() if k == 'value' or not (v is None or k in ('n', 'count') and v == 0)} for name, f in record['figures'].items()}
+    return record | dict(figures=figures, curves={name: [_whole(v) for v in values] if isinstance(values, list) else values for name, values in record['curves'].items()})
 
 def _lines(record: dict) -> str:
     "A record as JSON text: a figure, a curve and a setting has one line each."
