@@ -22,7 +22,8 @@ from .presets import build, changed, preset
 from .stages import (encode_store, load_encoded, regressed_pairs, seeded, train_detokenizer, train_mllm, train_oracle, train_vae,
                                train_visual_tokenizer, trunk_length)
 from .checkpoints import Checkpoints
-from .training import Budget, wants_shards
+from .sharding import end_together
+from .training import Budget, Interrupted, wants_shards
 from .watching import Bar, Curves, Samples
 
 # %% ../nbs/43_runs.ipynb #80d92039
@@ -188,9 +189,16 @@ def run_mllm(run: Run):
     options = dict(workers=run.workers, preset_name=run.config(), mllm=mllm, eviction=eviction, pages=run.config()["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, mixed=run.mixed, last=run.last, **run.common("mllm", 64))
     if accelerator := several_processes(): options |= dict(accelerator=accelerator, device=str(accelerator.device))
     if run.data and run.last: raise ValueError("--last needs a page store: streamed chunks are learned whole")
-    if run.data: return train_mllm(None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
+    if run.data: return _together(accelerator, train_mllm, None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
     features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
-    return train_mllm(texts[:len(features)], features, tokenizer, **options)
+    return _together(accelerator, train_mllm, texts[:len(features)], features, tokenizer, **options)
+
+def _together(accelerator, train, *args, **options):
+    "`train(…)`; where it ends well, or was stopped, all processes leave together."
+    try: summary = train(*args, **options)
+    except Interrupted: end_together(accelerator); raise
+    end_together(accelerator)
+    return summary
 
 def several_processes():
     "The accelerator, if `accelerate launch` has started several processes; None otherwise. ValueError for ways to spread a model that stage 2 does not know."

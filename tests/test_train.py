@@ -116,12 +116,15 @@ from pathlib import Path
 import torch
 from seed_story.page_store import load_store
 from seed_story.runs import load_text_tokenizer, several_processes
+from seed_story.sharding import end_together
 from seed_story.stages import load_encoded, train_mllm
 from seed_story.training import Budget
 torch.set_num_threads(1)
+accelerator = several_processes()
 store, run, out, batch, accumulate = *map(Path, sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5])
 train_mllm(load_store(store, images=False).texts, load_encoded(store / 'features'), load_text_tokenizer(run), out, Budget(steps=3, lr=1e-3, warmup=1), batch=batch, pages=4, sigma=0., feedback=0.,
-           accumulate=accumulate, accelerator=several_processes())
+           accumulate=accumulate, accelerator=accelerator)
+end_together(accelerator)
 """
 
 
