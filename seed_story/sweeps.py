@@ -34,10 +34,10 @@ def named_models(words: str) -> dict:
     return dict(pairs)
 
 
-def load_model(name: str, where: str = '', device: str = 'cpu'):
-    "The pipeline that a word of `named_models` means, adapters folded in. ValueError if it cannot be loaded."
+def load_model(name: str, where: str = '', device: str = 'cpu', dtype: str = 'float32'):
+    "The pipeline that a word of `named_models` means, adapters folded in, weights in `dtype`. ValueError if it cannot be loaded."
     from seed_story.telling import load_pipeline
-    if name != 'before': return load_pipeline(where or name, device)
+    if name != 'before': return load_pipeline(where or name, device, dtype)
     from seed_story.adapter import story_tokenizer
     from seed_story.pipeline import StoryPipeline
     from seed_story.presets import build, preset
@@ -45,7 +45,7 @@ def load_model(name: str, where: str = '', device: str = 'cpu'):
     config, tiny = preset('small'), load_pipeline('tiny')
     tokenizer = story_tokenizer(config['backbone'], config['num_slots'])
     parts = tiny.components | dict(tokenizer=tokenizer, mllm=seeded(0, build, 'small', tokenizer, only=('mllm',))['mllm'].eval())
-    return StoryPipeline(**parts, **config['pipeline']).to(device)
+    return StoryPipeline(**parts, **config['pipeline']).to(device, getattr(torch, dtype))
 
 # %% ../nbs/56_sweeps.ipynb #9dfeba01
 PROTOCOLS = ('read', 'visualise', 'tell', 'first-along', 'first-texts', 'first-opening', 'first-alone', 'first-blank')
@@ -210,15 +210,21 @@ def _distances(bench, job, found) -> tuple[dict, dict]:
     return figures, curves
 
 # %% ../nbs/56_sweeps.ipynb #bca70b02
+def _narrow(pipe) -> dict:
+    "The setting `dtype`, if the weights of a pipeline are not fp32."
+    kind = str(pipe.mllm.dtype).removeprefix('torch.')
+    return {} if kind == 'float32' else dict(dtype=kind)
+
+
 def sweep(folder, name: str, where: str, jobs, command: str, oracle: str, stories: int = 100, device: str = 'cpu', batch: int = 100, workers: int = 0, network: str | None = None, tell=None, make=load_model) -> int:
     """Measures the `jobs` of one model (see `named_models`) that have no good record in `folder`; returns how many. `tell(text)` is told of each, and of stale records with the reasons.
 
-    `make(name, where, device)` loads the model. A record that also has drawn pictures serves a job that asks for none, and a full one a slim one."""
+    `make(name, where, device)` loads the model; a record states its `dtype`, if it is not fp32. A record that also has drawn pictures serves a job that asks for none, and a full one a slim one."""
     from seed_story.telling import fingerprint
     pipe, bench, done, said = make(name, where, device), None, 0, tell or (lambda text: None)
     for job in dict.fromkeys(jobs):
         path = Path(folder) / name / job.path
-        asked = dict(model=name, weights=fingerprint(pipe), protocol=job.protocol, attention=job.attention, pages=job.pages, stories=stories, device=device)
+        asked = dict(model=name, weights=fingerprint(pipe), protocol=job.protocol, attention=job.attention, pages=job.pages, stories=stories, device=device) | _narrow(pipe)
         more = (dict(drawn=list(job.drawn), network=network or 'oracle') if job.drawn else {}) | (dict(slim=True) if job.slim else {})
         found = standing(path, asked | more, later=tuple({'drawn', 'network', 'slim'} - (more.keys() - {'slim'}) - (set() if job.slim else {'slim'})))
         if found.good: continue
@@ -242,7 +248,7 @@ def swept(folder, name: str, protocol: str, policies=None) -> dict:
 
 def out_of_step(records: dict) -> dict:
     "Policy → reasons, of those `records` (policy → Record) that cannot stand beside the first, because other weights, pages, stories or a device of another kind made them."
-    shared = lambda record: {k: v for k, v in record.settings.items() if k in ('weights', 'pages', 'stories', 'device', 'protocol')}
+    shared = lambda record: {k: v for k, v in record.settings.items() if k in ('weights', 'pages', 'stories', 'device', 'dtype', 'protocol')}
     first = next(iter(records.values()), None)
     states = {words: standing(record, shared(first) | dict(attention=words), later=('model', 'drawn', 'network', 'slim')) for words, record in records.items()}
     return {words: '; '.join(state.reasons) for words, state in states.items() if not state.good}
