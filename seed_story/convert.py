@@ -263,9 +263,9 @@ def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.
             for name, p in module.named_parameters():
                 if 'lora_B' in name or 'modules_to_save' in name: p.add_(.02 * torch.randn_like(p))
         return module.to(dtype)
+    def renamed(state): return {old: state[ours].cpu() for ours, old in released_agent_names(state).items()}
     tokenizer.save_pretrained(folder / PLACES['tokenizer'][0])
-    state = made('mllm').state_dict()
-    torch.save({old: state[ours].cpu() for ours, old in released_agent_names(state).items()}, folder / kept['mllm'])
+    torch.save(renamed(made('mllm').state_dict()), folder / kept['mllm'])  # not held on to: one component at a time is in memory
     torch.save({name: t.cpu() for name, t in made('visual_tokenizer').state_dict().items()}, folder / kept['visual_tokenizer'])
     torch.save({f'{side}.{name}': t.cpu() for side, part in (('resampler', 'feature_resampler'), ('unet', 'unet')) for name, t in made(part).state_dict().items()}, folder / kept['detokenizer'])
     made('vae').save_pretrained(folder / PLACES['sdxl'][0] / 'vae')
