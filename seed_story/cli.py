@@ -95,6 +95,7 @@ def data_storyland(
     size: Annotated[str, typer.Option(help='Pixels: 128, or 854x480.')] = '128',
     workers: Annotated[Optional[int], typer.Option(min=1, help='Processes. Default: one a core.')] = None,
     suffix: Annotated[str, typer.Option(help='png or jpg.')] = 'png',
+    colours: Annotated[int, typer.Option(help='Of a png: 0 all, or 2 to 256 (128: a third of the size).')] = 0,
     allow_held_out: Annotated[bool, typer.Option('--allow-held-out', help='Permit seeds that the project never uses itself.')] = False,
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bar.')] = False,
 ):
@@ -103,7 +104,7 @@ def data_storyland(
     from seed_story.storyland.world import write_set
     bar = tqdm(total=stories, unit='story', disable=quiet or not sys.stderr.isatty())
     try: path = write_set(stories, seed, out, pages=pages, size=parse_size(size), workers=workers, progress=lambda *_: bar.update(),
-                          suffix=suffix, allow_held_out=allow_held_out)
+                          suffix=suffix, allow_held_out=allow_held_out, colours=colours)
     finally: bar.close()
     typer.echo(f'{path}: {stories} stories')
 

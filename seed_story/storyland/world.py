@@ -11,6 +11,7 @@ import json, os, shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from PIL import Image
 from ..story import Page, Story, story_line
 from .art import draw
 from .plot import PlotStory, write
@@ -63,38 +64,42 @@ def write_opening(folder, seed: int = OPENING_SEED, size: int = 128) -> Path:
     return file
 
 # %% ../../nbs/02_storyland/06_world.ipynb #622b2957
-def save_story(folder, suffix: str, pages: int, size, seed: int) -> tuple:
-    "Draw story `seed` into `folder`/images; returns its lines for `stories.jsonl` and `truth.jsonl`."
+def save_story(folder, suffix: str, pages: int, size, seed: int, colours: int = 0) -> tuple:
+    "Draw story `seed` into `folder`/images; returns its lines for `stories.jsonl` and `truth.jsonl`. `colours`: see `write_set`."
     told = write(seed, pages)
     names = [f'{seed:08d}/{i:04d}.{suffix}' for i in range(pages)]
     (folder/'images'/f'{seed:08d}').mkdir(parents=True)
-    options = dict(quality=86, subsampling=0, optimize=True) if suffix == 'jpg' else {}
-    for page, name in zip(told.pages, names): draw(page.scene, *size).save(folder/'images'/name, **options)
+    options = dict(quality=86, subsampling=0, optimize=True) if suffix == 'jpg' else dict(optimize=bool(colours))
+    for page, name in zip(told.pages, names):
+        picture = draw(page.scene, *size)
+        if colours: picture = picture.convert('RGB').quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+        picture.save(folder/'images'/name, **options)
     return story_line(as_story(told), names), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
 
-def check_request(stories: int, seed: int, pages: int, size, suffix: str, out: Path, allow_held_out: bool):
+def check_request(stories: int, seed: int, pages: int, size, suffix: str, out: Path, allow_held_out: bool, colours: int = 0):
     "Raise a clear error before any work is done."
     if not isinstance(stories, int) or stories < 1: raise ValueError(f'stories is {stories!r}; it must be a whole number, at least 1')
     check_seed(seed, allow_held_out); check_seed(seed + stories - 1, allow_held_out)
     if not isinstance(pages, int) or pages < 10: raise ValueError(f'pages is {pages!r}; a story needs at least 10')
     if len(size) != 2 or not all(isinstance(n, int) and 16 <= n <= 4096 for n in size): raise ValueError(f'size is {size!r}; give width and height, 16 to 4096 pixels each')
     if suffix not in ('png', 'jpg'): raise ValueError(f'suffix is {suffix!r}; it must be png or jpg')
+    if colours and (suffix != 'png' or not 2 <= colours <= 256): raise ValueError(f'colours is {colours!r} for {suffix}; a png can have 2 to 256, or 0: all')
     if out.exists() and (not out.is_dir() or any(out.iterdir())): raise FileExistsError(f'{out} exists and is not an empty folder; nothing was written: choose another folder')
 
 # %% ../../nbs/02_storyland/06_world.ipynb #057447ff
 def write_set(stories: int, seed: int, out, pages: int = 30, size=(128, 128), workers: int | None = None, progress=None,
-              suffix: str = 'png', allow_held_out: bool = False) -> Path:
+              suffix: str = 'png', allow_held_out: bool = False, colours: int = 0) -> Path:
     """Write stories `seed` … `seed + stories - 1` to folder `out` (stories.jsonl, truth.jsonl, images/); returns `out`.
 
-    `workers`: processes (all cores if None). `progress(done, stories)` is called after each story. `suffix`: png or jpg.
+    `workers`: processes (all cores if None). `progress(done, stories)` is called after each story. `suffix`: png or jpg. `colours` of a png: 0 all, else 2–256, a palette for each picture (with 128 it has a third of the size).
     ValueError for impossible numbers and held-out seeds, FileExistsError if `out` holds anything. Wholly written or not at all."""
     out = Path(out)
-    check_request(stories, seed, pages, size, suffix, out, allow_held_out)
+    check_request(stories, seed, pages, size, suffix, out, allow_held_out, colours)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f'.{out.name}.{os.getpid()}.part')
     try:
         part.mkdir()
-        job, seeds = partial(save_story, part, suffix, pages, tuple(size)), range(seed, seed + stories)
+        job, seeds = partial(save_story, part, suffix, pages, tuple(size), colours=colours), range(seed, seed + stories)
         count = min(workers or os.cpu_count() or 1, stories)
         with open(part/'stories.jsonl', 'w', encoding='utf-8') as captions, open(part/'truth.jsonl', 'w', encoding='utf-8') as truths:
             for done, (line, truth) in enumerate(in_order(job, seeds, count), 1):
