@@ -97,14 +97,14 @@ outline:none;touch-action:pan-y pinch-zoom;cursor:pointer;transition:transform .
 background-image:linear-gradient(to left,var(--shade),transparent 7%)}
 .js .right{right:0;border-radius:0 .6rem .6rem 0;transform-origin:left;box-shadow:3px 0 0 -1px var(--paper),4px 0 0 -1px var(--edge),7px 1px 0 -2px var(--paper),8px 1px 0 -2px var(--edge),14px 18px 40px var(--shade);
 background-image:linear-gradient(to right,var(--shade),transparent 7%)}
-.js .board{box-shadow:0 20px 45px var(--shade);gap:4cqh;
+.js .board{box-shadow:0 20px 45px var(--shade);gap:4cqh;padding:5% 0;
 background-image:linear-gradient(var(--spine),rgba(0,0,0,.3),rgba(255,255,255,.1) 2.5%,rgba(0,0,0,.22) 5%,rgba(255,255,255,.06) 6.5%,transparent 14%)}.js .left.board{--spine:-90deg}
 .js .left figure{height:100%;padding:6.5cqmin;display:flex}.js .left img{width:100%;height:100%;object-fit:contain;border-radius:0}
 .board p{margin:0}.js .words{max-height:84cqh;overflow-y:auto;padding:0 10cqw;font-size:clamp(.95rem,var(--set,6cqmin),2.5rem);line-height:1.5;scrollbar-width:thin}
 .s0{--set:6.6cqmin}.s1{--set:5.6cqmin}.s2{--set:4.5cqmin}.s3{--set:3.9cqmin}
 .js #page-1 .words p:first-child::first-letter{font-size:3.05em;float:left;line-height:.8;padding:.07em .06em 0 0;color:var(--accent)}
 .js .folio{position:absolute;bottom:3cqh;left:0;right:0;margin:0;font-size:clamp(.8rem,3.4cqmin,1.15rem)}
-.js .board h1{font-size:clamp(1.4rem,9cqmin,4.6rem);padding:0 10cqw}.js .board figure{height:62cqh}
+.js .board h1{font-size:clamp(1.4rem,8cqmin,4.6rem);padding:0 10cqw}.js .board figure{height:62cqh}
 .js .board img{width:auto;max-width:76cqw;height:100%;margin:auto;border:.45rem solid var(--gilt);border-radius:.3rem;object-fit:cover;aspect-ratio:1}
 }
 """
