@@ -104,6 +104,15 @@ def test_fits_every_window(browser, book, width, height):
     assert browser.eval('parseFloat(getComputedStyle(document.querySelector("#page-3 .words")).fontSize) >= 14')
 
 
+@pytest.mark.parametrize('width, height', [(1100, 800), (1280, 800), (360, 640)])
+def test_a_long_title_leaves_the_edges_of_the_cover_free(browser, tmp_path, width, height):
+    page = Page('There once lived a blue frog.', Image.new('RGB', (128, 128), 'teal'))
+    browser.open(write_book(Story([page], meta=dict(title='There once lived a blue frog by the name of Benno')), tmp_path/'index.html').as_uri(), width, height)
+    room = browser.eval('''(() => { const [board, picture, title] = ['#cover .board', '#cover img', '#cover h1'].map(s => document.querySelector(s).getBoundingClientRect());
+        return Math.min(picture.top - board.top, board.bottom - title.bottom) / board.height })()''')
+    assert room > .03
+
+
 def test_accessible(browser, book):
     browser.open(book + '#page-1')
     assert browser.eval('[...document.querySelectorAll(".spread:not(#cover) img")].every(i => i.alt.length > 5)')
