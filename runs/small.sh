@@ -4,11 +4,12 @@
 #   STORE     page store (fast disk or memory)          SCALE     1 = the committed runs, 0.001 = a rehearsal
 #   GPUS      2: the two go on with a card each; 1: they share it        EVICTION  the policies of the second, joined by "+"
 #   FIRST, THEN: seconds of the common part, and of each that goes on (0 leaves it out)    ADAPT: of stage 3 (0 leaves it out)
+#   VARIANTS  which of the two go on ("plain evicted")
 #   STORIES, SEED, WORKERS, BATCH, LR, DEVICE
 # The pre-trained weights must be there (seed-story fetch small); visual tokenizer, VAE and de-tokenizer are tiny's. What OUT holds already goes on, or is kept if it was ended.
 set -euo pipefail
 OUT=${1:-out/small}; STORE=${STORE:-out/storyland}; SCALE=${SCALE:-1}; DEVICE=${DEVICE:-cuda}; GPUS=${GPUS:-2}; STORIES=${STORIES:-5000}; SEED=${SEED:-40000}; WORKERS=${WORKERS:-16}
-BATCH=${BATCH:-16}; LR=${LR:-1e-3}; FIRST=${FIRST:-1150}; THEN=${THEN:-1150}; ADAPT=${ADAPT:-0}; EVICTION=${EVICTION:-multimodal + multimodal:sentences=1}; SEED_STORY=${SEED_STORY:-seed-story}
+BATCH=${BATCH:-16}; LR=${LR:-1e-3}; FIRST=${FIRST:-1150}; THEN=${THEN:-1150}; ADAPT=${ADAPT:-0}; EVICTION=${EVICTION:-multimodal + multimodal:sentences=1}; SEED_STORY=${SEED_STORY:-seed-story}; VARIANTS=${VARIANTS:-plain evicted}
 TINY=${TINY:-$(dirname "$0")/../data/tiny}
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 seconds() { python3 -c "print(max(3.0, round($1 * $SCALE, 1)))"; }
@@ -34,5 +35,13 @@ further() {  # further FOLDER CARD [OPTION...]: goes on from the common weights,
 }
 if [ "$ADAPT" != 0 ]; then stage "$OUT/first" encode --what latents --stories "$STORIES"; fi
 if [ "$THEN" = 0 ]; then stage "$OUT/first" assemble
-else further "$OUT/plain" 0 & pids=($!); further "$OUT/evicted" 1 --eviction "$EVICTION" & pids+=($!); wait "${pids[@]}"; fi
+else
+  pids=(); for variant in $VARIANTS; do
+    case "$variant" in
+      plain) further "$OUT/plain" 0 & pids+=($!);;
+      evicted) further "$OUT/evicted" 1 --eviction "$EVICTION" & pids+=($!);;
+      *) echo "VARIANTS: $variant is neither plain nor evicted"; exit 2;;
+    esac
+  done; failed=0; for pid in "${pids[@]}"; do wait "$pid" || failed=1; done; [ "$failed" = 0 ]
+fi
 echo finished
