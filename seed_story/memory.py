@@ -5,6 +5,7 @@
 # %% ../nbs/21a_memory.ipynb #abfa9efe
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,18 @@ from .rotary import Rotary
 from .sinks import PageSpan, Policy
 
 # %% auto #0
-__all__ = ['Memory', 'roll_back', 'forget']
+__all__ = ['at_any_length', 'Memory', 'roll_back', 'forget']
 
 # %% ../nbs/21a_memory.ipynb #837abba4
+@contextmanager
+def at_any_length():
+    "While this lasts, attention on a GPU is computed by kernels that need no plan for every new length (cuDNN's needs one)."
+    was = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try: yield
+    finally: torch.backends.cuda.enable_cudnn_sdp(was)
+
+# %% ../nbs/21a_memory.ipynb #e7656b57
 @dataclass
 class Memory:
     "A cache of H columns, `positions` [B, H] of what stands there (−1: a hole), `seen` [B] tokens read, and each row's finished `pages`."
@@ -44,7 +54,7 @@ class Memory:
         positions = self.seen[:, None] + steps
         if alive is not None: positions, self.holes = positions.masked_fill(~alive, -1), True
         mask = self._mask(positions) if self.holes else None
-        output = mllm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions.clamp(min=0), past_key_values=self.cache, use_cache=True)
+        with at_any_length(): output = mllm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions.clamp(min=0), past_key_values=self.cache, use_cache=True)
         self.positions = torch.cat([self.positions, positions], 1)
         self.seen = self.seen + (embeds.shape[1] if alive is None else alive.sum(1))
         return output
