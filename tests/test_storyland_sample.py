@@ -7,7 +7,7 @@ from seed_story.story import check_file, read_stories
 from seed_story.storyland.world import make_story, save_story
 
 SAMPLE = Path(__file__).parent.parent/'data'/'storyland_sample'
-SEEDS = range(1_000_000, 1_000_006)
+SEEDS = range(1_000_000, 1_000_004)
 
 def test_sample_is_a_sound_storystream_set():
     assert check_file(SAMPLE/'stories.jsonl') == []
@@ -17,7 +17,7 @@ def test_sample_is_a_sound_storystream_set():
 def test_sample_has_not_drifted(number, seed):
     story, truth = make_story(seed, size=(128, 128))
     stored = list(read_stories(SAMPLE/'stories.jsonl'))[number]
-    assert [p.text for p in stored] == [p.text for p in story], 'write the sample anew: write_set(6, 1_000_000, "data/storyland_sample", colours=128)'
+    assert [p.text for p in stored] == [p.text for p in story], 'write the sample anew: write_set(4, 1_000_000, "data/storyland_sample", colours=128)'
     assert json.loads((SAMPLE/'truth.jsonl').read_text(encoding='utf-8').splitlines()[number]) == json.loads(json.dumps(truth))
     for old, new in zip(stored, story):
         a, b = (np.asarray(p.pil().convert('RGB'), dtype=float) for p in (old, new))
