@@ -20,6 +20,7 @@
 #   chunk_length        3 × 3 × 3000                                   27,000 s    190 s     9, told to 50 pages
 #   series              3 × 3 × 700, 3 × 700, 3 × 2100                 14,700 s    105 s    15   (L: of the whole `tiny`, s: small)
 #   together                                                                       815 s    90 trials × 40 s / 8 jobs = 450 s beside it: 15 to 20 minutes
+# Measured so far: trained_for_cache, CACHE_STEPS=600 JOBS=3 on an H100 beside the training of `small`: 23 minutes; of a trial's 86 to 208 s, 37 to 131 are training.
 set -euo pipefail
 OUT=${1:-out/ablations}; SCALE=${SCALE:-1}; DEVICE=${DEVICE:-cuda}; PLAIN=${PLAIN:-}; WORK=${WORK:-$OUT/work}; SEED_STORY=${SEED_STORY:-seed-story}
 ONLY=${ONLY:-regression_head supervision trained_for_cache chunk_length series}

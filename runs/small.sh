@@ -7,8 +7,8 @@
 #   VARIANTS  which of the two go on ("plain evicted")
 #   STORIES, SEED, WORKERS, BATCH, LR, DEVICE
 # The pre-trained weights must be there (seed-story fetch small); visual tokenizer, VAE and de-tokenizer are tiny's. What OUT holds already goes on, or is kept if it was ended.
-# The bundled adapter (logs: data/results/small_logs; the machine had 16 cores): `STORIES=4500 FIRST=1090 THEN=0 GPUS=1` on an H200, 5,923 steps; after that, with the stories of another folder,
-# `SEED=60000 STORIES=3500 FIRST=1 THEN=462 VARIANTS=evicted GPUS=1` on an H100, 2,023 steps.
+# The bundled adapter (logs 1 to 3: data/results/small_logs; the machines had 16 cores): `STORIES=4500 FIRST=1090 THEN=0 GPUS=1` on an H200, 5,923 steps; after that, each with the stories of another folder,
+# `SEED=60000 STORIES=3500 FIRST=1 THEN=462 VARIANTS=evicted GPUS=1`, 2,023 steps, and `SEED=80000 … THEN=880 …` beside three small trainings, 2,776 steps, on an H100. FIRST=1 trains nothing: OUT/first/mllm holds what to go on from.
 set -euo pipefail
 OUT=${1:-out/small}; STORE=${STORE:-out/storyland}; SCALE=${SCALE:-1}; DEVICE=${DEVICE:-cuda}; GPUS=${GPUS:-2}; STORIES=${STORIES:-5000}; SEED=${SEED:-40000}; WORKERS=${WORKERS:-16}
 BATCH=${BATCH:-16}; LR=${LR:-1e-3}; FIRST=${FIRST:-1150}; THEN=${THEN:-1150}; ADAPT=${ADAPT:-0}; EVICTION=${EVICTION:-multimodal + multimodal:sentences=1}; SEED_STORY=${SEED_STORY:-seed-story}; VARIANTS=${VARIANTS:-plain evicted}
