@@ -422,7 +422,7 @@ def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bo
     rows = [[name, len(records), *(cell(records, c) for c in columns.values())] for name, records in found.items() if name != base]
     return table(rows, [f'minus {base}' if base else 'variant', 'seeds', *columns])
 
-
+# %% ../nbs/55_ablations.ipynb #6be2990b
 def gap_lines(ax, found: dict, prefix: str, least: int = 5) -> None:
     "Draw the figures `PREFIX/gap …` of each variant by the gap, with a band from the lowest to the highest seed; gaps with fewer than `least` cases are left out."
     for name, records in found.items():
