@@ -84,6 +84,12 @@ class _Derived:
         if given and not self.eviction: raise ValueError(f"--eviction-{next(iter(given))} says how to train under a policy: name one with --eviction")
         return Eviction.named(self.eviction, **given) if self.eviction else None
 
+    def kept(self) -> tuple:
+        "The steps after which weights are kept. ValueError for anything but numbers."
+        words = ("" if self.snapshots is None else str(self.snapshots)).split()
+        if not all(map(str.isdecimal, words)): raise ValueError(f"--snapshots {self.snapshots!r}: numbers of steps, separated by spaces")
+        return tuple(map(int, words))
+
     def common(self, stage, batch):
         "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
         budget, size = self.budget(stage), self.batch or batch
@@ -123,6 +129,7 @@ class Run(_Derived):
     accumulate: int = 1              # for `mllm`: passes of `batch` chunks to a step
     mixed: bool = True               # for `mllm`: bf16 on a GPU; False: fp32 throughout
     log_every: int = 50              # for `mllm`: steps to a line of the log
+    snapshots: str | None = None     # for `mllm`: steps after which the weights are kept as they are then, in `out/mllm_STEP`, e.g. "0 100 1000"
     tensorboard: str | None = None   # folder of curves for tensorboard
     samples: int = 0                 # for `mllm`: pages of a story told whenever weights are saved, in `out/samples`
     bar: bool = False                # draw a progress bar
@@ -186,7 +193,7 @@ def run_detokenizer(run: Run):
 
 def run_mllm(run: Run):
     eviction, mllm, tokenizer = run.evicts(), load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
-    options = dict(workers=run.workers, preset_name=run.config(), mllm=mllm, eviction=eviction, pages=run.config()["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, mixed=run.mixed, last=run.last, **run.common("mllm", 64))
+    options = dict(workers=run.workers, preset_name=run.config(), mllm=mllm, eviction=eviction, pages=run.config()["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, mixed=run.mixed, last=run.last, keep=run.kept(), **run.common("mllm", 64))
     if accelerator := several_processes(): options |= dict(accelerator=accelerator, device=str(accelerator.device))
     if run.data and run.last: raise ValueError("--last needs a page store: streamed chunks are learned whole")
     if run.data: return _together(accelerator, train_mllm, None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)

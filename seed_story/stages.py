@@ -9,7 +9,7 @@ __all__ = ['FROM_THE_START', 'corrupt', 'seeded', 'Batches', 'as_float', 'edges'
            'as_it_comes', 'train_mllm', 'regressed_pairs']
 
 # %% ../nbs/42_stages.ipynb #15114cca
-import contextlib, copy, math
+import contextlib, copy, math, shutil
 from pathlib import Path
 
 # %% ../nbs/42_stages.ipynb #21a49d97
@@ -298,7 +298,7 @@ def _features_of(features, visual_tokenizer, pages: int, device):
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
                tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None,
-               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True, last: bool = False):
+               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True, last: bool = False, keep: tuple = ()):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
@@ -306,13 +306,13 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
     before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps.
-    `last`: only the last page of a chunk is learned (see `Chunks`); nothing can be fed back then, for no earlier page is regressed."""
+    `last`: only the last page of a chunk is learned (see `Chunks`); nothing can be fed back then, for no earlier page is regressed. `keep`: steps after which the weights are kept in `out/mllm_STEP`."""
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
     if stream is None:
         share = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         stream = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens), batch, seed, max_text_tokens, eviction, *share, accumulate, last)
-    features_of = _features_of(features, visual_tokenizer, pages, device)
-    made, layers, shell = {}, deep_layers(mllm.llm), copy.deepcopy(mllm).cpu() if accelerator and wants_shards() else None  # shards cannot be copied as modules
+    made, features_of = {}, _features_of(features, visual_tokenizer, pages, device)
+    layers, shell = deep_layers(mllm.llm), copy.deepcopy(mllm).cpu() if accelerator and wants_shards() else None  # shards cannot be copied as modules
     def losses(batch, context, kept, most): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept), most)
     loss, first = prepared(losses, [mllm], device, accelerator, layers), accelerator is None or accelerator.is_main_process
     def step(i, used):
@@ -323,10 +323,9 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         chunk, kept = chunk.to(device), None if kept is None else kept.to(device)
         chunk.features = features_of(*found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
-        context, rounds = chunk.features, 0
-        if dice.random() < feedback * min(1.0, 2 * used) and not last: rounds = 1 + (dice.random() < .2)
+        context, feeds = chunk.features, dice.random() < feedback * min(1.0, 2 * used) and not last
         with autocast(device, mixed):
-            for _ in range(rounds):
+            for _ in range(1 + (dice.random() < .2) if feeds else 0):
                 with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept, most).image_features
                 context = feed_back(chunk.features, told, chunk.first_target, generator)
             found = loss(chunk, corrupt(context, strength, generator), kept, most)
@@ -336,10 +335,11 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
             if shell:
                 for p, now in zip(shell.parameters(), mllm.parameters()): p.copy_(now)
             save_module(shell or mllm, Path(out) / "mllm", summary)
+            if summary["steps"] in keep: shutil.copytree(Path(out) / "mllm", Path(out) / f"mllm_{summary['steps']}", dirs_exist_ok=True)
             if sample: sample(summary, shell or mllm)
     plain, trained = mllm.llm.config._attn_implementation, [loss] if isinstance(loss, Parts) else [mllm]
     with attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain), as_it_comes(mllm, mixed and torch.device(device).type == "cuda"):
-        return fit(step, trained, budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, log_every, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator)
+        return fit(step, trained, budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, log_every, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator, keep=keep)
 
 # %% ../nbs/42_stages.ipynb #b83f3839
 @torch.no_grad()

@@ -205,13 +205,13 @@ class _State:
 
 # %% ../nbs/40_training.ipynb #b4c80c18
 def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_every: int = 50, save_seconds: float = 120.0, checkpoints: Checkpoints | None = None,
-        seed: int | None = None, accumulate: int = 1, accelerator=None):
+        seed: int | None = None, accumulate: int = 1, accelerator=None, keep: tuple = ()):
     """Minimise `step(i, used)["loss"]` over the trainable parameters of `modules`.
 
     `save(summary)` is called every `save_seconds` and at the end, with the averaged weights in place if there are any. With `checkpoints` the state is written as often, and when
     SIGTERM or Ctrl-C comes (then `Interrupted` is raised); a call with the same ones goes on from there, and at the end they are removed. Returns the summary: steps, seconds, last logged means.
     `seed`: PyTorch's own generators begin with it, and are the caller's again afterwards (None: they go on as they are). `accumulate`: passes of `step` to one step of the optimizer, numbered through.
-    `accelerator`: of accelerate, if several processes share the work; losses must come from what `prepared` gave.
+    `accelerator`: of accelerate, if several processes share the work; losses must come from what `prepared` gave. `keep`: numbers of steps after which `save` is called as well.
     Raises `FloatingPointError` when the loss is no longer finite (what was saved before stays), OSError when the disk is full; after a ValueError of `step` the steps before it are kept."""
     state, found = _State(modules, budget), checkpoints and load_newest(checkpoints)
     first = accelerator is None or accelerator.is_main_process
@@ -220,7 +220,7 @@ def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_ev
         if found:
             state.restore(found[1])
             if log: log.rewind(found[0])
-        try: _loop(step, state, budget, log, save, log_every, save_seconds, checkpoints, stop, accumulate, accelerator)
+        try: _loop(step, state, budget, log, save, log_every, save_seconds, checkpoints, stop, accumulate, accelerator, keep)
         except ValueError:  # a batch that cannot be made, say: what was learned before stays
             if checkpoints and state.i and accelerator is None: _keep(state, checkpoints)
             raise
@@ -231,7 +231,7 @@ def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_ev
     return summary
 
 # %% ../nbs/40_training.ipynb #9b3548c5
-def _loop(step, state: _State, budget: Budget, log, save, log_every: int, save_seconds: float, checkpoints, stop, accumulate: int, accelerator) -> None:
+def _loop(step, state: _State, budget: Budget, log, save, log_every: int, save_seconds: float, checkpoints, stop, accumulate: int, accelerator, keep: tuple = ()) -> None:
     "Steps until the budget is used up; what all processes have to do at the same time is decided by the first."
     start, saved = time.perf_counter() - state.seconds, time.perf_counter()
     while True:
@@ -240,8 +240,8 @@ def _loop(step, state: _State, budget: Budget, log, save, log_every: int, save_s
         if due or stopped:
             if checkpoints: _keep(state, checkpoints, accelerator)
             if stopped: raise Interrupted(state.i)
-            _save(save, state)
-            saved = time.perf_counter()
+        if due or state.i in keep: _save(save, state)
+        if due: saved = time.perf_counter()
         if used >= 1.0: return
         _one_step(step, state, budget, used, accumulate)
         state.seconds = time.perf_counter() - start
