@@ -1,9 +1,9 @@
 """Agreement with the released code: `python tests/parity.py DIR` checks every golden case in DIR, one line each.
 
-A case is NAME.json beside NAME.safetensors (`w.*` = weights under the released names, the rest inputs and expected outputs). All sizes are read from the json.
+A case is NAME.json beside NAME.safetensors, or that packed as NAME.safetensors.xz (`w.*` = weights under the released names, the rest inputs and expected outputs). All sizes are read from the json.
 Numbers must agree to 1e-4 relative (‖a − b‖ / ‖b‖), token ids, labels and masks exactly. The exit status is 1 if any case misses, 2 if DIR holds none.
 """
-import json, math, sys
+import json, lzma, math, sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 LIMIT = 1e-4
 
@@ -155,7 +155,13 @@ CASES = {"resampler_*": resampler, "visual_encoder": visual_encoder, "detokenize
 
 def cases_in(folder) -> list[str]:
     "Names of the cases in a folder: every json that has tensors beside it."
-    return sorted(path.stem for path in Path(folder).glob("*.json") if path.with_suffix(".safetensors").exists())
+    return sorted(path.stem for path in Path(folder).glob("*.json") if any(path.with_suffix(end).exists() for end in (".safetensors", ".safetensors.xz")))
+
+
+def tensors_of(folder, name) -> dict:
+    "The tensors of a case, packed or not."
+    plain = Path(folder) / f"{name}.safetensors"
+    return load_file(plain) if plain.exists() else load(lzma.decompress(plain.with_name(f"{plain.name}.xz").read_bytes()))
 
 
 @torch.no_grad()
@@ -164,7 +170,7 @@ def check(folder, name) -> list[tuple[str, float]]:
     folder = Path(folder)
     function = next((function for pattern, function in CASES.items() if fnmatch(name, pattern)), None)
     if function is None: raise KeyError(f"no parity function for the case {name!r}; known: {', '.join(CASES)}")
-    return function(json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors"), folder)
+    return function(json.loads((folder / f"{name}.json").read_text()), tensors_of(folder, name), folder)
 
 
 def misses(errors) -> list[str]:
@@ -175,7 +181,7 @@ def misses(errors) -> list[str]:
 def main(folder) -> int:
     names, failed = cases_in(folder), 0
     if not names:
-        print(f"no golden cases (NAME.json beside NAME.safetensors) in {folder}", file=sys.stderr)
+        print(f"no golden cases (NAME.json beside NAME.safetensors or NAME.safetensors.xz) in {folder}", file=sys.stderr)
         return 2
     for name in names:
         try: errors = check(folder, name)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import parity
 
@@ -12,7 +11,7 @@ GOLDEN = Path(__file__).parent/'golden'
 BOUNDS = {torch.bfloat16: .03, torch.float16: .004}  # ‖half − full‖ / ‖full‖
 
 
-def case(name): return json.loads((GOLDEN/f'{name}.json').read_text()), load_file(GOLDEN/f'{name}.safetensors')
+def case(name): return json.loads((GOLDEN/f'{name}.json').read_text()), parity.tensors_of(GOLDEN, name)
 
 
 def visual_encoder(dtype):
