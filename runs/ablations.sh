@@ -11,16 +11,14 @@
 #   COMPILE   1: trainings are compiled (the first of each shape takes longer, the others find it in PyTorch's cache); 0: not
 #   SCALE     1 = the committed runs, 0.001 = a rehearsal        DEVICE (cuda)
 #
-# Plan of the defaults on one H200 (assumed: 75 steps/s of the whole `tiny` at batch 32, as 40 at batch 64 were measured; 140 steps/s of the small one, all jobs together).
-# A trial takes some 40 s of a processor core beside its training (start, compiling, reading along, telling), during which others train.
-#   notebook            variants × seeds × steps                       steps       GPU      trials
-#   regression_head     9 × 3 × 600 (36 slots: 1.6 times the cost)     16,200 L    230 s    27
-#   supervision         5 × 3 × 1000 … 2100                            21,000 s    130 s    15, and a minute alone for the clock
-#   trained_for_cache   8 × 3 × 500                                    12,000 L    160 s    24, read under 5 caches
-#   chunk_length        3 × 3 × 3000                                   27,000 s    190 s     9, told to 50 pages
-#   series              3 × 3 × 700, 3 × 700, 3 × 2100                 14,700 s    105 s    15   (L: of the whole `tiny`, s: small)
-#   together                                                                       815 s    90 trials × 40 s / 8 jobs = 450 s beside it: 15 to 20 minutes
-# Measured so far: trained_for_cache, CACHE_STEPS=600 JOBS=3 on an H100 beside the training of `small`: 23 minutes; of a trial's 86 to 208 s, 37 to 131 are training.
+# Measured on one H200, several things at a time. Training alone, compiled: 36 steps/s of the small model where every page is learned, 47 where the last is; side by side they share that. A trial takes 30 s (read along, told to 25 pages) to 130 s
+# (three times read along and told to 50 pages) beside its training, and 10 to 40 s to compile what no trial before it has compiled.
+#   notebook            variants × seeds × steps                  trials   JOBS   seconds, all (one trial)
+#   regression_head     9 × 3 × 600                               20 of 27   4    800 (64 to 182), beside chunk_length
+#   supervision         5 × 3 × 1000 … 2142                       15         4    510 (59 to 167) after the clock, beside the training of emergence.sh and stage3.sh
+#   trained_for_cache   8 × 3 × 600, read under 5 caches          24         3    1,380 (86 to 208), on an H100 beside the training of `small`
+#   chunk_length        3 × 3 × 1000, told to 50 pages            7 of 9     4    620 (109 to 290), beside regression_head
+#   series              9 × 1500, 3 × 1500, 3 × 4500              15              not run yet
 set -euo pipefail
 OUT=${1:-out/ablations}; SCALE=${SCALE:-1}; DEVICE=${DEVICE:-cuda}; PLAIN=${PLAIN:-}; WORK=${WORK:-$OUT/work}; SEED_STORY=${SEED_STORY:-seed-story}
 ONLY=${ONLY:-regression_head supervision trained_for_cache chunk_length series}
@@ -40,7 +38,10 @@ ablation() {  # ablation NAME PAGES STEPS [PARAMETER...]
   $SEED_STORY repro "$name" --out "$OUT/notebooks/$name.ipynb" -p out "$OUT/$name" -p work "$WORK" -p seeds "$SEEDS" -p steps "$(scaled "$steps" 2)" -p batch "$BATCH" -p lr "$LR" -p width "$WIDTH" \
     -p layers "$LAYERS" -p heads "$HEADS" -p training_stories "$TRAINING" -p stories "$STORIES" -p pages "$pages" -p jobs "$JOBS" -p workers "$WORKERS" -p processes "$PROCESSES" \
     -p limit $((LIMIT - SECONDS)) -p device "$DEVICE" "$@" > "$OUT/logs/$name.out" 2>&1 \
-    && echo "$name: $((SECONDS - began)) s, ended at $SECONDS s, $(find "$OUT/$name" -name 'seed_*.json' | wc -l) records" || { failed=1; echo "$name FAILED: $(tail -n 1 "$OUT/logs/$name.out")"; }
+    || { failed=1; echo "$name FAILED: $(tail -n 1 "$OUT/logs/$name.out")"; return 0; }
+  local lacking; lacking=$(grep -cE '"[^"]*, seed [0-9]+: ' "$OUT/notebooks/$name.ipynb" || true)
+  echo "$name: $((SECONDS - began)) s, ended at $SECONDS s, $(find "$OUT/$name" -name 'seed_*.json' | wc -l) records"
+  if [ "$lacking" != 0 ]; then failed=1; echo "$name: $lacking trials lack a good record; the same command goes on"; fi
 }
 ablation regression_head "$FEW" "${HEAD_STEPS:-600}" "${START[@]}"
 ablation supervision "$FEW" "${SUPERVISION_STEPS:-1000}" -p clock "$CLOCK"

@@ -21,5 +21,5 @@ cp -r "$OUT/mllm" "$OUT/mllm_$STEPS"
 for n in $SNAPSHOTS $STEPS; do
   rm -rf "$OUT/at/$n"; mkdir -p "$OUT/at"; cp -r "$HERE/data/tiny" "$OUT/at/$n"; rm -rf "$OUT/at/$n/mllm"; cp -r "$OUT/mllm_$n" "$OUT/at/$n/mllm"; models="$models step_$n:$OUT/at/$n"
 done
-$SEED_STORY repro attention_maps --out "$OUT/attention_maps.ipynb" -p models "${models# }" -p stories "${LOOKED:-12}" -p pages "${PAGES:-6}" -p device "$DEVICE" -p out "$OUT/records" > "$OUT/attention_maps.out" 2>&1 || { echo "attention_maps FAILED: $(tail -n 1 "$OUT/attention_maps.out")"; exit 1; }
+$SEED_STORY repro attention_maps --out "$OUT/attention_maps.ipynb" -p models "${models# }" -p stories "${LOOKED:-12}" -p pages "${PAGES:-6}" -p mapped "step_$STEPS" -p device "$DEVICE" -p out "$OUT/records" > "$OUT/attention_maps.out" 2>&1 || { echo "attention_maps FAILED: $(tail -n 1 "$OUT/attention_maps.out")"; exit 1; }
 echo "finished at $SECONDS s"

@@ -403,7 +403,7 @@ def write_means(found: dict, folder, command: str) -> list:
         figures = {key: over_seeds(records, key) for key in one.figures if all(key in r.figures for r in records.values())}
         settings = {k: v for k, v in one.settings.items()} | dict(stories=one.n, seeds=sorted(records))
         made.append(write_record(Path(folder) / f'{file_name(name)}.json', command, {k: f for k, f in figures.items() if not math.isnan(f.value)}, n=len(records), seed=min(records), unit='seeds',
-                                 seconds=sum(r.seconds for r in records.values()), settings=settings, notes="mean over seeds with Student's 95 % interval; of one seed, the interval over its stories"))
+                                 seconds=sum(r.seconds for r in records.values()), settings=settings, versions=one.versions, hardware=one.hardware, notes="mean over seeds with Student's 95 % interval; of one seed, the interval over its stories"))
     return made
 
 
