@@ -5,20 +5,21 @@
 #             empty: they begin with random weights of the size below
 #   ONLY      which of the five, in the order of the plan (all)     WORK     stories, features and trained models, shared by all five (OUT/work; fast disk or memory: 2.5 GB for the defaults)
 #   SEEDS (3) BATCH (32) LR (1.5e-3) START_LR (1e-3, of what goes on from PLAIN)    WIDTH (192) LAYERS (6) HEADS (6): what is trained from random weights
-#   HEAD_STEPS (600) SUPERVISION_STEPS (1000) CACHE_STEPS (500) CHUNK_STEPS (1000) SERIES_STEPS (1500)
+#   HEAD_STEPS (600) SUPERVISION_STEPS (1000) CACHE_STEPS (500) CHUNK_STEPS (1000) SERIES_STEPS (2000)
 #   TRAINING (2000) stories to learn from, STORIES (50) to measure, JOBS (8) trials at a time, WORKERS (1) that make batches for each, PROCESSES (16) that draw
 #   LIMIT     seconds after which no trial begins (1500); those that run are ended, what is made by then is shown, and the same command goes on (a training that was killed goes on from its checkpoint)
 #   COMPILE   1: trainings are compiled (the first of each shape takes longer, the others find it in PyTorch's cache); 0: not
 #   SCALE     1 = the committed runs, 0.001 = a rehearsal        DEVICE (cuda)
 #
-# Measured on one H200, several things at a time. Training alone, compiled: 36 steps/s of the small model where every page is learned, 47 where the last is; side by side they share that. A trial takes 30 s (read along, told to 25 pages) to 130 s
-# (three times read along and told to 50 pages) beside its training, and 10 to 40 s to compile what no trial before it has compiled.
+# Measured on one H200, several things at a time. One training alone, compiled: 66 steps/s of the small model (7.8 ms of the card a step, half of the time it waits for Python), so that two side by side lose nothing, three make 84 steps/s together,
+# twelve 90; telling stories with `small` beside them takes its share of the card from all. A trial takes 30 s (read along, told to 25 pages) to 130 s (three times read along and told to 50 pages) beside its training, and 10 to 40 s to compile
+# what no trial before it has compiled. chunk_length's trials of 20 pages need more than 10 GB while they are measured: beside stories of `small` 140 GB were not enough.
 #   notebook            variants × seeds × steps                  trials   JOBS   seconds, all (one trial)
-#   regression_head     9 × 3 × 600                               20 of 27   4    800 (64 to 182), beside chunk_length
+#   regression_head     9 × 3 × 600                               27         4    1,380 in two parts (64 to 290), beside chunk_length and series
 #   supervision         5 × 3 × 1000 … 2142                       15         4    510 (59 to 167) after the clock, beside the training of emergence.sh and stage3.sh
 #   trained_for_cache   8 × 3 × 600, read under 5 caches          24         3    1,380 (86 to 208), on an H100 beside the training of `small`
 #   chunk_length        3 × 3 × 1000, told to 50 pages            7 of 9     4    620 (109 to 290), beside regression_head
-#   series              9 × 1500, 3 × 1500, 3 × 4500              15              not run yet
+#   series              9 × 2000, 3 × 2000 (TRAINING=1000)        12 of 15   8    400 (290 to 360), beside the last four of regression_head; 3 × 6000 were ended
 set -euo pipefail
 OUT=${1:-out/ablations}; SCALE=${SCALE:-1}; DEVICE=${DEVICE:-cuda}; PLAIN=${PLAIN:-}; WORK=${WORK:-$OUT/work}; SEED_STORY=${SEED_STORY:-seed-story}
 ONLY=${ONLY:-regression_head supervision trained_for_cache chunk_length series}
@@ -48,5 +49,5 @@ ablation supervision "$FEW" "${SUPERVISION_STEPS:-1000}" -p clock "$CLOCK"
 ablation trained_for_cache "$FEW" "${CACHE_STEPS:-500}" "${START[@]}" -p told "multimodal:$WINDOW@clamped" \
   -p given "multimodal:$WINDOW@clamped random:$WINDOW@clamped sink:$WINDOW@clamped window:$WINDOW dense@clamped"
 ablation chunk_length "$MANY" "${CHUNK_STEPS:-1000}" "${START[@]}" -p given 'dense@clamped dense reencode' -p told dense@clamped
-ablation series "$FEW" "${SERIES_STEPS:-1500}"
+ablation series "$FEW" "${SERIES_STEPS:-2000}"
 if [ "$failed" = 0 ]; then echo finished; else exit 1; fi
