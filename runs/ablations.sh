@@ -7,7 +7,7 @@
 #   SEEDS (3) BATCH (32) LR (1.5e-3) START_LR (1e-3, of what goes on from PLAIN)    WIDTH (192) LAYERS (6) HEADS (6): what is trained from random weights
 #   HEAD_STEPS (600) SUPERVISION_STEPS (1000) CACHE_STEPS (500) CHUNK_STEPS (1000) SERIES_STEPS (2000)
 #   TRAINING (2000) stories to learn from, STORIES (50) to measure, JOBS (8) trials at a time, WORKERS (1) that make batches for each, PROCESSES (16) that draw
-#   LIMIT     seconds after which no trial begins (1500); those that run are ended, what is made by then is shown, and the same command goes on (a training that was killed goes on from its checkpoint)
+#   LIMIT     seconds after which no trial begins (1500); those that run come to their end, what is made by then is shown, and the same command goes on (a training that was killed goes on from its checkpoint)
 #   COMPILE   1: trainings are compiled (the first of each shape takes longer, the others find it in PyTorch's cache); 0: not
 #   SCALE     1 = the committed runs, 0.001 = a rehearsal        DEVICE (cuda)
 #
