@@ -93,7 +93,7 @@ COLUMNS = tuple(f.name for f in fields(Figure)) # of a figure in a record's file
 
 def as_figure(value, name: str = 'figure') -> Figure:
     "A `Figure` from a Figure, a number, or what a record holds (a list in the order of `COLUMNS`, or a dict). Raises ValueError if it lies outside of its interval."
-    if isinstance(value, list): value = dict(zip(COLUMNS, value, strict=False))
+    if isinstance(value, list): value = dict(zip(COLUMNS[:len(value)], value, strict=True))
     if isinstance(value, dict): value = Figure(**(value | ({'value': math.nan} if value.get('value') is None else {})))
     elif not isinstance(value, Figure): value = Figure(float(value))
     if value.low is not None and not (value.low - 1e-9 <= value.value <= value.high + 1e-9):
