@@ -11,9 +11,9 @@
 #   COMPILE   1: trainings are compiled (the first of each shape takes longer, the others find it in PyTorch's cache); 0: not
 #   SCALE     1 = the committed runs, 0.001 = a rehearsal        DEVICE (cuda)
 #
-# Measured on one H200, several things at a time. One training alone, compiled: 66 steps/s of the small model (7.8 ms of the card a step, half of the time it waits for Python), so that two side by side lose nothing, three make 84 steps/s together,
-# twelve 90; telling stories with `small` beside them takes its share of the card from all. A trial takes 30 s (read along, told to 25 pages) to 130 s (three times read along and told to 50 pages) beside its training, and 10 to 40 s to compile
-# what no trial before it has compiled. chunk_length's trials of 20 pages need more than 10 GB while they are measured: beside stories of `small` 140 GB were not enough.
+# Measured on one H200, several things at a time. supervision's clock counted 36 steps/s of the small model where every page is learned, 47 where the last is (its record pace), while stories were drawn on the same machine; a training alone leaves
+# the card idle for part of the time, several side by side fill it, and stories told by `small` beside them take their share of it from all. A trial takes 30 s (read along, told to 25 pages) to 130 s (three times read along and told to 50 pages)
+# beside its training, and 10 to 40 s to compile what no trial before it has compiled. Beside stories of `small` 140 GB were not enough for chunk_length's trials of 20 pages.
 #   notebook            variants × seeds × steps                  trials   JOBS   seconds, all (one trial)
 #   regression_head     9 × 3 × 600                               27         4    1,380 in two parts (64 to 290), beside chunk_length and series
 #   supervision         5 × 3 × 1000 … 2142                       15         4    510 (59 to 167) after the clock, beside the training of emergence.sh and stage3.sh
