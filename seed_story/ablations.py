@@ -34,7 +34,7 @@ from .story import Page, Story, sha256_of
 class Variant:
     """What is trained. `set`: changes of the preset (see `presets.changed`). The first of `steps` and `seconds` to run out ends it.
 
-    `pages`, `last`, `feedback`: see `train_mllm`; `eviction`, `share`, `most`: see `Eviction`. `data`: stores that it learns from, `all` or names of series.
+    `pages`, `last`, `feedback`, `jumps`: see `train_mllm`; `eviction`, `share`, `most`: see `Eviction`. `data`: stores that it learns from, `all` or names of series.
     `start`: `NAME:FOLDER` of a pipeline whose language model it goes on from; empty: from random weights. `fresh`: its resamplers begin anew, so that heads of another kind start alike."""
     name: str
     set: str = ''
@@ -52,6 +52,7 @@ class Variant:
     preset: str = 'tiny'
     start: str = ''
     fresh: bool = False
+    jumps: int = 0
 
     def config(self) -> dict:
         "The preset with the variant's changes."
@@ -59,7 +60,7 @@ class Variant:
 
     def settings(self) -> dict:
         "What was trained, apart from its name; a model to go on from by its name and weights, wherever it lies."
-        found = {k: v for k, v in asdict(self).items() if k != 'name'}
+        found = {k: v for k, v in asdict(self).items() if k != 'name' and (k != 'jumps' or v)} # as before there were any
         if self.start:
             files = sorted((self.origin() / 'mllm').glob('*.safetensors'))
             if not files: raise ValueError(f'{self.name} is to go on from {self.start}, but {self.origin() / "mllm"} holds no weights')
@@ -163,7 +164,7 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
     budget = stage_budget('mllm', variant.steps, variant.seconds, variant.lr)
     (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
     train_mllm(texts, torch.cat(features), tokenizer, folder, budget, room.device, variant.batch, variant.pages, feedback=variant.feedback, workers=room.workers,
-               preset_name=config, mllm=beginning(variant, tokenizer, seed), eviction=variant.evicts(), last=variant.last, tell=tell, seed=seed, checkpoints=Checkpoints(folder / 'checkpoints' / 'mllm', settings))
+               preset_name=config, mllm=beginning(variant, tokenizer, seed), eviction=variant.evicts(), last=variant.last, jumps=variant.jumps, tell=tell, seed=seed, checkpoints=Checkpoints(folder / 'checkpoints' / 'mllm', settings))
     (folder / 'settings.json').write_text(json.dumps(dict(settings, name=variant.name), indent=1) + '\n')
     (folder / 'checkpoints').rmdir()
     return folder

@@ -326,16 +326,17 @@ def branched_embeds(mllm, batch: BranchedBatch, context_features):
     return torch.cat([placed, tokens[:, trunk:]], 1)
 
 
-def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=None, most: int | None = None) -> MLLMOutput:
+def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=None, most: int | None = None, position_ids=None) -> MLLMOutput:
     """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages. No logits are kept.
 
-    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`. `most`: see `learned`."""
+    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`. `most`: see `learned`.
+    `position_ids` [B, L]: where the language model is told that the tokens stand, if not at `batch.position_ids`; what they see does not change."""
     context = batch.features if context_features is None else context_features
     mask = branch_mask(batch.position_ids, batch.trunk_length, batch.num_slots, visible)
     embeds, trunk = branched_embeds(mllm, batch, context), batch.trunk_length
     if torch.is_autocast_enabled(embeds.device.type): embeds = embeds.to(torch.get_autocast_dtype(embeds.device.type))
     mask = seen(mask, embeds.dtype, mllm.llm.config._attn_implementation)
-    hidden = mllm.llm.base_model(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.position_ids, use_cache=False).last_hidden_state
+    hidden = mllm.llm.base_model(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.position_ids if position_ids is None else position_ids, use_cache=False).last_hidden_state
     states, labels = learned(hidden[:, :trunk], batch.labels, most)
     lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
     slots = hidden[:, trunk:].unflatten(1, (-1, batch.num_slots))

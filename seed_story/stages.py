@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FROM_THE_START', 'corrupt', 'seeded', 'Batches', 'as_float', 'edges', 'vae_loss', 'set_latent_scale', 'train_vae',
            'Painter', 'train_visual_tokenizer', 'train_oracle', 'pixels', 'encode_images', 'encode_store',
-           'load_encoded', 'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'feed_back', 'deep_layers',
-           'as_it_comes', 'train_mllm', 'regressed_pairs']
+           'load_encoded', 'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'feed_back', 'jump_ahead',
+           'deep_layers', 'as_it_comes', 'train_mllm', 'regressed_pairs']
 
 # %% ../nbs/42_stages.ipynb #15114cca
 import contextlib, copy, math, shutil
@@ -269,6 +269,16 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
     full = torch.cat([true[:, :first_target], regressed.to(true.dtype)], 1)
     return torch.where(swap[..., None, None], full, true)
 
+# %% ../nbs/42_stages.ipynb #5e0b71c5
+def jump_ahead(batch, far: int, generator=None):
+    """Position ids [B, L] of a `BranchedBatch` whose pages after the first jump ahead: the last by a whole number drawn evenly from 0 to where it would end at `far` (a shorter way than `far` is not made longer), those between by sorted shares of it."""
+    size, device = batch.page_mask.shape, batch.page.device
+    most = (far - batch.position_ids.amax(1, keepdim=True)).clamp(min=0) * torch.rand(size[0], 1, device=device, generator=generator)
+    ahead = most * torch.rand(size, device=device, generator=generator).scatter(1, torch.tensor([[0, size[1] - 1]], device=device).expand(size[0], -1), torch.tensor([[0., 1.]], device=device).expand(size[0], -1)).sort(1).values
+    first = torch.arange(batch.page.shape[1], device=device) == 0
+    page = torch.where((batch.page < 0) & ~first, size[1] - 1, batch.page.clamp(min=0))  # `</s>` comes after the last page
+    return batch.position_ids + ahead.long().gather(1, page)
+
 # %% ../nbs/42_stages.ipynb #8d4dbbb4
 def deep_layers(llm, most: int = 12) -> list:
     "The layers of a language model that has more than `most`: such a model is compiled layer by layer, and attends by blocks (`flex_attention`) on a GPU."
@@ -298,7 +308,7 @@ def _features_of(features, visual_tokenizer, pages: int, device):
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
                feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
                tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None,
-               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True, last: bool = False, keep: tuple = ()):
+               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True, last: bool = False, keep: tuple = (), jumps: int = 0):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
@@ -306,14 +316,14 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
 
     `feedback`: share of steps that feed regressed features back as context (a fifth of these twice over), reached after half of the budget:
     before the model can carry looks on, what it feeds back has none. `eviction`: older pages of a chunk are gone but for what a policy keeps.
-    `last`: only the last page of a chunk is learned (see `Chunks`); nothing can be fed back then, for no earlier page is regressed. `keep`: steps after which the weights are kept in `out/mllm_STEP`."""
+    `last`: only the last page of a chunk is learned (see `Chunks`); nothing can be fed back then, for no earlier page is regressed. `keep`: steps after which the weights are kept in `out/mllm_STEP`. `jumps`: pages jump ahead, to positions up to this (see `jump_ahead`)."""
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
     if stream is None:
         share = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         stream = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens), batch, seed, max_text_tokens, eviction, *share, accumulate, last)
     made, features_of = {}, _features_of(features, visual_tokenizer, pages, device)
     layers, shell = deep_layers(mllm.llm), copy.deepcopy(mllm).cpu() if accelerator and wants_shards() else None  # shards cannot be copied as modules
-    def losses(batch, context, kept, most): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept), most)
+    def losses(batch, context, kept, most, at): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept), most, at)
     loss, first = prepared(losses, [mllm], device, accelerator, layers), accelerator is None or accelerator.is_main_process
     def step(i, used):
         if not made: made["batches"] = stream.loader(device, workers, i)  # from the step that the run goes on with
@@ -323,12 +333,13 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         chunk, kept = chunk.to(device), None if kept is None else kept.to(device)
         chunk.features = features_of(*found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
+        at = jump_ahead(chunk, jumps, generator) if jumps else None
         context, feeds = chunk.features, dice.random() < feedback * min(1.0, 2 * used) and not last
         with autocast(device, mixed):
             for _ in range(1 + (dice.random() < .2) if feeds else 0):
-                with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept, most).image_features
+                with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept, most, at).image_features
                 context = feed_back(chunk.features, told, chunk.first_target, generator)
-            found = loss(chunk, corrupt(context, strength, generator), kept, most)
+            found = loss(chunk, corrupt(context, strength, generator), kept, most, at)
         return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
     def save(summary):
         with torch.no_grad(), attending(mllm.llm, plain):
