@@ -274,7 +274,9 @@ def jump_ahead(batch, far: int, generator=None):
     """Position ids [B, L] of a `BranchedBatch` whose pages after the first jump ahead: the last by a whole number drawn evenly from 0 to where it would end at `far` (a shorter way than `far` is not made longer), those between by sorted shares of it."""
     size, device = batch.page_mask.shape, batch.page.device
     most = (far - batch.position_ids.amax(1, keepdim=True)).clamp(min=0) * torch.rand(size[0], 1, device=device, generator=generator)
-    ahead = most * torch.rand(size, device=device, generator=generator).scatter(1, torch.tensor([[0, size[1] - 1]], device=device).expand(size[0], -1), torch.tensor([[0., 1.]], device=device).expand(size[0], -1)).sort(1).values
+    share = torch.rand(size, device=device, generator=generator)
+    share[:, 0], share[:, -1] = 0, 1
+    ahead = most * share.sort(1).values
     first = torch.arange(batch.page.shape[1], device=device) == 0
     page = torch.where((batch.page < 0) & ~first, size[1] - 1, batch.page.clamp(min=0))  # `</s>` comes after the last page
     return batch.position_ids + ahead.long().gather(1, page)
@@ -303,6 +305,16 @@ def _features_of(features, visual_tokenizer, pages: int, device):
         return lambda rows, starts: chunk_features(features, rows.to(device), starts.to(device), pages)
     visual_tokenizer = visual_tokenizer.to(device).eval()
     return lambda pictures: encode_images(pictures.flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, pictures.shape[:2])
+
+# %% ../nbs/42_stages.ipynb #5e0b71c7
+def _fed_back(loss_of, chunk, times: int, generator) -> dict:
+    """The losses of a chunk whose context are, after `times` rounds, features that the model has regressed itself; `loss_of(context)` reads it."""
+    context = chunk.features
+    for _ in range(times):
+        with torch.no_grad(): told = loss_of(context).image_features
+        context = feed_back(chunk.features, told, chunk.first_target, generator)
+    found = loss_of(context)
+    return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
 
 # %% ../nbs/42_stages.ipynb #efd56081
 def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
@@ -334,13 +346,8 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
         chunk.features = features_of(*found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         at = jump_ahead(chunk, jumps, generator) if jumps else None
-        context, feeds = chunk.features, dice.random() < feedback * min(1.0, 2 * used) and not last
-        with autocast(device, mixed):
-            for _ in range(1 + (dice.random() < .2) if feeds else 0):
-                with torch.no_grad(): told = loss(chunk, corrupt(context, strength, generator), kept, most, at).image_features
-                context = feed_back(chunk.features, told, chunk.first_target, generator)
-            found = loss(chunk, corrupt(context, strength, generator), kept, most, at)
-        return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
+        feeds = dice.random() < feedback * min(1.0, 2 * used) and not last
+        with autocast(device, mixed): return _fed_back(lambda context: loss(chunk, corrupt(context, strength, generator), kept, most, at), chunk, 1 + (dice.random() < .2) if feeds else 0, generator)
     def save(summary):
         with torch.no_grad(), attending(mllm.llm, plain):
             if shell:
