@@ -18,8 +18,8 @@
 #   regression_head     9 × 3 × 600                               27         4    1,380 in two parts (64 to 290), beside chunk_length and series
 #   supervision         5 × 3 × 1000 … 2142                       15         4    510 (59 to 167) after the clock, beside the training of emergence.sh and stage3.sh
 #   trained_for_cache   8 × 3 × 600, read under 5 caches          24         3    1,380 (86 to 208), on an H100 beside the training of `small`
-#   chunk_length        3 × 3 × 1000, told to 50 pages            7 of 9     4    620 (109 to 290), beside regression_head
-#   series              9 × 2000, 3 × 2000 (TRAINING=1000)        12 of 15   8    400 (290 to 360), beside the last four of regression_head; 3 × 6000 were ended
+#   chunk_length        4 × 3 × 1000, told to 50 pages            12         4    620 for seven (109 to 290), beside regression_head; 530 for five, beside series
+#   series              9 × 2000, 3 × 2000, 3 × 6000 (TRAINING=1000)  15   8    400 for twelve (290 to 360), beside the last four of regression_head; 620 for the three of 6000, beside chunk_length
 set -euo pipefail
 OUT=${1:-out/ablations}; SCALE=${SCALE:-1}; DEVICE=${DEVICE:-cuda}; PLAIN=${PLAIN:-}; WORK=${WORK:-$OUT/work}; SEED_STORY=${SEED_STORY:-seed-story}
 ONLY=${ONLY:-regression_head supervision trained_for_cache chunk_length series}
