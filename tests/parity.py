@@ -110,7 +110,7 @@ def released_mllm(case, folder, lora=True):
     "The case's checkpoint in our class, with its adapters or with them folded in."
     from seed_story.mllm import StoryMLLM, StoryMLLMConfig
     from seed_story.released import folded, load_agent
-    sizes, weights = case["config"], load_file(folder / case["checkpoint"])
+    sizes, weights = case["config"], tensors_of(folder, Path(case["checkpoint"]).stem)
     base = folder / "llama_base" / "config.json"
     llm_config = {"model_type": "llama", **(json.loads(base.read_text()) if base.exists() else {}), **sizes["llama"], "vocab_size": sizes["vocab_size"]}
     same = {name: sizes[name] for name in ("input_resampler", "output_resampler", "lm_loss_scale", "rec_loss_scale")}
