@@ -200,13 +200,17 @@ class _LanguageParts:
         return embeddings
 
     def merge_adapter(self):
-        "Fold the adapters into the weights for speed; `unmerge_adapter` undoes it (up to rounding)."
-        for _, layer in _adapted(self.llm, saved=False): layer.merge()
+        "Fold the adapters into the weights for speed; `unmerge_adapter` undoes it (up to rounding). `unmerged` keeps the first 64 values of each matrix, by which weights are known."
+        adapted = [(name, layer) for name, layer in _adapted(self.llm, saved=False) if not layer.merged]
+        kept = {f'llm.{name}.base_layer.weight': layer.get_base_layer().weight.detach().flatten()[:64].clone() for name, layer in adapted}
+        self.unmerged = getattr(self, 'unmerged', {}) | kept
+        for _, layer in adapted: layer.merge()
 
     def unmerge_adapter(self):
         "Take the folded adapters out of the weights again."
         for _, layer in _adapted(self.llm, saved=False):
             if layer.merged: layer.unmerge()
+        self.unmerged = {}
 
     def merge_and_unload(self):
         "Fold the adapters into the weights for good; the configuration then has no `lora`."
