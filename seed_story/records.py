@@ -218,7 +218,7 @@ def _brief(record: dict) -> dict:
 
 def _lines(record: dict) -> str:
     "A record as JSON text: a figure, a curve and a setting has one line each."
-    dump = lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False)
+    dump = lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ': '))
     spread = lambda value: '{\n' + ',\n'.join(f'  {dump(k)}: {dump(v)}' for k, v in value.items()) + '\n }' if isinstance(value, dict) and value else dump(value)
     return '{\n' + ',\n'.join(f' {dump(k)}: {spread(v)}' for k, v in record.items()) + '\n}\n'
 
