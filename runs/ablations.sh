@@ -48,6 +48,6 @@ ablation regression_head "$FEW" "${HEAD_STEPS:-600}" "${START[@]}"
 ablation supervision "$FEW" "${SUPERVISION_STEPS:-1000}" -p clock "$CLOCK"
 ablation trained_for_cache "$FEW" "${CACHE_STEPS:-500}" "${START[@]}" -p told "multimodal:$WINDOW@clamped" \
   -p given "multimodal:$WINDOW@clamped random:$WINDOW@clamped sink:$WINDOW@clamped window:$WINDOW dense@clamped"
-ablation chunk_length "$MANY" "${CHUNK_STEPS:-1000}" "${START[@]}" -p jumps "$(scaled "${JUMPS:-2500}" 60)" -p given 'dense@clamped dense reencode' -p told dense@clamped
+ablation chunk_length "$MANY" "${CHUNK_STEPS:-1000}" "${START[@]}" -p lengths '5 10 20 25' -p jumps "$(scaled "${JUMPS:-2500}" 60)" -p given 'dense@clamped dense reencode' -p told dense@clamped
 ablation series "$FEW" "${SERIES_STEPS:-2000}"
 if [ "$failed" = 0 ]; then echo finished; else exit 1; fi
