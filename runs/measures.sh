@@ -6,13 +6,13 @@
 #   CHECKPOINTS  more models for attention_maps, NAME:FOLDER in the order of training      LONGER  more models for why_dense, e.g. trained on longer chunks
 #   STAGE3       variants for stage3, e.g. 'before=RUN/*.stage1 whole=RUN released=OTHER' (RUN as runs/tiny.sh leaves it); empty: shipped weights alone
 #   GPUS (1) cards, JOBS (5) processes on each, LIMIT (3000) seconds: what has not begun by then is left for the next time, what runs is stopped
-#   STORIES (100), PAGES (50), LONG (100: pages visualised by the small models), TOLD (50), DEVICE (cuda), WORKERS (3: processes that draw true pictures)
-# Good records are kept, so it goes on where it was. One H200 and 16 cores: some 18 minutes for four models, about 1 minute for tiny alone with STORIES=10.
+#   STORIES (100; visualised by the large models: half), SWEPT (16: stories of anchors and why_dense), PAGES (50), LONG (100: pages visualised by the large models), TOLD (50), DEVICE (cuda), WORKERS (3: processes that draw true pictures)
+# Good records are kept, so it goes on where it was. One H200: `small` tells 100 stories of 50 pages under one policy in 210 to 710 s, and reads 50 of 100 pages in 20 to 520 s, with two to five processes on the card, which keep it busy; tiny and plain in 60 to 180 and 20 to 60 s.
 # A rehearsal on a CPU: DEVICE=cpu JOBS=1 WORKERS=0 STORIES=2 PAGES=12 TOLD=4 SMALL=none FEW=1 runs/measures.sh out/rehearsal
 set -u
 OUT=${1:-out/measures}; HERE=$(cd "$(dirname "$0")/.." && pwd); mkdir -p "$OUT/logs" "$OUT/notebooks"; OUT=$(cd "$OUT" && pwd)
 PLAIN=${PLAIN:-} SMALL=${SMALL:-small} SMALL_PLAIN=${SMALL_PLAIN:-} CHECKPOINTS=${CHECKPOINTS:-} LONGER=${LONGER:-} STAGE3=${STAGE3:-} GPUS=${GPUS:-1} JOBS=${JOBS:-5} LIMIT=${LIMIT:-3000}
-STORIES=${STORIES:-100} PAGES=${PAGES:-50} LONG=${LONG:-100} TOLD=${TOLD:-50} DEVICE=${DEVICE:-cuda} WORKERS=${WORKERS:-3} FEW=${FEW:-} SEED_STORY=${SEED_STORY:-seed-story}
+STORIES=${STORIES:-100} SWEPT=${SWEPT:-16} PAGES=${PAGES:-50} LONG=${LONG:-100} TOLD=${TOLD:-50} DEVICE=${DEVICE:-cuda} WORKERS=${WORKERS:-3} FEW=${FEW:-} SEED_STORY=${SEED_STORY:-seed-story}
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 began=$SECONDS n=0; : > "$OUT/logs/failed"
 say() { echo "$((SECONDS - began)) s: $*"; }
@@ -43,7 +43,7 @@ lengths="$OUT/lengths" w="$WORKERS"
 # what takes longest begins first: stories told by the large models, one policy a process
 for word in $large; do
   for policy in $told $first; do job "length_${word%%:*}_tell_$policy" length -p models "$word" -p visualise '' -p tell "$policy" -p stories "$STORIES" -p told "$TOLD" -p batch 50 -p workers "$w" -p out "$lengths"; done
-  for policies in "$paper" "$placed"; do job "length_${word%%:*}_${policies%% *}" length -p models "$word" -p visualise "$policies" -p tell '' -p stories "$STORIES" -p pages "$LONG" -p drawing "$drawing" -p drawn '10 50 100' -p batch 50 -p workers "$w" -p out "$lengths"; done
+  for policies in "$paper" "$placed" "$more"; do [ -z "$policies" ] || job "length_${word%%:*}_${policies%% *}" length -p models "$word" -p visualise "$policies" -p tell '' -p stories $(((STORIES + 1) / 2)) -p pages "$LONG" -p drawing "$drawing" -p drawn '10 50 100' -p batch 50 -p workers "$w" -p out "$lengths"; done
 done
 for word in $models; do
   name=${word%%:*}; at=$drawn; [ "$name" = plain ] && at='10 50'
@@ -51,13 +51,13 @@ for word in $models; do
   k=0; for policies in "$paper" "$placed" "$more"; do k=$((k + 1)); [ -z "$policies" ] || job "length_${name}_$k" length -p models "$word" -p visualise "$policies" -p tell '' -p stories "$STORIES" -p pages "$PAGES" -p drawing "$drawing" -p drawn "$at" -p workers "$w" -p out "$lengths"; done
 done
 half() { case "$1" in small*) echo "${dense/HALF/dense@clamped:600}";; *) echo "${dense/HALF/dense@clamped:240}";; esac; } # half of what the model was trained for
-for word in $large $models; do # the large models' anchors with half of the stories, and fewer counts
-  name=${word%%:*}; some=$counts wide=$windows top=$caps number=$STORIES
-  case "$name" in small*) some='0 1 8'; wide='2 10'; top='1 8'; number=$(((STORIES + 1) / 2));; esac
-  job "why_dense_$name" why_dense -p models "$word" -p dense "$(half "$word")" -p looked 'dense dense@clamped' -p window 6 -p leads "$leads" -p stories "$number" -p looking 4 -p pages "$PAGES" -p at "$(seq -s ' ' 5 5 "$PAGES")" -p workers "$w" -p out "$OUT/why_dense"
-  job "anchors_$name" anchors -p models "$word" -p counts "$some" -p windows "$wide" -p caps "$top" -p window 6 -p stories "$number" -p pages "$PAGES" -p workers "$w" -p out "$OUT/anchors"
+for word in $large $models; do # the large models' anchors with fewer counts
+  name=${word%%:*}; some=$counts wide=$windows top=$caps
+  case "$name" in small*) some='0 1 4'; wide='2 6'; top='1 8';; esac
+  job "why_dense_$name" why_dense -p models "$word" -p dense "$(half "$word")" -p looked 'dense dense@clamped' -p window 6 -p leads "$leads" -p stories "$SWEPT" -p looking 2 -p pages "$PAGES" -p at "$(seq -s ' ' 5 5 "$PAGES")" -p workers "$w" -p out "$OUT/why_dense"
+  job "anchors_$name" anchors -p models "$word" -p counts "$some" -p windows "$wide" -p caps "$top" -p window 6 -p stories "$SWEPT" -p pages "$PAGES" -p workers "$w" -p out "$OUT/anchors"
 done
-for word in $LONGER; do job "why_dense_${word%%:*}" why_dense -p models "$word" -p dense "$(half "$word")" -p looked 'dense dense@clamped' -p window 6 -p leads "$leads" -p stories "$STORIES" -p looking 4 -p pages "$PAGES" -p at "$(seq -s ' ' 5 5 "$PAGES")" -p workers "$w" -p out "$OUT/why_dense"; done
+for word in $LONGER; do job "why_dense_${word%%:*}" why_dense -p models "$word" -p dense "$(half "$word")" -p looked 'dense dense@clamped' -p window 6 -p leads "$leads" -p stories "$SWEPT" -p looking 2 -p pages "$PAGES" -p at "$(seq -s ' ' 5 5 "$PAGES")" -p workers "$w" -p out "$OUT/why_dense"; done
 for word in ${large%% *} tiny; do job "write_first_${word%%:*}" write_first -p models "$word" -p control "$control" -p stories "$STORIES" -p pages "$TOLD" -p out "$lengths"; done # its interleaved stories are told already
 while [ "$(jobs -rp | wc -l)" -ge $((GPUS * JOBS)) ]; do sleep 1; done
 maps() { for word in $models $large $CHECKPOINTS; do CUDA_VISIBLE_DEVICES=0 repro "attention_maps_${word%%:*}" attention_maps -p models "$word" -p stories 12 -p pages 6 -p device "$DEVICE" -p out "$OUT/attention_maps" || return 1; done; }
