@@ -217,20 +217,21 @@ def notebook_parameters(words: list[str]) -> dict:
 @app.command(context_settings=EXTRA)
 def repro(context: typer.Context, name: Annotated[Optional[str], typer.Argument(help='A notebook of nbs/repro, without .ipynb. Without a name: list them.')] = None,
           out: Annotated[Optional[Path], typer.Option(help='Where the executed notebook goes. Default: data/results; with --all, a folder: out/repro.')] = None,
-          every: Annotated[bool, typer.Option('--all', help='Run all of them, one after the other, with their defaults; those that ran already are kept.')] = False,
-          smallest: Annotated[bool, typer.Option('--smallest', help='With --all: as small as each can be run, to test that it works.')] = False):
+          every: Annotated[bool, typer.Option('--all', help='Run all of them with their defaults; those that ran already are kept.')] = False,
+          smallest: Annotated[bool, typer.Option('--smallest', help='With --all: as small as each can be run, to test that it works.')] = False,
+          jobs: Annotated[int, typer.Option(help='With --all: so many at a time.')] = 1):
     "Run a reproduction notebook with papermill; -p NAME VALUE sets a parameter, as often as wanted."
     from seed_story.reproduce import reproductions, run_all, run_notebook, runs_table, summary
     parameters, folder = notebook_parameters(context.args), repro_folder()
     known, root = reproductions(folder), folder.parent.parent
-    if smallest and not every: raise ValueError('--smallest goes with --all')
+    if (smallest or jobs != 1) and not every: raise ValueError('--smallest and --jobs go with --all')
     if name is None and not every:
         for name, path in known.items(): typer.echo(f'{name:18}{summary(path)}')
         return None
     if every:
         if name or parameters: raise ValueError('--all runs every notebook with its defaults: name one to give it parameters')
         runs = []
-        for run in run_all(folder, out or root/'out'/('smallest' if smallest else 'repro'), root, smallest):
+        for run in run_all(folder, out or root/'out'/('smallest' if smallest else 'repro'), root, smallest, jobs):
             runs.append(run)
             typer.echo(runs_table([run]).splitlines()[0], err=True)
         typer.echo(runs_table(runs))
