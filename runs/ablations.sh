@@ -5,7 +5,7 @@
 #             empty: they begin with random weights of the size below
 #   ONLY      which of the five, in the order of the plan (all)     WORK     stories, features and trained models, shared by all five (OUT/work; fast disk or memory: 2.5 GB for the defaults)
 #   SEEDS (3) BATCH (32) LR (1.5e-3) START_LR (1e-3, of what goes on from PLAIN)    WIDTH (192) LAYERS (6) HEADS (6): what is trained from random weights
-#   HEAD_STEPS (600) SUPERVISION_STEPS (1000) CACHE_STEPS (500) CHUNK_STEPS (1000) SERIES_STEPS (2000)   JUMPS (2500): positions up to which pages jump ahead in one variant of chunk_length
+#   HEAD_STEPS (600) SUPERVISION_STEPS (1000) CACHE_STEPS (500) CHUNK_STEPS (1000) SERIES_STEPS (2000)   LENGTHS (5 10 20): pages of chunk_length's chunks, JUMPS (2500): positions up to which pages jump ahead in one more of its variants
 #   TRAINING (2000) stories to learn from, STORIES (50) to measure, JOBS (8) trials at a time, WORKERS (1) that make batches for each, PROCESSES (16) that draw
 #   LIMIT     seconds after which no trial begins (1500); those that run come to their end, what is made by then is shown, and the same command goes on (a training that was killed goes on from its checkpoint)
 #   COMPILE   1: trainings are compiled (the first of each shape takes longer, the others find it in PyTorch's cache); 0: not
@@ -48,6 +48,6 @@ ablation regression_head "$FEW" "${HEAD_STEPS:-600}" "${START[@]}"
 ablation supervision "$FEW" "${SUPERVISION_STEPS:-1000}" -p clock "$CLOCK"
 ablation trained_for_cache "$FEW" "${CACHE_STEPS:-500}" "${START[@]}" -p told "multimodal:$WINDOW@clamped" \
   -p given "multimodal:$WINDOW@clamped random:$WINDOW@clamped sink:$WINDOW@clamped window:$WINDOW dense@clamped"
-ablation chunk_length "$MANY" "${CHUNK_STEPS:-1000}" "${START[@]}" -p lengths '5 10 20 25' -p jumps "$(scaled "${JUMPS:-2500}" 60)" -p given 'dense@clamped dense reencode' -p told dense@clamped
+ablation chunk_length "$MANY" "${CHUNK_STEPS:-1000}" "${START[@]}" -p lengths "${LENGTHS:-5 10 20}" -p jumps "$(scaled "${JUMPS:-2500}" 60)" -p given 'dense@clamped dense reencode' -p told dense@clamped
 ablation series "$FEW" "${SERIES_STEPS:-2000}"
 if [ "$failed" = 0 ]; then echo finished; else exit 1; fi
