@@ -7,7 +7,7 @@
 #   STAGE3       variants for stage3, e.g. 'before=RUN/*.stage1 whole=RUN released=OTHER' (RUN as runs/tiny.sh leaves it); empty: shipped weights alone
 #   GPUS (1) cards, JOBS (5) processes on each, LIMIT (3000) seconds: what has not begun by then is left for the next time, what runs is stopped
 #   STORIES (100; visualised by the large models: half), SWEPT (16: stories of anchors and why_dense), PAGES (50), LONG (100: pages visualised by the large models), TOLD (50), DEVICE (cuda), WORKERS (3: processes that draw true pictures)
-# Good records are kept, so it goes on where it was. One H200: `small` tells 100 stories of 50 pages under one policy in 210 to 710 s, and reads 50 of 100 pages in 20 to 520 s, with two to five processes on the card, which keep it busy; tiny and plain in 60 to 180 and 20 to 60 s.
+# Good records are kept, so it goes on where it was. One H200: `small` tells 100 stories of 50 pages under one policy in 210 to 1,440 s, and reads 50 of 100 pages in 23 to 520 s, with other processes on the card, which three of them keep busy; plain, 100 of 50 pages, in 57 to 182 and 20 to 83 s.
 # A rehearsal on a CPU: DEVICE=cpu JOBS=1 WORKERS=0 STORIES=2 PAGES=12 TOLD=4 SMALL=none FEW=1 runs/measures.sh out/rehearsal
 set -u
 OUT=${1:-out/measures}; HERE=$(cd "$(dirname "$0")/.." && pwd); mkdir -p "$OUT/logs" "$OUT/notebooks"; OUT=$(cd "$OUT" && pwd)
