@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from .cache_names import argument, is_given
 from .rotary import Rotary
 from .sinks import POSITIONS, Layout, PageSpan, Placed, Policy, attention_policy, policy_name
 
@@ -252,7 +253,10 @@ class _Counted(Cache):
         return sum(layer.nbytes for layer in self.layers)
     def get_seq_length(self, layer_idx: int = 0) -> int: return 0 if self.books is None else self.books.columns
     def get_max_length(self, layer_idx: int | None = None) -> int: return -1
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]: return self.held + query_length, self.get_seq_length() - self.held
+    def get_mask_sizes(self, query_length: int | Tensor, layer_idx: int = 0) -> tuple[int, int]:
+        "Columns that the mask of a pass has, and the position of the first. `query_length`: a number, or as transformers once gave it the positions of the new tokens."
+        new = query_length if isinstance(query_length, int) else len(query_length)
+        return self.held + new, self.get_seq_length() - self.held
 
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with the rows `indices` (numbers, or a mask)."
@@ -265,7 +269,7 @@ class _Counted(Cache):
 
 # %% ../nbs/21_cache.ipynb #8a4b94d2
 class SinkCache(_Counted):
-    """A cache for `model.generate(past_key_values=…)` and plain forward passes that keeps what an attention policy names.
+    """A cache for `model.generate(cache=…)` (before transformers 5.24: `past_key_values=…`) and plain forward passes that keeps what an attention policy names.
 
     `policy`: a name or a policy, with its positions, as in `'sink:tokens=1000@cache'`; one that counts pages needs `image` (any object whose `.boi`
     and `.eoi` are ids, as [`ImageTokens`](10_sequence.ipynb)), and one that keeps ends of sentences the ids that
@@ -349,8 +353,9 @@ def _listen(cache: SinkCache, model) -> None:
     "Note ids and padding whenever `model` is called with this cache; ends with the cache."
     known = weakref.ref(cache)
     def before(module, args, kwargs):
-        if known() is not None and kwargs.get('past_key_values') is known():
-            known().incoming.note(kwargs.get('input_ids', args[0] if args else None), kwargs.get('attention_mask'), known().get_seq_length())
+        if known() is None or not is_given(known(), args, kwargs): return
+        ids, mask = (argument(module, name, args, kwargs) for name in ('input_ids', 'attention_mask'))
+        known().incoming.note(ids, mask, known().get_seq_length())
     weakref.finalize(cache, model.register_forward_pre_hook(before, with_kwargs=True).remove)
 
 # %% ../nbs/21_cache.ipynb #c9267e3d
@@ -360,7 +365,7 @@ def watch(cache: Cache, model) -> Cache:
     if not layers: raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
     known = weakref.ref(cache)
     def after(module, args, kwargs, output):
-        if known() is None or kwargs.get('past_key_values') is not known(): return
+        if known() is None or not is_given(known(), args, kwargs): return
         if output[1] is None: raise ValueError("the model does not hand out its attention: load it with attn_implementation='eager'")
         known().drawn(output[1].float().mean(1).sum(1) / len(layers), module is layers[-1])
     for layer in layers: weakref.finalize(cache, layer.register_forward_hook(after, with_kwargs=True).remove)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .cache import KeptCache, gathered, kept, places
+from .cache_names import cache_argument
 from .rotary import Rotary
 from .sinks import PageSpan, Policy
 
@@ -54,7 +55,7 @@ class Memory:
         positions = self.seen[:, None] + steps
         if alive is not None: positions, self.holes = positions.masked_fill(~alive, -1), True
         mask = self._mask(positions) if self.holes else None
-        with at_any_length(): output = mllm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions.clamp(min=0), past_key_values=self.cache, use_cache=True)
+        with at_any_length(): output = mllm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions.clamp(min=0), use_cache=True, **cache_argument(mllm, self.cache))
         self.positions = torch.cat([self.positions, positions], 1)
         self.seen = self.seen + (embeds.shape[1] if alive is None else alive.sum(1))
         return output

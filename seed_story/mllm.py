@@ -12,8 +12,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, PretrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
 
+from .cache_names import NamedBoth, cache_argument, cache_of, one_cache
 from .resampler import Resampler
 from .sequence import IGNORE, BranchedBatch, ImageTokens, branch_mask
 
@@ -118,8 +118,9 @@ def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
     """Put adapters (`peft.LoraConfig(**lora)`) into a language model. Trainable afterwards: adapters, `modules_to_save`, and input and output embeddings.
 
     Of the embeddings only the rows `trainable_token_indices`, if `lora` names them."""
-    from peft import LoraConfig
-    llm.add_adapter(LoraConfig(**lora))
+    from peft import LoraConfig, inject_adapter_in_model
+    inject_adapter_in_model(LoraConfig(**lora), llm)  # as `llm.add_adapter` does, which from transformers 5.24 on refuses every peft there is
+    llm._hf_peft_config_loaded = True
     if not lora.get("trainable_token_indices"):
         for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()): embedding.weight.requires_grad_(True)
     return llm
@@ -149,7 +150,7 @@ def take_out_lora(llm: nn.Module) -> nn.Module:
 
 # %% ../nbs/13_mllm.ipynb #63f4d0c3
 @dataclass
-class MLLMOutput(ModelOutput):
+class MLLMOutput(NamedBoth):
     "What a forward pass gives; `image_features` [N, V, F] are the regressed ones, `hidden` [B, L, D] the states after the final norm."
     loss: torch.Tensor | None = None
     lm_loss: torch.Tensor | None = None
@@ -157,7 +158,7 @@ class MLLMOutput(ModelOutput):
     logits: torch.Tensor | None = None
     image_features: torch.Tensor | None = None
     hidden: torch.Tensor | None = None
-    past_key_values: object | None = None
+    cache: object | None = None
     attentions: tuple | None = None
 
 # %% ../nbs/13_mllm.ipynb #f07f6160
@@ -242,15 +243,19 @@ class _ForwardPass:
     "One pass through the language model, with the losses that its arguments allow."
 
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, labels=None, image_embeds=None, ids_cmp_mask=None, ids_gen_mask=None,
-                embeds_cmp_mask=None, embeds_gen_mask=None, inputs_embeds=None, past_key_values=None, use_cache=None, **kwargs) -> MLLMOutput:
+                embeds_cmp_mask=None, embeds_gen_mask=None, inputs_embeds=None, cache=None, use_cache=None, past_key_values=None,
+                **kwargs) -> MLLMOutput:
         """Token ids [B, L], or `inputs_embeds` [B, L, D]; `attention_mask` [B, L], or [B, 1, L, H + L] (bool, True: seen; or additive).
 
         `image_embeds` [N, V, F]: features of all images of the batch, in order. Those of `embeds_cmp_mask` [N] are written over the slots at `ids_cmp_mask` [B, L],
-        those of `embeds_gen_mask` [N] are what `rec_loss` wants at the slots of `ids_gen_mask` [B, L]. `labels` [B, L], −100 where nothing is learned."""
+        those of `embeds_gen_mask` [N] are what `rec_loss` wants at the slots of `ids_gen_mask` [B, L]. `labels` [B, L], −100 where nothing is learned.
+        `past_key_values` is another name of `cache`."""
         if inputs_embeds is None: inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
         mask = seen(attention_mask, inputs_embeds.dtype, self.llm.config._attn_implementation)
-        use_cache = past_key_values is not None if use_cache is None else use_cache
-        output = self.llm.base_model(inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, past_key_values=past_key_values, use_cache=use_cache, **kwargs)
+        cache = one_cache(cache, past_key_values)
+        use_cache = cache is not None if use_cache is None else use_cache
+        output = self.llm.base_model(inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, use_cache=use_cache,
+                                     **cache_argument(self.llm.base_model, cache), **kwargs)
         hidden, losses, features = output.last_hidden_state, {}, None
         logits = self.llm.lm_head(hidden)
         if labels is not None: losses["lm_loss"] = next_token_loss(logits, labels)
@@ -258,7 +263,7 @@ class _ForwardPass:
         if features is not None and image_embeds is not None and embeds_gen_mask is not None:
             losses["rec_loss"] = regression_loss(self.config.rec_loss, features, image_embeds[embeds_gen_mask.bool()])
         return MLLMOutput(total_loss(self.config, **losses), **losses, logits=logits, image_features=features, hidden=hidden,
-                          past_key_values=output.past_key_values, attentions=output.attentions)
+                          cache=cache_of(output) if use_cache else None, attentions=output.attentions)
 
     def slots_of(self, hidden, slots):
         "The states [N, Q, D] of `hidden` [B, L, D] at the `slots` [B, L]."

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .cache_names import cache_of
+
 # %% ../nbs/20a_rotary.ipynb #57c4797e
 REFUSED = {'dynamic': 'its frequencies change with the length of the text', 'longrope': 'it switches to other frequencies in long texts'}
 
@@ -65,7 +67,7 @@ class Rotary:
         "A text of one token looks at nothing but itself, so its keys at `position` are those at 0, turned, in every layer. ValueError if they are not."
         table = model.get_input_embeddings().weight
         token = table.norm(dim=1).argmax().view(1, 1)  # not the padding token, whose embedding may be zero
-        def keys(at): return [layer.keys for layer in model(token, position_ids=torch.full_like(token, at), use_cache=True).past_key_values.layers]
+        def keys(at): return [layer.keys for layer in cache_of(model(token, position_ids=torch.full_like(token, at), use_cache=True)).layers]
         tolerance = tolerance or 20 * torch.finfo(next(model.parameters()).dtype).eps
         for layer, (there, here) in enumerate(zip(keys(position), keys(0), strict=True)):
             gap = (self.turn(here, position, layer).float() - there.float()).norm() / there.float().norm()

@@ -133,7 +133,7 @@ class StaticSinkCache(_OneBuffer):
         if self.at.shape[1] >= self.capacity: raise ValueError(f"the policy keeps {self.at.shape[1]} tokens, and the buffer has {self.capacity} columns: make capacity larger, or every smaller")
 
     def keeper(self) -> 'Keeper':
-        "For `model.generate(…, past_key_values=cache, stopping_criteria=[cache.keeper()])`: calls `keep` after every step."
+        "For `model.generate(…, cache=cache, stopping_criteria=[cache.keeper()])`: calls `keep` after every step."
         return Keeper(self)
 
 # %% ../nbs/21c_static.ipynb #00564c7f

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from .cache_names import cache_name
 from .static_cache import StaticSinkCache
 
 # %% ../nbs/24_streaming.ipynb #0df94edf
 def one_step(model, compiled: bool = False):
     "A function (ids [B, L], places [B, L], cache) → logits [B, L, vocabulary]. `compiled`: for a static cache; on a GPU a CUDA graph, whose logits hold until the next step."
-    def step(ids, places, cache): return model(input_ids=ids, position_ids=places, past_key_values=cache, use_cache=True).logits
+    name = cache_name(model)
+    def step(ids, places, cache): return model(input_ids=ids, position_ids=places, use_cache=True, **{name: cache}).logits
     return torch.compile(step, mode='reduce-overhead', fullgraph=True) if compiled else step
 
 # %% ../nbs/24_streaming.ipynb #b5f1b67c

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from seed_story.cache import POSITIONS, PageReader, SinkCache, watch
+from seed_story.cache_names import cache_argument
 from seed_story.sequence import ImageTokens
 from seed_story.sinks import POLICIES, Layout, Placed, attention_policy
 from seed_story.static_cache import StaticSinkCache
@@ -63,10 +64,10 @@ def test_what_is_read_is_what_is_kept(family, name):
             token = ids[:, t:t + 1]
             at, place = (flat.books.positions, flat.books.places) if t else (torch.empty(1, 0, dtype=torch.long),) * 2
             again = one(torch.cat([ids[:, at[0]], token], 1), position_ids=torch.cat([place, torch.tensor([[t]])], 1)).logits[:, -1]
-            assert torch.allclose(one(input_ids=token, past_key_values=flat).logits[:, -1], again, atol=2e-4), (mode, t)
-            told.append(two(input_ids=token, past_key_values=deep).logits)
+            assert torch.allclose(one(input_ids=token, **cache_argument(one, flat)).logits[:, -1], again, atol=2e-4), (mode, t)
+            told.append(two(input_ids=token, **cache_argument(two, deep)).logits)
         fresh = DynamicCache()
-        two(ids[:, deep.books.positions[0]], position_ids=deep.books.places, past_key_values=fresh)
+        two(ids[:, deep.books.positions[0]], position_ids=deep.books.places, **cache_argument(two, fresh))
         assert torch.allclose(deep.layers[0].keys, fresh.layers[0].keys, atol=1e-5) and torch.allclose(deep.layers[0].values, fresh.layers[0].values, atol=1e-5), mode
         assert name == 'dense' or deep.held < ids.shape[1] == deep.get_seq_length()
         if mode == 'absolute' and name != 'heavy': assert torch.allclose(torch.cat(told, 1), masked_pass(two, ids, deep.policy), atol=2e-4)
@@ -80,7 +81,7 @@ def test_one_buffer_gives_the_same(family, name):
     for mode in POSITIONS:
         moving, still, parts = cache_of(model, name, mode, every=5), cache_of(model, name, mode, StaticSinkCache, capacity=64, every=5), []
         for part in ids.split([7] + [1] * (ids.shape[1] - 7), 1):
-            parts.append((model(input_ids=part, past_key_values=moving).logits, model(input_ids=part, past_key_values=still).logits))
+            parts.append((model(input_ids=part, **cache_argument(model, moving)).logits, model(input_ids=part, **cache_argument(model, still)).logits))
             still.keep(part)
         assert all(torch.allclose(a, b, atol=2e-4) for a, b in parts), mode
         assert still.at.sort(1).values.equal(moving.books.positions) and still.places.sort(1).values.equal(moving.books.places), mode
