@@ -36,7 +36,7 @@ readme: $(VENV)/test.stamp
 
 # The pictures in all notebooks with palettes of 128 colours, where that is smaller; then README.md's, which are theirs.
 pictures: $(VENV)/test.stamp
-	@$(RUN)/python -c 'from seed_story.executed import main; main()' nbs data/results
+	@$(RUN)/python -c 'from seed_story.records.executed import main; main()' nbs data/results
 	@$(MAKE) --no-print-directory readme
 
 $(VENV)/story.stamp: requirements.txt settings.ini setup.py | $(VENV)/bin/python

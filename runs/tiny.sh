@@ -5,7 +5,7 @@
 #   SCALE     1 = the shipped weights (about 26 minutes on two H200 with 32 cores), 0.001 = a rehearsal
 #   GPUS      2: vae and de-tokenizer train on the second GPU; 1: everything shares the first
 #   CONTINUE  components (folders of OUT) that are trained further instead of being kept, e.g. "visual_tokenizer mllm"
-#   EVICTION  an attention policy under which stage 2 is trained (see nbs/23_eviction.ipynb), e.g. multimodal; empty: all is seen
+#   EVICTION  an attention policy under which stage 2 is trained (see nbs/6_training/07_eviction.ipynb), e.g. multimodal; empty: all is seen
 #   BESIDE    such a policy, or several joined by "+": a second language model is trained under it beside the first, from the same weights, in OUT/beside
 #   SEED      first story; VAE, TOKENIZER, MLLM, DETOKENIZER, ADAPT: seconds of these stages (ADAPT=0 leaves stage 3 out)
 #   DEVICE, STORIES, WORKERS, BATCH

@@ -47,7 +47,7 @@ def tokenizer_of(folder):
 # -- resamplers, visual tokenizer, de-tokenizer ------------------------------------------------------------------------
 
 def resampler(case, tensors, folder):
-    from seed_story.resampler import Resampler
+    from seed_story.models.resampler import Resampler
     model = Resampler(case["grid_size"], case["embed_dim"], case["num_heads"], case["kv_dim"]).eval()
     fixed = model.pos_embed.clone()
     model.load_state_dict(weights_of(tensors))
@@ -55,7 +55,7 @@ def resampler(case, tensors, folder):
 
 
 def visual_encoder(case, tensors, folder):
-    from seed_story.visual_tokenizer import VisualTokenizer
+    from seed_story.models.visual_tokenizer import VisualTokenizer
     weights = weights_of(tensors)
     model = VisualTokenizer(image_size=case["image_size"], patch_size=case["patch_size"], width=case["width"], layers=case["layers"], heads=case["heads"],
                             mlp_ratio=case["mlp_ratio"], num_queries=case["n_queries"], output_dim=case["output_dim"],
@@ -65,7 +65,7 @@ def visual_encoder(case, tensors, folder):
 
 
 def feature_resampler(sizes, weights):
-    from seed_story.detokenizer import FeatureResampler
+    from seed_story.models.detokenizer import FeatureResampler
     model = FeatureResampler(**{name: value for name, value in sizes.items() if name != "module"}).eval()
     model.load_state_dict(weights)
     return model
@@ -78,7 +78,7 @@ def detokenizer_resampler(case, tensors, folder):
 
 def sdxl_adapter(case, tensors, folder):
     from diffusers import UNet2DConditionModel
-    from seed_story.detokenizer import noise_loss, predict_noise, trainable_names
+    from seed_story.models.detokenizer import noise_loss, predict_noise, trainable_names
     resampler, unet = feature_resampler(case["resampler"], weights_of(tensors, "w.resampler.")), UNet2DConditionModel(**case["unet"]).eval()
     unet.load_state_dict(weights_of(tensors, "w.unet."))
     noise = predict_noise(tensors["noisy_latents"], tensors["timesteps"], resampler(tensors["image_embeds"]), unet, tensors["time_ids"])
@@ -89,8 +89,8 @@ def sdxl_adapter(case, tensors, folder):
 # -- sequence, multimodal language model -------------------------------------------------------------------------------
 
 def training_items(case, tensors, folder):
-    from seed_story.released import released_size_ids
-    from seed_story.sequence import story_text, training_item
+    from seed_story.released.names import released_size_ids
+    from seed_story.models.sequence import story_text, training_item
     tokenizer, found = tokenizer_of(folder), []
     stories = {story["id"]: story for story in map(json.loads, (folder / "stories.jsonl").read_text().splitlines()) if story}
     for number, wanted in enumerate(case["items"]):
@@ -108,8 +108,8 @@ def training_items(case, tensors, folder):
 
 def released_mllm(case, folder, lora=True):
     "The case's checkpoint in our class, with its adapters or with them folded in."
-    from seed_story.mllm import StoryMLLM, StoryMLLMConfig
-    from seed_story.released import folded, load_agent
+    from seed_story.models.mllm import StoryMLLM, StoryMLLMConfig
+    from seed_story.released.names import folded, load_agent
     sizes, weights = case["config"], tensors_of(folder, Path(case["checkpoint"]).stem)
     base = folder / "llama_base" / "config.json"
     llm_config = {"model_type": "llama", **(json.loads(base.read_text()) if base.exists() else {}), **sizes["llama"], "vocab_size": sizes["vocab_size"]}
@@ -128,8 +128,8 @@ def mllm_forward(case, tensors, folder):
 
 
 def image_token_logits(case, tensors, folder):
-    from seed_story.mllm import ImageTokenLogits
-    from seed_story.sequence import ImageTokens
+    from seed_story.models.mllm import ImageTokenLogits
+    from seed_story.models.sequence import ImageTokens
     image = ImageTokens.from_tokenizer(tokenizer_of(folder))
     processed = ImageTokenLogits(image)(tensors["input_ids"], tensors["scores"])
     return [("ids", exact([image.boi, image.eoi, image.num_slots], [case["boi"], case["eoi"], case["num_img_tokens"]])),
@@ -137,7 +137,7 @@ def image_token_logits(case, tensors, folder):
 
 
 def story_generation(case, tensors, folder):
-    from seed_story.narrate import narrate_as_released
+    from seed_story.pipeline.narrate import narrate_as_released
     mllm, tokenizer = released_mllm(case, folder), tokenizer_of(folder)
     pages = sum(name.endswith(".prompt_ids") for name in tensors)
     longest = max(value.shape[-1] for name, value in tensors.items() if name.endswith(".generated_ids"))

@@ -11,9 +11,9 @@ WORDS = 'the a rabbit bear monkey walks runs to from river hill and finds red bl
 def small_model() -> Path:
     "The folder of the saved pipeline; its pictures take two denoising steps, its pages at most ten tokens."
     import torch
-    from seed_story.pipeline import StoryPipeline
-    from seed_story.presets import build, preset
-    from seed_story.sequence import build_tokenizer
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+    from seed_story.models.presets import build, preset
+    from seed_story.models.sequence import build_tokenizer
     torch.manual_seed(0)
     config = preset('tiny')
     config['mllm']['llm_config'].update(num_hidden_layers=2, initializer_range=.2, max_position_embeddings=1024)
@@ -43,6 +43,6 @@ def tell(out, *words, model=None):
 
 def pages_of(out) -> list[tuple[str, bytes]]:
     "(text, bytes of the picture file) of every page of a book."
-    from seed_story.story import read_stories
+    from seed_story.story.format import read_stories
     [story] = read_stories(Path(out)/'story.jsonl')
     return [(page.text, Path(page.image).read_bytes()) for page in story]

@@ -4,8 +4,8 @@ import time
 import pytest
 from PIL import Image
 
-from seed_story.story import Page, Story
-from seed_story.storybook import write_book
+from seed_story.story.format import Page, Story
+from seed_story.story.storybook import write_book
 
 TEXTS = ['Once upon a time a rabbit lived by the lake.', 'She had <b>one</b> kite & "two" friends.', 'A very long page. ' * 60, 'Then it was night.']
 

@@ -1,15 +1,15 @@
 """Every attention policy × position mode × model family × form of the cache, on small random models.
 
-What must hold is stated in nbs/21_cache.ipynb: in a model of one layer a key depends on its token and its place alone, so a step over the cache equals one pass over
+What must hold is stated in nbs/4_sinks/04_cache.ipynb: in a model of one layer a key depends on its token and its place alone, so a step over the cache equals one pass over
 the kept tokens at their places; in `absolute` mode a masked pass over the whole text equals it in any depth; the static form equals the dynamic one."""
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-from seed_story.cache import POSITIONS, PageReader, SinkCache, watch
-from seed_story.cache_names import cache_argument
-from seed_story.sequence import ImageTokens
-from seed_story.sinks import POLICIES, Layout, Placed, attention_policy
-from seed_story.static_cache import StaticSinkCache
+from seed_story.sinks.cache import POSITIONS, PageReader, SinkCache, watch
+from seed_story.sinks.cache_names import cache_argument
+from seed_story.models.sequence import ImageTokens
+from seed_story.sinks.policies import POLICIES, Layout, Placed, attention_policy
+from seed_story.sinks.static_cache import StaticSinkCache
 
 SIZES = dict(vocab_size=100, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, initializer_range=.3)
 SLIDING = dict(head_dim=8, sliding_window=256)

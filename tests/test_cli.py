@@ -71,9 +71,9 @@ class Interrupt:
 
 
 def interrupt_places():
-    import seed_story.book, seed_story.narrate, seed_story.pipeline, seed_story.telling
-    return dict(text=(seed_story.narrate, 'choose', 18), slots=(seed_story.narrate, 'picture', 3), drawing=(seed_story.pipeline, 'detokenize', 2),
-                writing=(seed_story.book, 'png', 3), naming=(seed_story.book, 'story_line', 4), binding=(seed_story.telling, 'bind', 3))
+    import seed_story.story.book, seed_story.pipeline.narrate, seed_story.pipeline.story_pipeline, seed_story.pipeline.tell
+    return dict(text=(seed_story.pipeline.narrate, 'choose', 18), slots=(seed_story.pipeline.narrate, 'picture', 3), drawing=(seed_story.pipeline.story_pipeline, 'detokenize', 2),
+                writing=(seed_story.story.book, 'png', 3), naming=(seed_story.story.book, 'story_line', 4), binding=(seed_story.pipeline.tell, 'bind', 3))
 
 
 @pytest.mark.parametrize('attention', ['dense', 'window:2', 'reencode:2'])
@@ -94,9 +94,9 @@ def test_interrupt_and_resume(place, attention, whole, tmp_path):
 
 
 def test_interrupted_before_the_first_page(tmp_path):
-    import seed_story.pipeline
+    import seed_story.pipeline.story_pipeline
     with pytest.MonkeyPatch.context() as patch:
-        Interrupt(patch, seed_story.pipeline.StoryPipeline, 'from_pretrained', 1)
+        Interrupt(patch, seed_story.pipeline.story_pipeline.StoryPipeline, 'from_pretrained', 1)
         assert tell(tmp_path/'book')[0] == 130
     assert not (tmp_path/'book').exists()
     assert tell(tmp_path/'book', '--resume', '--pages', 2)[0] == 0 and len(pages_of(tmp_path/'book')) == 2

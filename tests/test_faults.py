@@ -118,7 +118,7 @@ def test_no_such_model(model, tmp_path): refused(tell(tmp_path/'book', model=mod
 
 def test_a_full_disk_keeps_whole_pages(tmp_path, monkeypatch):
     "The disk refuses the third picture: the pages before it are whole, and the book can go on."
-    import seed_story.book as book
+    import seed_story.story.book as book
     real = book.write_atomic
     def refuse(path, data):
         if Path(path).name == '0002.png': raise OSError(28, 'No space left on device', str(path))

@@ -15,7 +15,7 @@ def case(name): return json.loads((GOLDEN/f'{name}.json').read_text()), parity.t
 
 
 def visual_encoder(dtype):
-    from seed_story.visual_tokenizer import VisualTokenizer
+    from seed_story.models.visual_tokenizer import VisualTokenizer
     about, tensors = case('visual_encoder')
     weights = parity.weights_of(tensors)
     model = VisualTokenizer(image_size=about['image_size'], patch_size=about['patch_size'], width=about['width'], layers=about['layers'], heads=about['heads'], mlp_ratio=about['mlp_ratio'],
@@ -32,7 +32,7 @@ def detokenizer_resampler(dtype):
 
 def sdxl_adapter(dtype):
     from diffusers import UNet2DConditionModel
-    from seed_story.detokenizer import predict_noise
+    from seed_story.models.detokenizer import predict_noise
     about, tensors = case('sdxl_adapter')
     unet = UNet2DConditionModel(**about['unet']).eval()
     unet.load_state_dict(parity.weights_of(tensors, 'w.unet.'))

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from seed_story import presets
+from seed_story.models import presets
 from seed_story.cli import run
-from seed_story.story import read_stories
+from seed_story.story.format import read_stories
 
 
 @pytest.fixture(scope='module')
@@ -64,8 +64,8 @@ def test_a_book_is_told_by_it(trained, tmp_path):
 def test_it_is_told_with_the_adapters_folded_in(trained):
     import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from seed_story.pipeline import StoryPipeline
-    from seed_story.telling import load_pipeline
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+    from seed_story.pipeline.tell import load_pipeline
     folded, plain = load_pipeline(str(trained[1])), StoryPipeline.from_pretrained(str(trained[1]))
     layers = lambda pipe: [m.merged for m in pipe.mllm.modules() if isinstance(m, BaseTunerLayer)]
     assert all(layers(folded)) and not any(layers(plain)) and len(layers(plain)) > 14
@@ -76,7 +76,7 @@ def test_it_is_told_with_the_adapters_folded_in(trained):
 def test_going_on_from_the_adapter(trained, tmp_path):
     import shutil
     import torch
-    from seed_story.runs import load_component
+    from seed_story.training.runs import load_component
     store, out = trained
     copy = tmp_path/'run'
     shutil.copytree(out, copy)

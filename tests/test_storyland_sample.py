@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 import numpy as np
 import pytest
-from seed_story.story import check_file, read_stories
+from seed_story.story.format import check_file, read_stories
 from seed_story.storyland.world import make_story, save_story
 
 SAMPLE = Path(__file__).parent.parent/'data'/'storyland_sample'

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from seed_story.cli import run
-from seed_story.story import read_stories
+from seed_story.story.format import read_stories
 
 
 def train(stage, store, out, *more):
@@ -42,7 +42,7 @@ def test_a_book_is_told_by_it(trained, tmp_path):
 
 def test_a_stage_goes_on_from_its_weights_and_under_eviction(trained, tmp_path):
     import shutil
-    from seed_story.runs import load_component
+    from seed_story.training.runs import load_component
     store, out = trained
     copy = tmp_path/'run'
     shutil.copytree(out, copy)
@@ -87,7 +87,7 @@ def weights(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() fo
 @pytest.mark.parametrize('stage, part, more', [('mllm', 'mllm', ('--eviction', 'multimodal')), ('detokenizer', 'unet', ()), ('tokenizer', 'visual_tokenizer', ())])
 def test_a_stage_that_is_told_to_stop_goes_on_as_if_nothing_had_been(trained, tmp_path, monkeypatch, capsys, stage, part, more):
     import os, shutil, signal
-    from seed_story import training
+    from seed_story.training import loop as training
     store, out = trained
     for name in ('straight', 'stopped'):
         shutil.copytree(out, tmp_path/name)
@@ -114,11 +114,11 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import torch
-from seed_story.page_store import load_store
-from seed_story.runs import load_text_tokenizer, several_processes
-from seed_story.sharding import end_together
-from seed_story.stages import load_encoded, train_mllm
-from seed_story.training import Budget
+from seed_story.training.page_store import load_store
+from seed_story.training.runs import load_text_tokenizer, several_processes
+from seed_story.training.sharding import end_together
+from seed_story.training.stages import load_encoded, train_mllm
+from seed_story.training.loop import Budget
 torch.set_num_threads(1)
 accelerator = several_processes()
 store, run, out, batch, accumulate = *map(Path, sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5])

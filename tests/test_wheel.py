@@ -77,5 +77,5 @@ def test_installed_wheel_tells_a_story_offline(program, tmp_path):
     assert pictures[0].size == (128, 128) and pictures[0].tobytes() == pictures[1].tobytes()
     html = (books[0].parent/'index.html').read_text(encoding='utf-8')
     assert html.count('data:image/') >= 2
-    check = 'import sys; from seed_story.story import check_file; found = check_file(sys.argv[1]); assert not found, found'
+    check = 'import sys; from seed_story.story.format import check_file; found = check_file(sys.argv[1]); assert not found, found'
     run(program.parent/'python', '-c', check, books[0], cwd=tmp_path)

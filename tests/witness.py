@@ -24,9 +24,9 @@ def book_hashes(folder: Path) -> dict[str, str]:
 
 def toy_paper(folder: Path) -> Path:
     "A model folder of the `paper` preset in miniature, with random weights of a fixed seed."
-    from seed_story.presets import build, preset
-    from seed_story.sequence import build_tokenizer
-    from seed_story.pipeline import StoryPipeline
+    from seed_story.models.presets import build, preset
+    from seed_story.models.sequence import build_tokenizer
+    from seed_story.pipeline.story_pipeline import StoryPipeline
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = preset('miniature')
