@@ -1,4 +1,5 @@
 """Packaging: everything is read from settings.ini, which nbdev also reads. The weights under data/ travel inside the package."""
+
 import shutil
 from configparser import ConfigParser
 from pathlib import Path
@@ -19,29 +20,45 @@ class BuildWithWeights(build_py):
     def _weights(self):
         "(source, target) of every shipped file."
         target = Path(self.build_lib, cfg["lib_name"], "weights")
-        return [(file, target / name / file.relative_to(here / "data" / name))
-                for name in shipped for file in sorted((here / "data" / name).rglob("*")) if file.is_file() and not file.name.startswith(".")]
+        return [
+            (file, target / name / file.relative_to(here / "data" / name))
+            for name in shipped
+            for file in sorted((here / "data" / name).rglob("*"))
+            if file.is_file() and not file.name.startswith(".")
+        ]
 
     def run(self):
         super().run()
-        if getattr(self, "editable_mode", False): return
-        shutil.rmtree(Path(self.build_lib, cfg["lib_name"], "weights"), ignore_errors=True)  # nothing from an earlier build
+        if getattr(self, "editable_mode", False):
+            return
+        shutil.rmtree(
+            Path(self.build_lib, cfg["lib_name"], "weights"), ignore_errors=True
+        )  # nothing from an earlier build
         for source, target in self._weights():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
 
     def get_outputs(self, include_bytecode=1):
-        return super().get_outputs(include_bytecode) + ([] if getattr(self, "editable_mode", False) else [str(target) for _, target in self._weights()])
+        return super().get_outputs(include_bytecode) + (
+            [] if getattr(self, "editable_mode", False) else [str(target) for _, target in self._weights()]
+        )
 
 
 setup(
-    name=cfg["lib_name"], version=cfg["version"], description=cfg["description"],
-    author=cfg["author"], author_email=cfg["author_email"], license="Apache-2.0",
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    license="Apache-2.0",
     packages=find_packages(include=["seed_story", "seed_story.*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "small": cfg["small_requirements"].split()},
-    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    entry_points={
+        "console_scripts": cfg["console_scripts"].split(),
+        "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+    },
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     cmdclass={"build_py": BuildWithWeights},

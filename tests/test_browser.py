@@ -1,4 +1,5 @@
 """The HTML book in a real browser: it opens offline, and its pages turn by keys, clicks, swipes, buttons, dots and addresses."""
+
 import time
 
 import pytest
@@ -7,31 +8,56 @@ from PIL import Image
 from seed_story.story.format import Page, Story
 from seed_story.story.storybook import write_book
 
-TEXTS = ['Once upon a time a rabbit lived by the lake.', 'She had <b>one</b> kite & "two" friends.', 'A very long page. ' * 60, 'Then it was night.']
+TEXTS = [
+    'Once upon a time a rabbit lived by the lake.',
+    'She had <b>one</b> kite & "two" friends.',
+    'A very long page. ' * 60,
+    'Then it was night.',
+]
 
 
 @pytest.fixture(scope='module')
 def book(tmp_path_factory):
     "A book of four pages; the third is too long for its leaf."
     colours = ('teal', 'orange', 'purple', 'navy')
-    pages = [Page(text, Image.new('RGB', (128, 128 if k else 96), colour)) for k, (text, colour) in enumerate(zip(TEXTS, colours))]
-    return write_book(Story(pages, meta=dict(title='The Kite')), tmp_path_factory.mktemp('book')/'index.html').as_uri()
+    pages = [
+        Page(text, Image.new('RGB', (128, 128 if k else 96), colour))
+        for k, (text, colour) in enumerate(zip(TEXTS, colours))
+    ]
+    return write_book(
+        Story(pages, meta=dict(title='The Kite')), tmp_path_factory.mktemp('book') / 'index.html'
+    ).as_uri()
 
 
-def at(browser): return browser.eval('document.documentElement.dataset.page')
+def at(browser):
+    return browser.eval('document.documentElement.dataset.page')
 
 
 def shown(browser):
     "The words of the leaves that are visible once a turn has ended."
     browser.wait('!document.querySelector(".leaving")')
-    return browser.eval('[...document.querySelectorAll(".words")].filter(e => getComputedStyle(e).visibility === "visible").map(e => e.textContent)')
+    return browser.eval(
+        '[...document.querySelectorAll(".words")].filter(e => getComputedStyle(e).visibility === "visible").map(e => e.textContent)'
+    )
 
 
 def test_keys_turn_pages(browser, book):
     browser.open(book)
     assert at(browser) == 'cover' and shown(browser) == []
-    steps = [('ArrowRight', 0, 'page-1'), (' ', 0, 'page-2'), ('PageDown', 0, 'page-3'), ('ArrowLeft', 0, 'page-2'), (' ', 8, 'page-1'), ('PageUp', 0, 'cover'),
-             ('ArrowLeft', 0, 'cover'), ('End', 0, 'end'), ('ArrowRight', 0, 'end'), ('Home', 0, 'cover'), ('ArrowRight', 1, 'cover'), ('ArrowDown', 0, 'page-1')]
+    steps = [
+        ('ArrowRight', 0, 'page-1'),
+        (' ', 0, 'page-2'),
+        ('PageDown', 0, 'page-3'),
+        ('ArrowLeft', 0, 'page-2'),
+        (' ', 8, 'page-1'),
+        ('PageUp', 0, 'cover'),
+        ('ArrowLeft', 0, 'cover'),
+        ('End', 0, 'end'),
+        ('ArrowRight', 0, 'end'),
+        ('Home', 0, 'cover'),
+        ('ArrowRight', 1, 'cover'),
+        ('ArrowDown', 0, 'page-1'),
+    ]
     for key, modifiers, page in steps:
         browser.key(key, modifiers)
         assert at(browser) == page, (key, page)
@@ -65,9 +91,15 @@ def test_clicks_and_buttons(browser, book):
 
 def test_swipes_on_a_phone(browser, book):
     browser.open(book, 360, 640, touch=True)
-    for dx, dy, page in ((-150, 10, 'page-1'), (-150, 0, 'page-2'), (150, 0, 'page-1'), (-20, 0, 'page-1'), (-60, 200, 'page-1')):
+    for dx, dy, page in (
+        (-150, 10, 'page-1'),
+        (-150, 0, 'page-2'),
+        (150, 0, 'page-1'),
+        (-20, 0, 'page-1'),
+        (-60, 200, 'page-1'),
+    ):
         browser.swipe(180, 200, dx, dy)
-        time.sleep(.5)  # a tap that follows a swipe is not a click
+        time.sleep(0.5)  # a tap that follows a swipe is not a click
         assert at(browser) == page, (dx, dy)
 
 
@@ -94,7 +126,9 @@ def test_fits_every_window(browser, book, width, height):
             const parts = [...document.querySelectorAll('.now img, .now .words, .now h1, .now button, nav button, #number')];
             return parts.filter(e => { const r = e.getBoundingClientRect(); return !inside(r) || r.width === 0 }).map(e => e.outerHTML.slice(0, 60)) })()''')
         assert outside == [], page
-        assert browser.eval('document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight')
+        assert browser.eval(
+            'document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight'
+        )
         overlap = browser.eval('''(() => { const i = document.querySelector('.now img'), w = document.querySelector('.now .words, .now h1');
             if (!i || !w) return false; const a = i.getBoundingClientRect(), b = w.getBoundingClientRect();
             return a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1 })()''')
@@ -107,10 +141,16 @@ def test_fits_every_window(browser, book, width, height):
 @pytest.mark.parametrize('width, height', [(1100, 800), (1280, 800), (360, 640)])
 def test_a_long_title_leaves_the_edges_of_the_cover_free(browser, tmp_path, width, height):
     page = Page('There once lived a blue frog.', Image.new('RGB', (128, 128), 'teal'))
-    browser.open(write_book(Story([page], meta=dict(title='There once lived a blue frog by the name of Benno')), tmp_path/'index.html').as_uri(), width, height)
+    browser.open(
+        write_book(
+            Story([page], meta=dict(title='There once lived a blue frog by the name of Benno')), tmp_path / 'index.html'
+        ).as_uri(),
+        width,
+        height,
+    )
     room = browser.eval('''(() => { const [board, picture, title] = ['#cover .board', '#cover img', '#cover h1'].map(s => document.querySelector(s).getBoundingClientRect());
         return Math.min(picture.top - board.top, board.bottom - title.bottom) / board.height })()''')
-    assert room > .03
+    assert room > 0.03
 
 
 def test_accessible(browser, book):
@@ -143,14 +183,20 @@ def test_less_motion(browser, book):
 
 
 def test_opens_offline_without_complaints(browser, book):
-    browser.call('Network.emulateNetworkConditions', offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    browser.call(
+        'Network.emulateNetworkConditions', offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+    )
     try:
         browser.open(book)
-        for _ in range(6): browser.key('ArrowRight')
+        for _ in range(6):
+            browser.key('ArrowRight')
         assert at(browser) == 'end'
         assert browser.eval('[...document.images].every(i => i.complete && i.naturalWidth > 0)')
         assert browser.requests() == [] and browser.complaints() == []
-    finally: browser.call('Network.emulateNetworkConditions', offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    finally:
+        browser.call(
+            'Network.emulateNetworkConditions', offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
 
 
 def test_prints_one_page_a_sheet(browser, book):
@@ -167,13 +213,16 @@ def test_reads_without_javascript(browser, book):
         deadline = time.monotonic() + 20
         text = ''
         while TEXTS[3] not in text and time.monotonic() < deadline:
-            time.sleep(.1)
+            time.sleep(0.1)
             root = browser.call('DOM.getDocument', depth=1)['root']['nodeId']
-            try: text = browser.call('DOM.getOuterHTML', nodeId=root)['outerHTML']
+            try:
+                text = browser.call('DOM.getOuterHTML', nodeId=root)['outerHTML']
             except RuntimeError as e:
-                if 'find node' not in str(e): raise # the new page came between the two calls: look again
+                if 'find node' not in str(e):
+                    raise  # the new page came between the two calls: look again
         assert 'class="js"' not in text
         node = browser.call('DOM.querySelector', nodeId=root, selector='#page-4 .words')['nodeId']
         box = browser.call('DOM.getBoxModel', nodeId=node)['model']
         assert box['height'] > 10 and box['width'] > 200
-    finally: browser.call('Emulation.setScriptExecutionDisabled', value=False)
+    finally:
+        browser.call('Emulation.setScriptExecutionDisabled', value=False)

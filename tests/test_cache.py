@@ -2,6 +2,7 @@
 
 What must hold is stated in nbs/4_sinks/04_cache.ipynb: in a model of one layer a key depends on its token and its place alone, so a step over the cache equals one pass over
 the kept tokens at their places; in `absolute` mode a masked pass over the whole text equals it in any depth; the static form equals the dynamic one."""
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
@@ -11,13 +12,36 @@ from seed_story.models.sequence import ImageTokens
 from seed_story.sinks.policies import POLICIES, Layout, Placed, attention_policy
 from seed_story.sinks.static_cache import StaticSinkCache
 
-SIZES = dict(vocab_size=100, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096, initializer_range=.3)
+SIZES = dict(
+    vocab_size=100,
+    hidden_size=32,
+    intermediate_size=48,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=4096,
+    initializer_range=0.3,
+)
 SLIDING = dict(head_dim=8, sliding_window=256)
-FAMILIES = dict(llama={}, qwen2={}, qwen3=dict(head_dim=8), mistral=dict(sliding_window=None), gemma=dict(head_dim=8), gemma2=SLIDING, gemma3_text=SLIDING,
-                phi=dict(partial_rotary_factor=.5))
+FAMILIES = dict(
+    llama={},
+    qwen2={},
+    qwen3=dict(head_dim=8),
+    mistral=dict(sliding_window=None),
+    gemma=dict(head_dim=8),
+    gemma2=SLIDING,
+    gemma3_text=SLIDING,
+    phi=dict(partial_rotary_factor=0.5),
+)
 NAMES = [name for name, made in POLICIES.items() if not made.reencodes]
-WORDS = dict(multimodal='multimodal:pages=1,slots=8,sentences=1', capped='capped:pages=1,slots=8,cap=2', random='random:pages=1,slots=8', heavy='heavy:tokens=8,heavy=6',
-             window='window:tokens=9', sink='sink:tokens=9', pinned='pinned:1')
+WORDS = dict(
+    multimodal='multimodal:pages=1,slots=8,sentences=1',
+    capped='capped:pages=1,slots=8,cap=2',
+    random='random:pages=1,slots=8',
+    heavy='heavy:tokens=8,heavy=6',
+    window='window:tokens=9',
+    sink='sink:tokens=9',
+    pinned='pinned:1',
+)
 IMAGE = ImageTokens(90, 91, (80, 81, 82))
 REACH = 18
 
@@ -25,12 +49,19 @@ REACH = 18
 def model_of(family, layers, **options):
     torch.manual_seed(0)
     kinds = dict(layer_types=['sliding_attention', 'full_attention'][:layers]) if family == 'gemma3_text' else {}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family], **kinds, **options, 'num_hidden_layers': layers})).eval()
+    return AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(family, **{**SIZES, **FAMILIES[family], **kinds, **options, 'num_hidden_layers': layers})
+    ).eval()
 
 
 def story():
     draw = torch.Generator().manual_seed(3)
-    return torch.cat([torch.cat([torch.randint(10, 80, (5 + p % 2,), generator=draw), torch.tensor([90, 80, 81, 82, 91])]) for p in range(4)])[None]
+    return torch.cat(
+        [
+            torch.cat([torch.randint(10, 80, (5 + p % 2,), generator=draw), torch.tensor([90, 80, 81, 82, 91])])
+            for p in range(4)
+        ]
+    )[None]
 
 
 def cache_of(model, name, mode, form=SinkCache, **options):
@@ -40,15 +71,21 @@ def cache_of(model, name, mode, form=SinkCache, **options):
 
 def masked_pass(model, ids, policy):
     "Logits of one pass in which each token sees what the policy kept before it was read."
-    reader, there, mask = PageReader(IMAGE), torch.zeros(ids.shape[1], dtype=torch.bool), torch.zeros(ids.shape[1], ids.shape[1], dtype=torch.bool)
+    reader, there, mask = (
+        PageReader(IMAGE),
+        torch.zeros(ids.shape[1], dtype=torch.bool),
+        torch.zeros(ids.shape[1], ids.shape[1], dtype=torch.bool),
+    )
     for t, token in enumerate(ids[0].tolist()):
         mask[t], mask[t, t] = there, True
         reader.read([token])
         keep = torch.zeros_like(there)
-        for r in policy.keep(Layout(tuple(reader.pages), t + 1)): keep[r.start:r.stop] = True
+        for r in policy.keep(Layout(tuple(reader.pages), t + 1)):
+            keep[r.start : r.stop] = True
         there = keep & (there | (torch.arange(len(there)) == t))
     additive = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)[None, None]
-    if 'sliding_attention' in (getattr(model.config, 'layer_types', None) or ()): additive = dict.fromkeys(('full_attention', 'sliding_attention'), additive)
+    if 'sliding_attention' in (getattr(model.config, 'layer_types', None) or ()):
+        additive = dict.fromkeys(('full_attention', 'sliding_attention'), additive)
     return model(ids, attention_mask=additive, position_ids=torch.arange(ids.shape[1])[None]).logits
 
 
@@ -61,16 +98,24 @@ def test_what_is_read_is_what_is_kept(family, name):
     for mode in POSITIONS:
         flat, deep, told = cache_of(one, name, mode), cache_of(two, name, mode), []
         for t in range(ids.shape[1]):
-            token = ids[:, t:t + 1]
+            token = ids[:, t : t + 1]
             at, place = (flat.books.positions, flat.books.places) if t else (torch.empty(1, 0, dtype=torch.long),) * 2
-            again = one(torch.cat([ids[:, at[0]], token], 1), position_ids=torch.cat([place, torch.tensor([[t]])], 1)).logits[:, -1]
-            assert torch.allclose(one(input_ids=token, **cache_argument(one, flat)).logits[:, -1], again, atol=2e-4), (mode, t)
+            again = one(
+                torch.cat([ids[:, at[0]], token], 1), position_ids=torch.cat([place, torch.tensor([[t]])], 1)
+            ).logits[:, -1]
+            assert torch.allclose(one(input_ids=token, **cache_argument(one, flat)).logits[:, -1], again, atol=2e-4), (
+                mode,
+                t,
+            )
             told.append(two(input_ids=token, **cache_argument(two, deep)).logits)
         fresh = DynamicCache()
         two(ids[:, deep.books.positions[0]], position_ids=deep.books.places, **cache_argument(two, fresh))
-        assert torch.allclose(deep.layers[0].keys, fresh.layers[0].keys, atol=1e-5) and torch.allclose(deep.layers[0].values, fresh.layers[0].values, atol=1e-5), mode
+        assert torch.allclose(deep.layers[0].keys, fresh.layers[0].keys, atol=1e-5) and torch.allclose(
+            deep.layers[0].values, fresh.layers[0].values, atol=1e-5
+        ), mode
         assert name == 'dense' or deep.held < ids.shape[1] == deep.get_seq_length()
-        if mode == 'absolute' and name != 'heavy': assert torch.allclose(torch.cat(told, 1), masked_pass(two, ids, deep.policy), atol=2e-4)
+        if mode == 'absolute' and name != 'heavy':
+            assert torch.allclose(torch.cat(told, 1), masked_pass(two, ids, deep.policy), atol=2e-4)
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name != 'heavy'])
@@ -79,21 +124,53 @@ def test_what_is_read_is_what_is_kept(family, name):
 def test_one_buffer_gives_the_same(family, name):
     ids, model = story(), model_of(family, 2)
     for mode in POSITIONS:
-        moving, still, parts = cache_of(model, name, mode, every=5), cache_of(model, name, mode, StaticSinkCache, capacity=64, every=5), []
+        moving, still, parts = (
+            cache_of(model, name, mode, every=5),
+            cache_of(model, name, mode, StaticSinkCache, capacity=64, every=5),
+            [],
+        )
         for part in ids.split([7] + [1] * (ids.shape[1] - 7), 1):
-            parts.append((model(input_ids=part, **cache_argument(model, moving)).logits, model(input_ids=part, **cache_argument(model, still)).logits))
+            parts.append(
+                (
+                    model(input_ids=part, **cache_argument(model, moving)).logits,
+                    model(input_ids=part, **cache_argument(model, still)).logits,
+                )
+            )
             still.keep(part)
         assert all(torch.allclose(a, b, atol=2e-4) for a, b in parts), mode
-        assert still.at.sort(1).values.equal(moving.books.positions) and still.places.sort(1).values.equal(moving.books.places), mode
+        assert still.at.sort(1).values.equal(moving.books.positions) and still.places.sort(1).values.equal(
+            moving.books.places
+        ), mode
 
 
-@pytest.mark.parametrize('family, options, why', [('gpt2', dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, vocab_size=100), 'no rotary'),
-                                                  ('llama', dict(rope_parameters=dict(rope_type='dynamic', rope_theta=1e4, factor=2.)), "'dynamic'"),
-                                                  ('gptj', dict(rotary_dim=8, n_embd=32, n_layer=2, n_head=4, n_positions=64), 'rotary'),
-                                                  ('llama', dict(rope_parameters=dict(rope_type='longrope', rope_theta=1e4, factor=2., original_max_position_embeddings=64,
-                                                                                      short_factor=[1.] * 4, long_factor=[2.] * 4)), "'longrope'")])
+@pytest.mark.parametrize(
+    'family, options, why',
+    [
+        ('gpt2', dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, vocab_size=100), 'no rotary'),
+        ('llama', dict(rope_parameters=dict(rope_type='dynamic', rope_theta=1e4, factor=2.0)), "'dynamic'"),
+        ('gptj', dict(rotary_dim=8, n_embd=32, n_layer=2, n_head=4, n_positions=64), 'rotary'),
+        (
+            'llama',
+            dict(
+                rope_parameters=dict(
+                    rope_type='longrope',
+                    rope_theta=1e4,
+                    factor=2.0,
+                    original_max_position_embeddings=64,
+                    short_factor=[1.0] * 4,
+                    long_factor=[2.0] * 4,
+                )
+            ),
+            "'longrope'",
+        ),
+    ],
+)
 def test_models_whose_keys_cannot_be_moved_are_refused(family, options, why):
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**SIZES, 'num_hidden_layers': 2, **options})).eval()
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(family, **{**SIZES, 'num_hidden_layers': 2, **options})
+    ).eval()
     for mode in ('cache', 'clamped'):
-        with pytest.raises(ValueError, match=why): SinkCache(model, f'sink:tokens=9@{mode}')
-        with pytest.raises(ValueError, match=why): StaticSinkCache(model, f'sink:tokens=9@{mode}', 32)
+        with pytest.raises(ValueError, match=why):
+            SinkCache(model, f'sink:tokens=9@{mode}')
+        with pytest.raises(ValueError, match=why):
+            StaticSinkCache(model, f'sink:tokens=9@{mode}', 32)

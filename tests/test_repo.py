@@ -1,5 +1,12 @@
 """What keeps the repository honest: each check here fails when the thing that it names has been broken."""
-import ast, json, os, re, shutil, subprocess, sys
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -10,25 +17,30 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT/'seed_story'
+PACKAGE = ROOT / 'seed_story'
 MIB = 2**20
 
 
 def settings():
     ini = ConfigParser(delimiters=['='], interpolation=None)
-    ini.read(ROOT/'settings.ini', encoding='utf-8')
+    ini.read(ROOT / 'settings.ini', encoding='utf-8')
     return ini['DEFAULT']
 
 
 def notebooks() -> list[Path]:
-    return [p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if not any(part.startswith(('.', '_')) for part in p.relative_to(ROOT).parts)]
+    return [
+        p
+        for p in sorted((ROOT / 'nbs').rglob('*.ipynb'))
+        if not any(part.startswith(('.', '_')) for part in p.relative_to(ROOT).parts)
+    ]
 
 
 def cells(path: Path, kind='code') -> list[dict]:
     return [c for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == kind]
 
 
-def source(cell) -> str: return ''.join(cell['source'])
+def source(cell) -> str:
+    return ''.join(cell['source'])
 
 
 def run(*words, cwd):
@@ -46,32 +58,33 @@ def tree(folder: Path, pattern='*.py') -> dict[str, bytes]:
 
 # ---- notebooks and package --------------------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope='module')
 def copy(tmp_path_factory) -> Path:
     "The notebooks and settings alone, in a folder where tools may write."
     folder = tmp_path_factory.mktemp('copy')
-    shutil.copy(ROOT/'settings.ini', folder)
-    shutil.copytree(ROOT/'nbs', folder/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints', '.*'))
+    shutil.copy(ROOT / 'settings.ini', folder)
+    shutil.copytree(ROOT / 'nbs', folder / 'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints', '.*'))
     return folder
 
 
 def test_package_is_what_the_notebooks_export(copy):
-    (copy/'seed_story').mkdir()
-    shutil.copy(PACKAGE/'__init__.py', copy/'seed_story')  # kept by nbdev, which only writes the version into it
+    (copy / 'seed_story').mkdir()
+    shutil.copy(PACKAGE / '__init__.py', copy / 'seed_story')  # kept by nbdev, which only writes the version into it
     run('nbdev_export', cwd=copy)
-    here, exported = tree(PACKAGE), tree(copy/'seed_story')
+    here, exported = tree(PACKAGE), tree(copy / 'seed_story')
     assert sorted(here) == sorted(exported), 'a module without a notebook, or a notebook that was not exported'
     assert [name for name in here if here[name] != exported[name]] == [], 'run nbdev_export'
 
 
 def test_nbdev_clean_changes_nothing(copy):
-    before = tree(copy/'nbs', '*.ipynb')
+    before = tree(copy / 'nbs', '*.ipynb')
     run('nbdev_clean', cwd=copy)
-    after = tree(copy/'nbs', '*.ipynb')
+    after = tree(copy / 'nbs', '*.ipynb')
     assert [name for name in before if before[name] != after[name]] == [], 'run nbdev_clean'
 
 
-@pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.relative_to(ROOT/'nbs').as_posix())
+@pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.relative_to(ROOT / 'nbs').as_posix())
 def test_notebook_is_readable(path):
     code = [c for c in cells(path) if not re.match(r'\s*#\|\s*(export|default_exp|hide)', source(c))]
     assert not code or any(c['outputs'] for c in code), 'no outputs: run the notebook'
@@ -81,29 +94,48 @@ def test_notebook_is_readable(path):
     assert re.match(r'# \S.*\n(\n)?> \S', source(first)), 'the first cell is "# Title" and "> one line"'
 
 
-@pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.relative_to(ROOT/'nbs').as_posix())
+@pytest.mark.parametrize('path', notebooks(), ids=lambda p: p.relative_to(ROOT / 'nbs').as_posix())
 def test_exported_cells_are_short(path):
-    long = [source(c).split('\n')[1] for c in cells(path) if re.match(r'\s*#\|\s*export', source(c)) and source(c).count('\n') > 45]
+    long = [
+        source(c).split('\n')[1]
+        for c in cells(path)
+        if re.match(r'\s*#\|\s*export', source(c)) and source(c).count('\n') > 45
+    ]
     assert long == [], 'cells of more than 45 lines'
 
 
 def test_repro_notebooks_have_one_parameters_cell():
-    for path in sorted((ROOT/'nbs'/'repro').glob('*.ipynb')):
+    for path in sorted((ROOT / 'nbs' / 'repro').glob('*.ipynb')):
         tagged = [c for c in cells(path) if 'parameters' in c['metadata'].get('tags', [])]
         assert len(tagged) == 1, f'{path.name} has {len(tagged)} cells tagged "parameters"'
 
 
 def test_readme_is_the_index_notebook(tmp_path):
-    makefile = (ROOT/'Makefile').read_text()
+    makefile = (ROOT / 'Makefile').read_text()
     assert 'RegexRemovePreprocessor' in makefile
-    run(sys.executable, '-m', 'jupyter', 'nbconvert', '--to', 'markdown', 'nbs/index.ipynb', '--RegexRemovePreprocessor.patterns', r'\s*#\|\s*hide',
-        '--output-dir', str(tmp_path), '--output', 'README', cwd=ROOT)
-    assert (ROOT/'README.md').exists(), 'run make readme'
-    assert (tmp_path/'README.md').read_text() == (ROOT/'README.md').read_text(), 'run make readme'
-    assert tree(tmp_path/'README_files', '*') == tree(ROOT/'README_files', '*'), 'run make readme'
+    run(
+        sys.executable,
+        '-m',
+        'jupyter',
+        'nbconvert',
+        '--to',
+        'markdown',
+        'nbs/index.ipynb',
+        '--RegexRemovePreprocessor.patterns',
+        r'\s*#\|\s*hide',
+        '--output-dir',
+        str(tmp_path),
+        '--output',
+        'README',
+        cwd=ROOT,
+    )
+    assert (ROOT / 'README.md').exists(), 'run make readme'
+    assert (tmp_path / 'README.md').read_text() == (ROOT / 'README.md').read_text(), 'run make readme'
+    assert tree(tmp_path / 'README_files', '*') == tree(ROOT / 'README_files', '*'), 'run make readme'
 
 
 # ---- code -------------------------------------------------------------------------------------------------------------
+
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix('').parts
@@ -114,12 +146,23 @@ def imports(path: Path, known: set[str]) -> set[str]:
     "Modules of the package that a module imports anywhere, inside functions too."
     found, parents = set(), list(path.relative_to(PACKAGE).parent.parts)
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        if isinstance(node, ast.Import): names = [a.name.removeprefix('seed_story').lstrip('.') for a in node.names if a.name.split('.')[0] == 'seed_story']
+        if isinstance(node, ast.Import):
+            names = [
+                a.name.removeprefix('seed_story').lstrip('.')
+                for a in node.names
+                if a.name.split('.')[0] == 'seed_story'
+            ]
         elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or '').split('.')[0] == 'seed_story'):
-            base = parents[:len(parents) - node.level + 1] if node.level else []
-            base = '.'.join([*base, *filter(None, [node.module if node.level else node.module.removeprefix('seed_story').lstrip('.')])])
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            base = '.'.join(
+                [
+                    *base,
+                    *filter(None, [node.module if node.level else node.module.removeprefix('seed_story').lstrip('.')]),
+                ]
+            )
             names = [base] + [f'{base}.{a.name}'.lstrip('.') for a in node.names]
-        else: continue
+        else:
+            continue
         found |= {n for n in names if n in known}
     return found - {''}
 
@@ -130,12 +173,15 @@ def graph() -> dict[str, set[str]]:
     return {name: imports(path, set(files)) - {name} for name, path in files.items()}
 
 
-def test_no_import_cycle(graph): TopologicalSorter(graph).prepare()
+def test_no_import_cycle(graph):
+    TopologicalSorter(graph).prepare()
 
 
 # What a wing may import, besides itself. Every module of the package belongs to one of these.
 WINGS = {
-    'story': (), 'sinks': (), 'records': (),
+    'story': (),
+    'sinks': (),
+    'records': (),
     'storyland': ('story',),
     'models': ('story', 'sinks'),
     'pipeline': ('story', 'storyland', 'models', 'sinks'),
@@ -146,12 +192,14 @@ WINGS = {
 }
 
 
-def wing(name: str) -> str: return name.split('.')[0]
+def wing(name: str) -> str:
+    return name.split('.')[0]
 
 
 def test_arrows_point_downwards(graph):
     for name, found in graph.items():
-        if not name: continue
+        if not name:
+            continue
         assert wing(name) in WINGS, f'{name} is in no wing'
         above = {f for f in found if wing(f) not in (wing(name), *WINGS[wing(name)])}
         assert not above, f'{name} must not import {sorted(above)}'
@@ -161,84 +209,129 @@ def test_arrows_point_downwards(graph):
 def test_exported_code_is_quiet(path):
     "No printing, no global seeds or devices, no matplotlib before it is needed, no swallowed exceptions, no star imports."
     top = ast.parse(path.read_text(encoding='utf-8'))
-    forked = {id(inner) for node in ast.walk(top) if isinstance(node, ast.With) and any('fork_rng' in ast.unparse(i) for i in node.items) for inner in ast.walk(node)}
+    forked = {
+        id(inner)
+        for node in ast.walk(top)
+        if isinstance(node, ast.With) and any('fork_rng' in ast.unparse(i) for i in node.items)
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(top):
         if isinstance(node, ast.Call) and id(node) not in forked:  # a forked generator leaves the process's own alone
             called = ast.unparse(node.func)
-            if called == 'print': assert any(k.arg == 'file' for k in node.keywords), f'line {node.lineno}: print'
-            forbidden = ('torch.manual_seed', 'torch.cuda.manual_seed', 'torch.cuda.manual_seed_all', 'torch.set_default_device', 'torch.set_default_dtype',
-                         'torch.cuda.set_device', 'np.random.seed', 'numpy.random.seed', 'random.seed', 'set_seed', 'os.environ.setdefault', 'os.putenv', 'os.environ.update')
+            if called == 'print':
+                assert any(k.arg == 'file' for k in node.keywords), f'line {node.lineno}: print'
+            forbidden = (
+                'torch.manual_seed',
+                'torch.cuda.manual_seed',
+                'torch.cuda.manual_seed_all',
+                'torch.set_default_device',
+                'torch.set_default_dtype',
+                'torch.cuda.set_device',
+                'np.random.seed',
+                'numpy.random.seed',
+                'random.seed',
+                'set_seed',
+                'os.environ.setdefault',
+                'os.putenv',
+                'os.environ.update',
+            )
             assert called not in forbidden, f'line {node.lineno}: {called} changes the whole process'
         if isinstance(node, ast.Assign):
-            for target in node.targets: assert not ast.unparse(target).startswith('os.environ['), f'line {node.lineno}: the environment is changed'
+            for target in node.targets:
+                assert not ast.unparse(target).startswith('os.environ['), (
+                    f'line {node.lineno}: the environment is changed'
+                )
         if isinstance(node, ast.ExceptHandler) and all(isinstance(s, ast.Pass) for s in node.body):
-            assert node.type is not None and ast.unparse(node.type) not in ('Exception', 'BaseException'), f'line {node.lineno}: except: pass'
-        if isinstance(node, ast.ImportFrom): assert all(a.name != '*' for a in node.names), f'line {node.lineno}: star import'
+            assert node.type is not None and ast.unparse(node.type) not in ('Exception', 'BaseException'), (
+                f'line {node.lineno}: except: pass'
+            )
+        if isinstance(node, ast.ImportFrom):
+            assert all(a.name != '*' for a in node.names), f'line {node.lineno}: star import'
     for node in top.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)): assert 'matplotlib' not in ast.unparse(node), f'line {node.lineno}: matplotlib at the top'
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert 'matplotlib' not in ast.unparse(node), f'line {node.lineno}: matplotlib at the top'
 
 
 def test_no_preset_in_a_condition():
     "One code path for all sizes: nothing asks for the preset's name."
     for path in PACKAGE.rglob('*.py'):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            if isinstance(node, (ast.If, ast.IfExp)): assert not re.search(r'''preset\w*\s*(==|!=|in)\s*[('"\[]''', ast.unparse(node.test)), f'{path.name}:{node.lineno}'
+            if isinstance(node, (ast.If, ast.IfExp)):
+                assert not re.search(r'''preset\w*\s*(==|!=|in)\s*[('"\[]''', ast.unparse(node.test)), (
+                    f'{path.name}:{node.lineno}'
+                )
 
 
 # ---- front ------------------------------------------------------------------------------------------------------------
 
+
 def test_environment_names_the_same_requirements():
-    told = yaml.safe_load((ROOT/'environment.yml').read_text())['dependencies']
+    told = yaml.safe_load((ROOT / 'environment.yml').read_text())['dependencies']
     pip = next(d['pip'] for d in told if isinstance(d, dict))
     assert pip == settings()['requirements'].split() + settings()['dev_requirements'].split()
 
 
-@pytest.mark.parametrize('key, name', [('requirements', 'requirements.txt'), ('dev_requirements', 'requirements-dev.txt')])
+@pytest.mark.parametrize(
+    'key, name', [('requirements', 'requirements.txt'), ('dev_requirements', 'requirements-dev.txt')]
+)
 def test_locks_hold_what_settings_ask_for(key, name):
-    lines = [line for file in {'requirements.txt', name} for line in (ROOT/file).read_text().split('\n') if '==' in line]
+    lines = [
+        line for file in {'requirements.txt', name} for line in (ROOT / file).read_text().split('\n') if '==' in line
+    ]
     pins = {canonicalize_name(n): v for n, v in (line.split('==') for line in lines)}
     for wanted in map(Requirement, settings()[key].split()):
         pin = pins.get(canonicalize_name(wanted.name))
-        assert pin and wanted.specifier.contains(pin), f'{name} pins {wanted.name} to {pin}, settings.ini asks for {wanted}'
+        assert pin and wanted.specifier.contains(pin), (
+            f'{name} pins {wanted.name} to {pin}, settings.ini asks for {wanted}'
+        )
     assert pins['torch'] == '2.13.0'
 
 
 def test_front_files():
-    for name in ('LICENSE', 'README.md', 'settings.ini', 'environment.yml', 'Makefile', '.ci/run', 'nbs/index.ipynb'): assert (ROOT/name).is_file(), name
-    assert os.access(ROOT/'.ci'/'run', os.X_OK) and 'make test' in (ROOT/'.ci'/'run').read_text()
-    assert 'Apache License' in (ROOT/'LICENSE').read_text()[:300]
+    for name in ('LICENSE', 'README.md', 'settings.ini', 'environment.yml', 'Makefile', '.ci/run', 'nbs/index.ipynb'):
+        assert (ROOT / name).is_file(), name
+    assert os.access(ROOT / '.ci' / 'run', os.X_OK) and 'make test' in (ROOT / '.ci' / 'run').read_text()
+    assert 'Apache License' in (ROOT / 'LICENSE').read_text()[:300]
 
 
 def tracked() -> list[Path]:
     "Files that a clone would have, and those that the next commit would add."
-    done = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, capture_output=True)
-    if done.returncode: pytest.skip('not a git checkout')
-    return [p for p in (ROOT/name for name in done.stdout.decode().split('\0') if name) if p.is_file()]
+    done = subprocess.run(
+        ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip('not a git checkout')
+    return [p for p in (ROOT / name for name in done.stdout.decode().split('\0') if name) if p.is_file()]
 
 
 def test_sizes():
     sizes = {p.relative_to(ROOT).as_posix(): p.stat().st_size for p in tracked()}
-    assert [name for name, size in sizes.items() if size > 16*MIB] == []
-    assert sum(sizes.values()) < 56*MIB, f'{sum(sizes.values())/MIB:.1f} MiB in all'
+    assert [name for name, size in sizes.items() if size > 16 * MIB] == []
+    assert sum(sizes.values()) < 56 * MIB, f'{sum(sizes.values()) / MIB:.1f} MiB in all'
     weights = sum(size for name, size in sizes.items() if name.startswith('data/') and name.endswith('.safetensors'))
-    assert weights < 44*MIB, f'{weights/MIB:.1f} MiB of weights'
+    assert weights < 44 * MIB, f'{weights / MIB:.1f} MiB of weights'
 
 
 def test_no_path_of_one_machine():
     for path in tracked():
         if path.suffix in ('.py', '.ipynb', '.md', '.ini', '.yml', '.sh', '.json', '.txt', ''):
             text = path.read_text(encoding='utf-8', errors='replace')
-            assert str(ROOT.parent) + '/' not in text or ROOT.parent == Path('/'), f'{path} names a folder of this machine'
+            assert str(ROOT.parent) + '/' not in text or ROOT.parent == Path('/'), (
+                f'{path} names a folder of this machine'
+            )
 
 
 def records() -> list[Path]:
-    return sorted(p for p in (ROOT/'data'/'results').rglob('*.json') if not p.name.startswith('.'))
+    return sorted(p for p in (ROOT / 'data' / 'results').rglob('*.json') if not p.name.startswith('.'))
 
 
 @pytest.mark.parametrize('path', records(), ids=lambda p: p.stem)
 def test_record_is_whole(path):
     record = json.loads(path.read_text(encoding='utf-8'))
-    for key in ('command', 'code', 'versions', 'hardware', 'seconds', 'n', 'seed'): assert key in record, f'{key} is missing'
+    for key in ('command', 'code', 'versions', 'hardware', 'seconds', 'n', 'seed'):
+        assert key in record, f'{key} is missing'
     assert record['command'].strip() and record['versions'].get('python') and record['hardware']
-    assert re.fullmatch('[0-9a-f]{40}', record['code'].get('commit') or ''), 'the record does not say at which commit it was made'
+    assert re.fullmatch('[0-9a-f]{40}', record['code'].get('commit') or ''), (
+        'the record does not say at which commit it was made'
+    )
     assert record['seconds'] >= 0 and isinstance(record['n'], int)

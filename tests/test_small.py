@@ -1,4 +1,5 @@
 "The recipe of `small`, with a language model that stands for the pre-trained one: trained, stopped, assembled, told by, from the command line."
+
 import json
 
 import pytest
@@ -15,22 +16,42 @@ def recipe(tmp_path_factory):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from seed_story.storyland.plot import write
+
     base = tmp_path_factory.mktemp('base')
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    raw.train_from_iterator([page.text for page in write(1).pages], trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=['<|start|>', '<|end|>'],
-                                                                                      show_progress=False))
+    raw.train_from_iterator(
+        [page.text for page in write(1).pages],
+        trainers.BpeTrainer(
+            vocab_size=500,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=['<|start|>', '<|end|>'],
+            show_progress=False,
+        ),
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token='<|start|>', eos_token='<|end|>')
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
-                                 max_position_embeddings=8192)).save_pretrained(base)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            max_position_embeddings=8192,
+        )
+    ).save_pretrained(base)
     tokenizer.save_pretrained(base)
+
     def small():
         config = _small()
         config['backbone'] = str(base)
         config['mllm']['input_resampler'] |= dict(embed_dim=64, num_heads=4)
         config['mllm']['output_resampler'] |= dict(kv_dim=64)
         return config
+
     _small, presets.PRESETS['small'] = presets.PRESETS['small'], small
     yield base
     presets.PRESETS['small'] = _small
@@ -40,24 +61,42 @@ def recipe(tmp_path_factory):
 def trained(recipe, tmp_path_factory):
     "A run folder of `small` after two steps, beside `tiny`'s parts."
     import shutil
+
     store, out = tmp_path_factory.mktemp('store'), tmp_path_factory.mktemp('run')
-    for part in ('visual_tokenizer', 'vae', 'unet', 'feature_resampler'): shutil.copytree(presets.bundled_folder('tiny')/part, out/part)
-    for words in (['render', '--stories', '3', '--workers', '1'], ['words'], ['encode'], ['mllm', '--steps', '2', '--batch', '2', '--eviction', 'multimodal'], ['assemble']):
-        assert run(['train', words[0], '--preset', 'small', '--store', str(store), '--out', str(out), *words[1:]]) == 0, words
+    for part in ('visual_tokenizer', 'vae', 'unet', 'feature_resampler'):
+        shutil.copytree(presets.bundled_folder('tiny') / part, out / part)
+    for words in (
+        ['render', '--stories', '3', '--workers', '1'],
+        ['words'],
+        ['encode'],
+        ['mllm', '--steps', '2', '--batch', '2', '--eviction', 'multimodal'],
+        ['assemble'],
+    ):
+        assert (
+            run(['train', words[0], '--preset', 'small', '--store', str(store), '--out', str(out), *words[1:]]) == 0
+        ), words
     return store, out
 
 
 def test_what_was_trained_is_what_is_there(trained):
     out = trained[1]
-    assert not (out/'unet').exists() and not (out/'tokenizer').exists(), 'shared with tiny'
-    assert set(json.loads((out/'shared.json').read_text())) == {'vae', 'visual_tokenizer', 'feature_resampler', 'unet', 'scheduler'}
+    assert not (out / 'unet').exists() and not (out / 'tokenizer').exists(), 'shared with tiny'
+    assert set(json.loads((out / 'shared.json').read_text())) == {
+        'vae',
+        'visual_tokenizer',
+        'feature_resampler',
+        'unet',
+        'scheduler',
+    }
     held = {p.relative_to(out).as_posix() for p in out.rglob('*.safetensors')}
     assert held == {'mllm/adapter/adapter_model.safetensors', 'mllm/resamplers.safetensors'}
 
 
 def test_a_book_is_told_by_it(trained, tmp_path):
-    assert run(['tell', '--model', str(trained[1]), '--pages', '3', '--steps', '2', '--out', str(tmp_path/'book')]) == 0
-    [story] = read_stories(tmp_path/'book'/'story.jsonl', tmp_path/'book'/'images')
+    assert (
+        run(['tell', '--model', str(trained[1]), '--pages', '3', '--steps', '2', '--out', str(tmp_path / 'book')]) == 0
+    )
+    [story] = read_stories(tmp_path / 'book' / 'story.jsonl', tmp_path / 'book' / 'images')
     assert len(story) == 3 and all(page.text and page.image is not None for page in story)
 
 
@@ -66,32 +105,61 @@ def test_it_is_told_with_the_adapters_folded_in(trained):
     from peft.tuners.tuners_utils import BaseTunerLayer
     from seed_story.pipeline.story_pipeline import StoryPipeline
     from seed_story.pipeline.tell import load_pipeline
+
     folded, plain = load_pipeline(str(trained[1])), StoryPipeline.from_pretrained(str(trained[1]))
     layers = lambda pipe: [m.merged for m in pipe.mllm.modules() if isinstance(m, BaseTunerLayer)]
     assert all(layers(folded)) and not any(layers(plain)) and len(layers(plain)) > 14
     ids = torch.arange(40)[None]
-    with torch.no_grad(): assert torch.allclose(folded.mllm(ids).logits, plain.mllm(ids).logits, atol=1e-4)
+    with torch.no_grad():
+        assert torch.allclose(folded.mllm(ids).logits, plain.mllm(ids).logits, atol=1e-4)
 
 
 def test_going_on_from_the_adapter(trained, tmp_path):
     import shutil
     import torch
     from seed_story.training.runs import load_component
+
     store, out = trained
-    copy = tmp_path/'run'
+    copy = tmp_path / 'run'
     shutil.copytree(out, copy)
     assert run(['train', 'words', '--preset', 'small', '--store', str(store), '--out', str(copy)]) == 0
     before = load_component(copy, 'mllm').state_dict()
-    assert run(['train', 'mllm', '--preset', 'small', '--store', str(store), '--out', str(copy), '--steps', '1', '--batch', '2', '--resume', '--lr', '1e-4']) == 0
+    assert (
+        run(
+            [
+                'train',
+                'mllm',
+                '--preset',
+                'small',
+                '--store',
+                str(store),
+                '--out',
+                str(copy),
+                '--steps',
+                '1',
+                '--batch',
+                '2',
+                '--resume',
+                '--lr',
+                '1e-4',
+            ]
+        )
+        == 0
+    )
     after = load_component(copy, 'mllm').state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
-    assert any('lora_B' in k for k in changed) and any('trainable_tokens_delta' in k for k in changed) and not any('base_layer' in k for k in changed)
+    assert (
+        any('lora_B' in k for k in changed)
+        and any('trainable_tokens_delta' in k for k in changed)
+        and not any('base_layer' in k for k in changed)
+    )
 
 
 def test_what_is_missing_is_said(trained, tmp_path, capsys):
     import shutil
-    copy = tmp_path/'run'
+
+    copy = tmp_path / 'run'
     shutil.copytree(trained[1], copy)
-    (copy/'shared.json').write_text(json.dumps(dict(vae='../nowhere')))
-    assert run(['tell', '--model', str(copy), '--pages', '2', '--out', str(tmp_path/'book')]) == 2
+    (copy / 'shared.json').write_text(json.dumps(dict(vae='../nowhere')))
+    assert run(['tell', '--model', str(copy), '--pages', '2', '--out', str(tmp_path / 'book')]) == 2
     assert 'shares its vae with' in capsys.readouterr().err

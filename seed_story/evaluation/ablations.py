@@ -9,7 +9,15 @@ __all__ = ['BANDS', 'KEPT', 'STUDENT', 'SHARES', 'Variant', 'file_name', 'words'
            'found_records', 'write_means', 'seeds_table', 'gap_lines']
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c0397116
-import hashlib, json, math, os, re, signal, subprocess, sys, time
+import hashlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +44,7 @@ class Variant:
 
     `pages`, `last`, `feedback`, `jumps`: see `train_mllm`; `eviction`, `share`, `most`: see `Eviction`. `data`: stores that it learns from, `all` or names of series.
     `start`: `NAME:FOLDER` of a pipeline whose language model it goes on from; empty: from random weights. `fresh`: its resamplers begin anew, so that heads of another kind start alike."""
+
     name: str
     set: str = ''
     steps: int | None = None
@@ -43,9 +52,9 @@ class Variant:
     batch: int = 32
     pages: int = 10
     last: bool = False
-    feedback: float = .6
+    feedback: float = 0.6
     eviction: str = ''
-    share: float = .7
+    share: float = 0.7
     most: int = 8
     data: tuple = ('all',)
     lr: float = 1.5e-3
@@ -60,18 +69,26 @@ class Variant:
 
     def settings(self) -> dict:
         "What was trained, apart from its name; a model to go on from by its name and weights, wherever it lies."
-        found = {k: v for k, v in asdict(self).items() if k != 'name' and (k != 'jumps' or v)} # as before there were any
+        found = {
+            k: v for k, v in asdict(self).items() if k != 'name' and (k != 'jumps' or v)
+        }  # as before there were any
         if self.start:
             files = sorted((self.origin() / 'mllm').glob('*.safetensors'))
-            if not files: raise ValueError(f'{self.name} is to go on from {self.start}, but {self.origin() / "mllm"} holds no weights')
-            found['start'] = f'{self.start.partition(":")[0]} {hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:12]}'
+            if not files:
+                raise ValueError(
+                    f'{self.name} is to go on from {self.start}, but {self.origin() / "mllm"} holds no weights'
+                )
+            found['start'] = (
+                f'{self.start.partition(":")[0]} {hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:12]}'
+            )
         return found
 
     def origin(self) -> Path:
         "The folder of the pipeline that it goes on from; `$NAME` in it stands for a variable of the environment."
         return Path(os.path.expandvars(self.start.partition(':')[2]))
 
-    def evicts(self) -> Eviction | None: return Eviction.named(self.eviction, share=self.share, most=self.most) if self.eviction else None
+    def evicts(self) -> Eviction | None:
+        return Eviction.named(self.eviction, share=self.share, most=self.most) if self.eviction else None
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #2ab1eae1
 def file_name(name: str) -> str:
@@ -87,6 +104,7 @@ def words(changes: dict) -> str:
 @dataclass(frozen=True)
 class Workshop:
     "A `folder` with stories, features and trained variants. `stories` of training a store, from seed `first` on; `oracle`: folder of the `FeatureOracle`; `workers`: processes that make batches for one training."
+
     folder: str
     stories: int
     oracle: str
@@ -99,11 +117,21 @@ class Workshop:
         tiny = bundled_folder('tiny')
         return load_text_tokenizer(tiny), load_component(tiny, 'visual_tokenizer').eval()
 
-    def made(self, kind: str, name: str, stories: int, pages: int, first: int, wordings: int, processes: int = 1) -> Path:
+    def made(
+        self, kind: str, name: str, stories: int, pages: int, first: int, wordings: int, processes: int = 1
+    ) -> Path:
         "The store of `stories` stories of `pages` pages of the series `name` (`all`: of all Storyland), with features; made if it is not there."
         folder = Path(self.folder) / kind / f'{name}_{stories}x{pages}'
         if not (folder / 'done').is_file():
-            render(folder, stories, seed=first, pages=pages, wordings=wordings, workers=processes, series=None if name == 'all' else name)
+            render(
+                folder,
+                stories,
+                seed=first,
+                pages=pages,
+                wordings=wordings,
+                workers=processes,
+                series=None if name == 'all' else name,
+            )
             encode_store(folder, folder / 'features', self.parts()[1], self.device)
             (folder / 'done').touch()
         return folder
@@ -115,7 +143,10 @@ class Workshop:
     def tests(self, name: str, stories: int, pages: int, processes: int = 1) -> tuple:
         "Texts [S][P], features [S, P, V, F] and seeds of test stories; they are written for 10 pages at least."
         from seed_story.storyland.world import SPLITS
-        texts, features, seeds = _loaded(str(self.made('test', name, stories, max(pages, 10), SPLITS['test'][0], 1, processes)))
+
+        texts, features, seeds = _loaded(
+            str(self.made('test', name, stories, max(pages, 10), SPLITS['test'][0], 1, processes))
+        )
         return [story[0][:pages] for story in texts], features[:, :pages].float(), seeds
 
 
@@ -130,8 +161,22 @@ def tokens_a_step(room: Workshop, variant: Variant, batches: int = 8, trunk: boo
     "Mean number of tokens, padding not counted, that a step of training reads (feeding back reads them again). `trunk`: without the slots of pictures that are learned."
     config, (tokenizer, _) = variant.config(), room.parts()
     texts, tokenizer = room.training(variant.data[0])[0], slotted(tokenizer, config['num_slots'])
-    chunks = Chunks(texts, tokenizer, variant.pages, trunk_length(texts, tokenizer, variant.pages, config['num_slots'], samples=500), variant.batch, last=variant.last)
-    return float(np.mean([(batch.page[:, :batch.trunk_length if trunk else None] >= 0).sum().item() for batch in (chunks[k][0] for k in range(batches))]))
+    chunks = Chunks(
+        texts,
+        tokenizer,
+        variant.pages,
+        trunk_length(texts, tokenizer, variant.pages, config['num_slots'], samples=500),
+        variant.batch,
+        last=variant.last,
+    )
+    return float(
+        np.mean(
+            [
+                (batch.page[:, : batch.trunk_length if trunk else None] >= 0).sum().item()
+                for batch in (chunks[k][0] for k in range(batches))
+            ]
+        )
+    )
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #1f08aa94
 def beginning(variant: Variant, tokenizer, seed: int):
@@ -139,13 +184,19 @@ def beginning(variant: Variant, tokenizer, seed: int):
 
     ValueError if the two language models are of different sizes."""
     new = seeded(seed, build, variant.config(), tokenizer, only=('mllm',))['mllm']
-    if not variant.start: return new
+    if not variant.start:
+        return new
     old, own = load_component(variant.origin(), 'mllm').state_dict(), new.state_dict()
     for name, weights in own.items():
-        if not name.startswith('llm.') and variant.fresh: continue
-        if name not in old or old[name].shape[1:] != weights.shape[1:]: raise ValueError(f'{variant.name}: {name} is {list(weights.shape)}, which {variant.start.partition(":")[0]} does not have: give it the same size, or fresh resamplers')
+        if not name.startswith('llm.') and variant.fresh:
+            continue
+        if name not in old or old[name].shape[1:] != weights.shape[1:]:
+            raise ValueError(
+                f'{variant.name}: {name} is {list(weights.shape)}, which {variant.start.partition(":")[0]} does not have: give it the same size, or fresh resamplers'
+            )
         rows = min(len(weights), len(old[name]))
-        if len(weights) != len(old[name]) and 'embed' not in name and 'lm_head' not in name: raise ValueError(f'{variant.name}: {name} has {len(weights)} rows, not {len(old[name])}')
+        if len(weights) != len(old[name]) and 'embed' not in name and 'lm_head' not in name:
+            raise ValueError(f'{variant.name}: {name} has {len(weights)} rows, not {len(old[name])}')
         weights[:rows] = old[name][:rows]
     return new
 
@@ -154,7 +205,8 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
     "The folder of the trained variant. It is trained if it is not there; a training that was stopped goes on (exactly, see `fit`). ValueError if it cannot be built."
     settings = variant.settings() | dict(seed=seed, stories=room.stories, first=room.first)
     folder = Path(room.folder) / 'trained' / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-    if (folder / 'mllm' / 'training.json').is_file() and not (folder / 'checkpoints').exists(): return folder
+    if (folder / 'mllm' / 'training.json').is_file() and not (folder / 'checkpoints').exists():
+        return folder
     config, (tokenizer, _) = variant.config(), room.parts()
     texts, features = [], []
     for name in variant.data:
@@ -163,8 +215,26 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
     tokenizer = slotted(tokenizer, config['num_slots'])
     budget = stage_budget('mllm', variant.steps, variant.seconds, variant.lr)
     (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
-    train_mllm(texts, torch.cat(features), tokenizer, folder, budget, room.device, variant.batch, variant.pages, feedback=variant.feedback, workers=room.workers,
-               preset_name=config, mllm=beginning(variant, tokenizer, seed), eviction=variant.evicts(), last=variant.last, jumps=variant.jumps, tell=tell, seed=seed, checkpoints=Checkpoints(folder / 'checkpoints' / 'mllm', settings))
+    train_mllm(
+        texts,
+        torch.cat(features),
+        tokenizer,
+        folder,
+        budget,
+        room.device,
+        variant.batch,
+        variant.pages,
+        feedback=variant.feedback,
+        workers=room.workers,
+        preset_name=config,
+        mllm=beginning(variant, tokenizer, seed),
+        eviction=variant.evicts(),
+        last=variant.last,
+        jumps=variant.jumps,
+        tell=tell,
+        seed=seed,
+        checkpoints=Checkpoints(folder / 'checkpoints' / 'mllm', settings),
+    )
     (folder / 'settings.json').write_text(json.dumps(dict(settings, name=variant.name), indent=1) + '\n')
     (folder / 'checkpoints').rmdir()
     return folder
@@ -173,11 +243,17 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
 def trained_pipeline(room: Workshop, variant: Variant, folder):
     "What tells stories with the variant's language model (no de-tokenizer). It looks back as far as its trained chunks are long, and forgets pages that are older than these."
     from seed_story.pipeline.story_pipeline import StoryPipeline
+
     config, (tokenizer, eyes) = variant.config(), room.parts()
     tokenizer = slotted(tokenizer, config['num_slots'])
-    settings = config['pipeline'] | dict(reach=round(tokens_a_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64), window_pages=max(1, variant.pages - 1))
+    settings = config['pipeline'] | dict(
+        reach=round(tokens_a_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64),
+        window_pages=max(1, variant.pages - 1),
+    )
     empty = {name: None for name in ('feature_resampler', 'unet', 'vae', 'scheduler')}
-    pipe = StoryPipeline(tokenizer=tokenizer, visual_tokenizer=eyes, mllm=load_component(folder, 'mllm').eval(), **empty, **settings)
+    pipe = StoryPipeline(
+        tokenizer=tokenizer, visual_tokenizer=eyes, mllm=load_component(folder, 'mllm').eval(), **empty, **settings
+    )
     return pipe.to(room.device)
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #125b78dd
@@ -185,19 +261,37 @@ def steps_a_second(room: Workshop, variant: Variant, steps: int = 100, skip: int
     "How fast it is trained, feeding back included, over `steps` steps after the first `skip`. Its weights are thrown away."
     import shutil
     from seed_story.training.loop import Log, read_log
+
     out, (tokenizer, _), config = Path(room.folder) / f'pace_{os.getpid()}', room.parts(), variant.config()
     texts, features = room.training(variant.data[0])
     try:
-        train_mllm(texts, features, slotted(tokenizer, config['num_slots']), out, stage_budget('mllm', skip + steps), room.device, variant.batch, variant.pages, feedback=.78 * variant.feedback, # its share rises until half-time: .75 of it over a whole run, .96 over the last two thirds
-                   workers=room.workers, preset_name=config, eviction=variant.evicts(), last=variant.last, log_every=1)
+        train_mllm(
+            texts,
+            features,
+            slotted(tokenizer, config['num_slots']),
+            out,
+            stage_budget('mllm', skip + steps),
+            room.device,
+            variant.batch,
+            variant.pages,
+            feedback=0.78
+            * variant.feedback,  # its share rises until half-time: .75 of it over a whole run, .96 over the last two thirds
+            workers=room.workers,
+            preset_name=config,
+            eviction=variant.evicts(),
+            last=variant.last,
+            log_every=1,
+        )
         seconds = [row['seconds'] for row in read_log(out / 'logs' / 'mllm.jsonl')]
         return steps / (seconds[-1] - seconds[skip - 1])
-    finally: shutil.rmtree(out, ignore_errors=True)
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #68bb033f
 @dataclass(frozen=True)
 class Measure:
     "`stories` of `pages` pages from each of the test sets `series`; `given`, `told`: attention policies, separated by spaces, for these two readings; `true`: the one for the first."
+
     stories: int = 50
     pages: int = 50
     given: str = 'dense@clamped'
@@ -205,20 +299,39 @@ class Measure:
     true: str = 'dense@clamped'
     series: tuple = ('all',)
 
+
 BANDS = ((2, 10), (11, 25), (26, 50))
-KEPT = ('looks/', 'place/pages', 'facts', 'unknown names', 'repeated pages', 'words a page', 'distinct-2', 'complete', 'introduced')
+KEPT = (
+    'looks/',
+    'place/pages',
+    'facts',
+    'unknown names',
+    'repeated pages',
+    'words a page',
+    'distinct-2',
+    'complete',
+    'introduced',
+)
 
 
 def read_true(pipe, texts, features, policy: str) -> dict:
     "`nats` a token of the true texts, `cosine` of the regressed features to the true ones and their `length` beside these, all in bands of pages: name → Figure."
     from seed_story.evaluation.generate import read_stories_along
+
     found, near = read_stories_along(pipe, texts, features, policy), {}
     told, true = found['features'], features[:, 1:]
-    cos, length = torch.nn.functional.cosine_similarity(told, true, dim=-1).mean(-1), (told.norm(dim=-1) / true.norm(dim=-1)).mean(-1)
+    cos, length = (
+        torch.nn.functional.cosine_similarity(told, true, dim=-1).mean(-1),
+        (told.norm(dim=-1) / true.norm(dim=-1)).mean(-1),
+    )
     for low, high in (band for band in BANDS if band[0] <= features.shape[1]):
         at, name = slice(low - 2, high - 1), f'pages {low}-{high}'
         ones = torch.ones_like(cos[:, at]).sum(1)
-        near |= {f'nats/{name}': ratio(found['nats'][:, at].sum(1), found['tokens'][:, at].sum(1)), f'cosine/{name}': ratio(cos[:, at].sum(1), ones), f'length/{name}': ratio(length[:, at].sum(1), ones)}
+        near |= {
+            f'nats/{name}': ratio(found['nats'][:, at].sum(1), found['tokens'][:, at].sum(1)),
+            f'cosine/{name}': ratio(cos[:, at].sum(1), ones),
+            f'length/{name}': ratio(length[:, at].sum(1), ones),
+        }
     return near
 
 
@@ -234,46 +347,82 @@ def judged(texts, features, oracle, pages: int, series: str = 'all') -> dict:
 def foreign(texts, shown, series: str) -> dict:
     "How much of the stories, after the given page, belongs to another series than `series`: of all names told as present, of the pages that say where they are, of the pictures that show somebody or some place."
     from seed_story.storyland.cast import series_of
+
     other = lambda word: series_of(word) not in (None, series)
-    reader, counts = storyland_reader(), {what: [] for what in ('names', 'places told', 'characters shown', 'places shown')}
+    reader, counts = (
+        storyland_reader(),
+        {what: [] for what in ('names', 'places told', 'characters shown', 'places shown')},
+    )
     for told, readings in zip(texts, shown):
         counts['names'].append([other(name) for text in told[1:] for name in reader.names(text, {})])
         counts['places told'].append([other(place) for text in told[1:] if (place := reader.settings['place'](text))])
         counts['characters shown'].append([any(map(other, reading.characters)) for reading in readings[1:]])
         counts['places shown'].append([other(reading.place) for reading in readings[1:]])
-    return {f'foreign {what}': ratio([sum(yes) for yes in found], [len(yes) for yes in found]) for what, found in counts.items()}
+    return {
+        f'foreign {what}': ratio([sum(yes) for yes in found], [len(yes) for yes in found])
+        for what, found in counts.items()
+    }
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #582aee8c
 def bytes_a_token(mllm, itemsize: int = 2) -> int:
     "What one cached token takes, in numbers of `itemsize` bytes."
     c = mllm.llm.config
-    return 2 * c.num_hidden_layers * c.num_key_value_heads * (getattr(c, 'head_dim', None) or c.hidden_size // c.num_attention_heads) * itemsize
+    return (
+        2
+        * c.num_hidden_layers
+        * c.num_key_value_heads
+        * (getattr(c, 'head_dim', None) or c.hidden_size // c.num_attention_heads)
+        * itemsize
+    )
 
 
 @torch.inference_mode()
 def tell(pipe, texts, features, pages: int, policy: str, seeds) -> tuple:
     "Texts [S][P] and features [S, P, V, F] of stories told on from the first pages of `texts` and `features`."
     from seed_story.pipeline.narrate import narrate
-    told = list(narrate(pipe.mllm, pipe.tokenizer, [story[0] for story in texts], features[:, 0].to(pipe.device), pages=pages, policy=pipe.policy(policy), sampling=pipe.sampling(), seeds=seeds))
-    return [[page[k].text for page in told] for k in range(len(texts))], torch.stack([torch.stack([page[k].features for page in told]) for k in range(len(texts))])
+
+    told = list(
+        narrate(
+            pipe.mllm,
+            pipe.tokenizer,
+            [story[0] for story in texts],
+            features[:, 0].to(pipe.device),
+            pages=pages,
+            policy=pipe.policy(policy),
+            sampling=pipe.sampling(),
+            seeds=seeds,
+        )
+    )
+    return [[page[k].text for page in told] for k in range(len(texts))], torch.stack(
+        [torch.stack([page[k].features for page in told]) for k in range(len(texts))]
+    )
 
 
 def measure_variant(room: Workshop, pipe, measure: Measure) -> dict:
     "Figures `SERIES/true/…`, `SERIES/given POLICY/…` and `SERIES/told POLICY/…` (without `all/` for stories of all Storyland). Cache bytes are those of 2-byte numbers after the last page."
     from seed_story.evaluation.generate import read_stories_along, tokens_held
     from seed_story.storyland.oracle import FeatureOracle
+
     oracle, figures = FeatureOracle.from_pretrained(room.oracle).to(room.device).eval(), {}
     for series in measure.series:
         texts, features, seeds = room.tests(series, measure.stories, measure.pages)
         found = {f'true/{name}': f for name, f in read_true(pipe, texts, features, measure.true).items()}
-        held = lambda told, policy: Figure(float(np.mean(tokens_held(pipe, told, policy))) * bytes_a_token(pipe.mllm), n=len(texts))
+        held = lambda told, policy: Figure(
+            float(np.mean(tokens_held(pipe, told, policy))) * bytes_a_token(pipe.mllm), n=len(texts)
+        )
         for policy in measure.given.split():
             own = read_stories_along(pipe, texts, features, policy, own=True)['features']
             looks = judged(texts, torch.cat([features[:, :1], own], 1), oracle, measure.pages, series)
-            found |= {f'given {policy}/{name}': f for name, f in looks.items() if name.startswith(('looks', 'place', 'foreign'))} | {f'given {policy}/bytes': held(texts, policy)}
+            found |= {
+                f'given {policy}/{name}': f
+                for name, f in looks.items()
+                if name.startswith(('looks', 'place', 'foreign'))
+            } | {f'given {policy}/bytes': held(texts, policy)}
         for policy in measure.told.split():
             told, own = tell(pipe, texts, features, measure.pages, policy, seeds)
-            found |= {f'told {policy}/{name}': f for name, f in judged(told, own, oracle, measure.pages, series).items()} | {f'told {policy}/bytes': held(told, policy)}
+            found |= {
+                f'told {policy}/{name}': f for name, f in judged(told, own, oracle, measure.pages, series).items()
+            } | {f'told {policy}/bytes': held(told, policy)}
         figures |= {name if series == 'all' else f'{series}/{name}': f for name, f in found.items()}
     return {name: f for name, f in figures.items() if not math.isnan(f.value)}
 
@@ -281,6 +430,7 @@ def measure_variant(room: Workshop, pipe, measure: Measure) -> dict:
 @dataclass(frozen=True)
 class Trial:
     "One `variant` trained from one `seed`; its record goes to `out`/NAME/seed_SEED.json."
+
     room: Workshop
     variant: Variant
     seed: int
@@ -289,32 +439,63 @@ class Trial:
     command: str
 
     @property
-    def path(self) -> Path: return Path(self.out) / file_name(self.variant.name) / f'seed_{self.seed}.json'
+    def path(self) -> Path:
+        return Path(self.out) / file_name(self.variant.name) / f'seed_{self.seed}.json'
 
     def settings(self) -> dict:
         "What its record must say."
-        return dict(variant=self.variant.name, device=self.room.device, training_stories=self.room.stories, first=self.room.first, **self.variant.settings(), **{f'test_{k}': v for k, v in asdict(self.measure).items() if k != 'stories'})
+        return dict(
+            variant=self.variant.name,
+            device=self.room.device,
+            training_stories=self.room.stories,
+            first=self.room.first,
+            **self.variant.settings(),
+            **{f'test_{k}': v for k, v in asdict(self.measure).items() if k != 'stories'},
+        )
 
-    def standing(self): return standing(self.path, self.settings() | dict(n=self.measure.stories, seed=self.seed))
+    def standing(self):
+        return standing(self.path, self.settings() | dict(n=self.measure.stories, seed=self.seed))
 
     def run(self) -> Record:
         "Train, measure, write the record."
         began = time.time()
         folder = train_variant(self.room, self.variant, self.seed)
-        pipe, summary = trained_pipeline(self.room, self.variant, folder), json.loads((folder / 'mllm' / 'training.json').read_text())
-        figures = {f'training/{name}': Figure(float(value)) for name, value in summary.items()} | {'training/tokens a step': Figure(tokens_a_step(self.room, self.variant)), 'reach': Figure(float(pipe.config.reach))}
+        pipe, summary = (
+            trained_pipeline(self.room, self.variant, folder),
+            json.loads((folder / 'mllm' / 'training.json').read_text()),
+        )
+        figures = {f'training/{name}': Figure(float(value)) for name, value in summary.items()} | {
+            'training/tokens a step': Figure(tokens_a_step(self.room, self.variant)),
+            'reach': Figure(float(pipe.config.reach)),
+        }
         figures |= measure_variant(self.room, pipe, self.measure)
-        return write_record(self.path, self.command, figures, n=self.measure.stories, seed=self.seed, seconds=time.time() - began, settings=self.settings(),
-                            notes='one variant from one seed; training/seconds count time shared with other trainings on the same GPU')
+        return write_record(
+            self.path,
+            self.command,
+            figures,
+            n=self.measure.stories,
+            seed=self.seed,
+            seconds=time.time() - began,
+            settings=self.settings(),
+            notes='one variant from one seed; training/seconds count time shared with other trainings on the same GPU',
+        )
 
-    def to_json(self) -> str: return json.dumps(asdict(self))
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> 'Trial':
         "What `to_json` wrote."
         found = json.loads(text)
         lists = lambda d: {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
-        return cls(**found | dict(room=Workshop(**found['room']), variant=Variant(**lists(found['variant'])), measure=Measure(**lists(found['measure']))))
+        return cls(
+            **found
+            | dict(
+                room=Workshop(**found['room']),
+                variant=Variant(**lists(found['variant'])),
+                measure=Measure(**lists(found['measure'])),
+            )
+        )
 
 
 def main() -> None:
@@ -327,57 +508,119 @@ def sweep(trials: list, jobs: int = 1, limit: float = math.inf, processes: int =
 
     `limit`: after so many seconds no trial begins. `processes`: that draw the stories which all need, beforehand. `tell`: called with a line for each that ends.
     ValueError if two trials are one: their records would be the same file."""
-    if len({t.path for t in trials}) < len(trials): raise ValueError('two variants have the same name')
+    if len({t.path for t in trials}) < len(trials):
+        raise ValueError('two variants have the same name')
     began, waiting = time.monotonic(), [t for t in trials if not t.standing().good]
     for trial in waiting:
-        for name in trial.variant.data: trial.room.made('training', name, trial.room.stories, 30, trial.room.first, 4, processes)
-        for name in trial.measure.series: trial.room.tests(name, trial.measure.stories, trial.measure.pages, processes)
+        for name in trial.variant.data:
+            trial.room.made('training', name, trial.room.stories, 30, trial.room.first, 4, processes)
+        for name in trial.measure.series:
+            trial.room.tests(name, trial.measure.stories, trial.measure.pages, processes)
     late = lambda: time.monotonic() - began > limit
     if jobs == 1:
         for trial in waiting:
-            if not late(): trial.run()
-            if tell: tell(f'{trial.path.parent.name} {trial.seed}: {trial.standing()}, {time.monotonic() - began:.0f} s')
-    else: _side_by_side(waiting, jobs, late, lambda trial, code: tell and tell(f'{trial.path.parent.name} {trial.seed}: {trial.standing()} (exit code {code}), {time.monotonic() - began:.0f} s'))
-    return [(t, 'not begun' if (s := t.standing()).state == 'absent' else str(s)) for t in trials if not t.standing().good]
+            if not late():
+                trial.run()
+            if tell:
+                tell(f'{trial.path.parent.name} {trial.seed}: {trial.standing()}, {time.monotonic() - began:.0f} s')
+    else:
+        _side_by_side(
+            waiting,
+            jobs,
+            late,
+            lambda trial, code: (
+                tell
+                and tell(
+                    f'{trial.path.parent.name} {trial.seed}: {trial.standing()} (exit code {code}), {time.monotonic() - began:.0f} s'
+                )
+            ),
+        )
+    return [
+        (t, 'not begun' if (s := t.standing()).state == 'absent' else str(s)) for t in trials if not t.standing().good
+    ]
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #1438556a
 def _side_by_side(waiting: list, jobs: int, late, ended) -> None:
     "A process for each trial, `jobs` at a time; whatever happens here, none is left behind. What they say goes to logs in the workshop."
-    waiting, running, environment = list(waiting), {}, os.environ | dict(OMP_NUM_THREADS='1', TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    waiting, running, environment = (
+        list(waiting),
+        {},
+        os.environ
+        | dict(OMP_NUM_THREADS='1', TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
+    )
     try:
         while running or (waiting and not late()):
             while waiting and len(running) < jobs and not late():
                 trial = waiting.pop(0)
-                file = Path(trial.room.folder) / 'logs' / f'{Path(trial.out).name}_{trial.path.parent.name}_{trial.seed}.json'
+                file = (
+                    Path(trial.room.folder)
+                    / 'logs'
+                    / f'{Path(trial.out).name}_{trial.path.parent.name}_{trial.seed}.json'
+                )
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(trial.to_json())
                 with open(file.with_suffix('.out'), 'w') as log:
-                    running[subprocess.Popen([sys.executable, '-c', 'from seed_story.evaluation.ablations import main; main()', str(file)], stdout=log, stderr=log, env=environment)] = trial
-            for process in [p for p in running if p.poll() is not None]: ended(running.pop(process), process.returncode)
-            time.sleep(.1)
+                    running[
+                        subprocess.Popen(
+                            [
+                                sys.executable,
+                                '-c',
+                                'from seed_story.evaluation.ablations import main; main()',
+                                str(file),
+                            ],
+                            stdout=log,
+                            stderr=log,
+                            env=environment,
+                        )
+                    ] = trial
+            for process in [p for p in running if p.poll() is not None]:
+                ended(running.pop(process), process.returncode)
+            time.sleep(0.1)
     finally:
-        for process in running: process.send_signal(signal.SIGTERM)
-        for process in running: process.wait()
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait()
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #afbc6129
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262) # 97.5 % quantiles for 1, 2, … degrees of freedom
+STUDENT = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+)  # 97.5 % quantiles for 1, 2, … degrees of freedom
 
 
 def across(values, least: float = -math.inf, most: float = math.inf) -> Figure:
     "Mean of one value a seed, with Student's 95 % interval (none for one seed) as far as it lies between `least` and `most`; NaN values are left out."
     values = np.asarray([v for v in values if not math.isnan(v)], float)
-    if not len(values): return Figure(math.nan)
-    if len(values) == 1: return Figure(float(values[0]), n=1)
-    mean, reach = float(values.mean()), float((STUDENT[len(values) - 2] if len(values) < 11 else 1.96) * values.std(ddof=1) / math.sqrt(len(values)))
+    if not len(values):
+        return Figure(math.nan)
+    if len(values) == 1:
+        return Figure(float(values[0]), n=1)
+    mean, reach = (
+        float(values.mean()),
+        float((STUDENT[len(values) - 2] if len(values) < 11 else 1.96) * values.std(ddof=1) / math.sqrt(len(values))),
+    )
     return Figure(mean, max(mean - reach, least), min(mean + reach, most), len(values))
 
 
-SHARES = re.compile('looks|place|facts|names|foreign') # figures that lie between 0 and 1
+SHARES = re.compile('looks|place|facts|names|foreign')  # figures that lie between 0 and 1
+
 
 def over_seeds(records: dict, name: str) -> Figure:
     "The figure `name` of the records (seed → Record): its mean over seeds; of one record, as it stands there."
     found = {seed: r.figures.get(name, Figure(math.nan)) for seed, r in records.items()}
-    return next(iter(found.values())) if len(found) == 1 else across([f.value for f in found.values()], *((0., 1.) if SHARES.search(name) else ()))
+    return (
+        next(iter(found.values()))
+        if len(found) == 1
+        else across([f.value for f in found.values()], *((0.0, 1.0) if SHARES.search(name) else ()))
+    )
 
 
 def paired(records: dict, base: dict, name: str) -> Figure:
@@ -390,9 +633,17 @@ def found_records(trials: list, strict: bool = True) -> dict:
     "Variant's name → seed → Record, of the trials whose records are good; not `strict`: of all whose records are there, whatever their settings."
     found = {}
     for trial in trials:
-        record = trial.standing().record if strict and trial.standing().good else read_record(trial.path) if not strict and trial.path.exists() else None
-        if record: found.setdefault(trial.variant.name, {})[trial.seed] = record
-    if not found: raise ValueError('none of the trials has a good record' if strict else f'no record in {trials[0].out}')
+        record = (
+            trial.standing().record
+            if strict and trial.standing().good
+            else read_record(trial.path)
+            if not strict and trial.path.exists()
+            else None
+        )
+        if record:
+            found.setdefault(trial.variant.name, {})[trial.seed] = record
+    if not found:
+        raise ValueError('none of the trials has a good record' if strict else f'no record in {trials[0].out}')
     return found
 
 
@@ -401,10 +652,25 @@ def write_means(found: dict, folder, command: str) -> list:
     made = []
     for name, records in found.items():
         one = next(iter(records.values()))
-        figures = {key: over_seeds(records, key) for key in one.figures if all(key in r.figures for r in records.values())}
+        figures = {
+            key: over_seeds(records, key) for key in one.figures if all(key in r.figures for r in records.values())
+        }
         settings = {k: v for k, v in one.settings.items()} | dict(stories=one.n, seeds=sorted(records))
-        made.append(write_record(Path(folder) / f'{file_name(name)}.json', command, {k: f for k, f in figures.items() if not math.isnan(f.value)}, n=len(records), seed=min(records), unit='seeds',
-                                 seconds=sum(r.seconds for r in records.values()), settings=settings, versions=one.versions, hardware=one.hardware, notes="mean over seeds with Student's 95 % interval; of one seed, the interval over its stories"))
+        made.append(
+            write_record(
+                Path(folder) / f'{file_name(name)}.json',
+                command,
+                {k: f for k, f in figures.items() if not math.isnan(f.value)},
+                n=len(records),
+                seed=min(records),
+                unit='seeds',
+                seconds=sum(r.seconds for r in records.values()),
+                settings=settings,
+                versions=one.versions,
+                hardware=one.hardware,
+                notes="mean over seeds with Student's 95 % interval; of one seed, the interval over its stories",
+            )
+        )
     return made
 
 
@@ -412,23 +678,40 @@ def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bo
     """A Markdown table, one row a variant of `found_records`; `columns`: heading → figure. `percent`: values are shares, shown in percent. What has fewer than `least` cases in a seed is left out.
 
     `base`: differences to this variant instead; a word if it has no record."""
-    if base and base not in found: return f'*{base} has no record yet: nothing to compare with*'
+    if base and base not in found:
+        return f'*{base} has no record yet: nothing to compare with*'
     k, form = (100, '.1f') if percent else (1, '.3f')
+
     def cell(records, name):
         f = paired(records, found[base], name) if base else over_seeds(records, name)
         cases = [r.figures[name].count for r in records.values() if name in r.figures]
-        if math.isnan(f.value) or any(count is not None and count < least for count in cases): return '–'
+        if math.isnan(f.value) or any(count is not None and count < least for count in cases):
+            return '–'
         sign = '+' if base else ''
-        return f'{k * f.value:{sign}{form}}' + ('' if f.low is None else f' [{k * f.low:{sign}{form}}, {k * f.high:{sign}{form}}]')
-    rows = [[name, len(records), *(cell(records, c) for c in columns.values())] for name, records in found.items() if name != base]
+        return f'{k * f.value:{sign}{form}}' + (
+            '' if f.low is None else f' [{k * f.low:{sign}{form}}, {k * f.high:{sign}{form}}]'
+        )
+
+    rows = [
+        [name, len(records), *(cell(records, c) for c in columns.values())]
+        for name, records in found.items()
+        if name != base
+    ]
     return table(rows, [f'minus {base}' if base else 'variant', 'seeds', *columns])
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #6be2990b
 def gap_lines(ax, found: dict, prefix: str, least: int = 5) -> None:
     "Draw the figures `PREFIX/gap …` of each variant by the gap, with a band from the lowest to the highest seed; gaps with fewer than `least` cases are left out."
     for name, records in found.items():
-        cases = [[f.value for r in records.values() if (f := r.figures.get(f'{prefix}/gap {gap}')) and f.count >= least] for gap in GAPS]
+        cases = [
+            [f.value for r in records.values() if (f := r.figures.get(f'{prefix}/gap {gap}')) and f.count >= least]
+            for gap in GAPS
+        ]
         at = [n for n, values in enumerate(cases) if values]
         [line] = ax.plot(at, [np.mean(cases[n]) for n in at], marker='o', ms=3, lw=1.3, label=name)
-        ax.fill_between(at, [min(cases[n]) for n in at], [max(cases[n]) for n in at], color=line.get_color(), alpha=.15, lw=0)
-    ax.set_xticks(range(len(GAPS)), list(GAPS)); ax.set(xlim=(-.3, len(GAPS) - .7), ylim=(-.03, 1.03)); ax.set_xlabel('pages since last seen')
+        ax.fill_between(
+            at, [min(cases[n]) for n in at], [max(cases[n]) for n in at], color=line.get_color(), alpha=0.15, lw=0
+        )
+    ax.set_xticks(range(len(GAPS)), list(GAPS))
+    ax.set(xlim=(-0.3, len(GAPS) - 0.7), ylim=(-0.03, 1.03))
+    ax.set_xlabel('pages since last seen')

@@ -20,6 +20,7 @@ from ..models.sequence import ImageTokens
 @dataclass(frozen=True)
 class TokenClasses:
     "A class for every token: `number` [L] counts into `names`."
+
     number: Tensor
     names: tuple[str, ...]
 
@@ -33,12 +34,25 @@ def token_classes(ids, tokenizer, image: ImageTokens | None = None, slots: bool 
 
     `image` None: the text knows no pictures. `slots`: each slot is a class of its own."""
     ids = torch.as_tensor(ids)
-    names = ['first', 'BoI', 'EoI', *([f'slot {k}' for k in range(image.num_slots)] if slots and image else ['slots']), 'punctuation', 'words']
+    names = [
+        'first',
+        'BoI',
+        'EoI',
+        *([f'slot {k}' for k in range(image.num_slots)] if slots and image else ['slots']),
+        'punctuation',
+        'words',
+    ]
     at = {name: k for k, name in enumerate(names)}
-    found = torch.tensor([at['words'] if any(c.isalnum() for c in text) else at['punctuation'] for text in tokenizer.batch_decode([[i] for i in ids.tolist()])])
+    found = torch.tensor(
+        [
+            at['words'] if any(c.isalnum() for c in text) else at['punctuation']
+            for text in tokenizer.batch_decode([[i] for i in ids.tolist()])
+        ]
+    )
     if image:
         found[ids == image.boi], found[ids == image.eoi] = at['BoI'], at['EoI']
-        for k, slot in enumerate(image.slots): found[ids == slot] = at[f'slot {k}' if slots else 'slots']
+        for k, slot in enumerate(image.slots):
+            found[ids == slot] = at[f'slot {k}' if slots else 'slots']
     found[0] = at['first']
     return TokenClasses(found, tuple(names))
 
@@ -50,10 +64,14 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
     `inputs`: what `llm` reads, `input_ids` [1, L] or `inputs_embeds` [1, L, D]. The model computes its attention weights one by one while this lasts. ValueError if it does not hand them out."""
     before = llm.config._attn_implementation
     llm.set_attn_implementation('eager')
-    try: attentions = llm(**inputs, output_attentions=True, use_cache=False).attentions
-    finally: llm.set_attn_implementation(before)
-    if not attentions or attentions[0] is None: raise ValueError(f'{type(llm).__name__} does not hand out its attention weights')
-    if attentions[0].shape[-1] != len(classes.number): raise ValueError(f'{attentions[0].shape[-1]} tokens were read, and {len(classes.number)} have a class')
+    try:
+        attentions = llm(**inputs, output_attentions=True, use_cache=False).attentions
+    finally:
+        llm.set_attn_implementation(before)
+    if not attentions or attentions[0] is None:
+        raise ValueError(f'{type(llm).__name__} does not hand out its attention weights')
+    if attentions[0].shape[-1] != len(classes.number):
+        raise ValueError(f'{attentions[0].shape[-1]} tokens were read, and {len(classes.number)} have a class')
     member = torch.nn.functional.one_hot(classes.number.to(attentions[0].device), len(classes.names)).float()
     return torch.stack([(layer[0, :, first_query:].float() @ member).mean(1) for layer in attentions]).cpu()
 
@@ -61,13 +79,19 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
 def embedded_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
     "Token ids, where pages stand, and embeddings [1, L, D] of the texts `story` [P] with pictures `features` [P, V, F]; None: of its texts alone, joined by spaces."
     from seed_story.pipeline.narrate import lay_out
+
     if features is None:
-        ids = [narrator.tokenizer.bos_token_id, *narrator.tokenizer(" ".join(story), add_special_tokens=False)["input_ids"]]
+        ids = [
+            narrator.tokenizer.bos_token_id,
+            *narrator.tokenizer(" ".join(story), add_special_tokens=False)["input_ids"],
+        ]
         return ids, [], narrator.embeds([ids])
     pages = [narrator.page(text, f) for text, f in zip(story, features)]
     ids, spans = lay_out(narrator, pages)
     embeds = narrator.embeds([ids])
-    embeds[0, torch.isin(torch.tensor(ids), torch.tensor(narrator.image.slots)).to(embeds.device)] = torch.cat([page.context for page in pages])
+    embeds[0, torch.isin(torch.tensor(ids), torch.tensor(narrator.image.slots)).to(embeds.device)] = torch.cat(
+        [page.context for page in pages]
+    )
     return ids, spans, embeds
 
 
@@ -77,26 +101,36 @@ def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor,
 
     `slots`: see `token_classes`."""
     from seed_story.pipeline.narrate import Narrator
+
     narrator, masses, shares = Narrator(pipe.mllm, pipe.tokenizer), [], []
     for number, story in enumerate(texts):
         ids, _, embeds = embedded_story(narrator, story, None if features is None else features[number])
         kinds = token_classes(ids, pipe.tokenizer, narrator.image if features is not None else None, slots)
         masses.append(attention_mass(pipe.mllm.llm, kinds, inputs_embeds=embeds))
         shares.append(kinds.share())
-    return torch.stack(masses).mean(0), kinds.names, {name: sum(share[name] for share in shares) / len(shares) for name in kinds.names}
+    return (
+        torch.stack(masses).mean(0),
+        kinds.names,
+        {name: sum(share[name] for share in shares) / len(shares) for name in kinds.names},
+    )
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #9b598924
 @contextmanager
 def looking(llm, see):
     "While this lasts, `see(layer, weights [B, heads, queries, keys])` is called in every layer of every pass of `llm`, which computes its weights one by one. ValueError if it hands out none."
     layers = [module for module in llm.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
-    if not layers: raise ValueError(f'{type(llm).__name__} has no attention layers that can be looked at')
+    if not layers:
+        raise ValueError(f'{type(llm).__name__} has no attention layers that can be looked at')
     before = llm.config._attn_implementation
     llm.set_attn_implementation('eager')
-    hooks = [layer.register_forward_hook(lambda module, args, output: see(module.layer_idx, output[1])) for layer in layers]
-    try: yield
+    hooks = [
+        layer.register_forward_hook(lambda module, args, output: see(module.layer_idx, output[1])) for layer in layers
+    ]
+    try:
+        yield
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
         llm.set_attn_implementation(before)
 
 
@@ -110,6 +144,7 @@ class Maps:
     """What the maps of some stories show. `mass` [layers, heads, classes] of all queries (see `token_classes`, each slot a class of its own), `classes`, and the `share` of the tokens that each is.
 
     `top`: name of a token → in how many of the `count` maps it is among the ten keys with most attention; `parts` [layers, parts, parts] (queries, keys) and their `names`."""
+
     mass: Tensor
     classes: tuple[str, ...]
     share: dict
@@ -123,7 +158,12 @@ def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
     "The part of a page to which each token belongs, [L], and the names: first, then `1 text`, `1 BoI`, `1 slots`, `1 EoI`, `2 text`, …"
     names, found = ['first'], torch.zeros(len(ids), dtype=torch.long)
     for number, span in enumerate(spans, 1):
-        for name, a, b in (('text', span.start, span.boi), ('BoI', span.boi, span.boi + 1), ('slots', span.boi + 1, span.eoi), ('EoI', span.eoi, span.stop)):
+        for name, a, b in (
+            ('text', span.start, span.boi),
+            ('BoI', span.boi, span.boi + 1),
+            ('slots', span.boi + 1, span.eoi),
+            ('EoI', span.eoi, span.stop),
+        ):
             found[a:b] = len(names)
             names.append(f'{number} {name}')
     found[0] = 0
@@ -134,26 +174,58 @@ def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
 def attention_maps(pipe, texts, features, k: int = 10) -> Maps:
     "The maps of the stories `texts` [S][P] with pictures `features` [S, P, V, F], each read in one pass. ValueError if their numbers of pages differ."
     from seed_story.pipeline.narrate import Narrator
-    if len({len(story) for story in texts}) != 1: raise ValueError('maps are averaged over stories of an equal number of pages')
+
+    if len({len(story) for story in texts}) != 1:
+        raise ValueError('maps are averaged over stories of an equal number of pages')
     narrator, top, found = Narrator(pipe.mllm, pipe.tokenizer), Counter(), []
     for story, seen in zip(texts, features):
         ids, spans, embeds = embedded_story(narrator, story, seen)
-        kinds, (part, names), layers = token_classes(ids, pipe.tokenizer, narrator.image, slots=True), _parts(ids, spans, narrator.image), {}
-        label = [kinds.names[c] if kinds.names[c] not in ('words', 'punctuation') else pipe.tokenizer.decode([i]).strip() for i, c in zip(ids, kinds.number.tolist())]
-        member, of_part = (torch.nn.functional.one_hot(x, len(n)).float().to(embeds.device) for x, n in ((kinds.number, kinds.names), (part, names)))
+        kinds, (part, names), layers = (
+            token_classes(ids, pipe.tokenizer, narrator.image, slots=True),
+            _parts(ids, spans, narrator.image),
+            {},
+        )
+        label = [
+            kinds.names[c] if kinds.names[c] not in ('words', 'punctuation') else pipe.tokenizer.decode([i]).strip()
+            for i, c in zip(ids, kinds.number.tolist())
+        ]
+        member, of_part = (
+            torch.nn.functional.one_hot(x, len(n)).float().to(embeds.device)
+            for x, n in ((kinds.number, kinds.names), (part, names))
+        )
+
         def see(layer, weights):
             w = weights[0].float()
-            best = w[:, spans[-1].start:].mean(1).topk(min(k, len(ids))).indices
-            for row in best.tolist(): top.update({label[i] for i in row})
-            layers[layer] = (w[:, 1:] @ member).mean(1).cpu(), ((of_part.T / of_part.sum(0)[:, None]) @ w.mean(0) @ of_part).cpu()
-        with looking(pipe.mllm.llm, see): pipe.mllm.llm(inputs_embeds=embeds, use_cache=False)
-        found.append((torch.stack([layers[n][0] for n in sorted(layers)]), torch.stack([layers[n][1] for n in sorted(layers)]), kinds.share()))
+            best = w[:, spans[-1].start :].mean(1).topk(min(k, len(ids))).indices
+            for row in best.tolist():
+                top.update({label[i] for i in row})
+            layers[layer] = (
+                (w[:, 1:] @ member).mean(1).cpu(),
+                ((of_part.T / of_part.sum(0)[:, None]) @ w.mean(0) @ of_part).cpu(),
+            )
+
+        with looking(pipe.mllm.llm, see):
+            pipe.mllm.llm(inputs_embeds=embeds, use_cache=False)
+        found.append(
+            (
+                torch.stack([layers[n][0] for n in sorted(layers)]),
+                torch.stack([layers[n][1] for n in sorted(layers)]),
+                kinds.share(),
+            )
+        )
     mass, parts = (torch.stack([f[n] for f in found]).mean(0) for n in (0, 1))
     share = {name: sum(f[2][name] for f in found) / len(found) for name in kinds.names}
     return Maps(mass, kinds.names, share, top, len(found) * mass.shape[0] * mass.shape[1], parts, names)
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #f9e59443
-BACK = {'own page': (0, 0), '1 back': (1, 1), '2-4': (2, 4), '5-8': (5, 8), '9-16': (9, 16), '17+': (17, 10 ** 9)} # pages between query and key
+BACK = {
+    'own page': (0, 0),
+    '1 back': (1, 1),
+    '2-4': (2, 4),
+    '5-8': (5, 8),
+    '9-16': (9, 16),
+    '17+': (17, 10**9),
+}  # pages between query and key
 
 
 @dataclass(frozen=True)
@@ -161,6 +233,7 @@ class Growth:
     """Attention on `pages` [N] (from 1) of growing stories, mean over stories, for the `queries` that write `text` and those of the picture's `slots`.
 
     `mass` [N, 2, layers, heads, classes], `back` [N, 2, layers, heads, len(BACK)], `nats` [N, 2, layers, heads] (entropy), `keys` [N] (tokens held when the page begins)."""
+
     pages: tuple[int, ...]
     classes: tuple[str, ...]
     mass: Tensor
@@ -174,20 +247,35 @@ def _look(narrator, memory, story, page) -> tuple:
     "Reads `page` after `story` over the `memory` of one row and looks at it: mass [2, layers, heads, classes], back, nats, keys."
     from seed_story.pipeline.narrate import lay_out
     from seed_story.pipeline.reading import read_page
+
     ids, spans = lay_out(narrator, [*story, page])
-    kinds, number = token_classes(ids, narrator.tokenizer, narrator.image), torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([s.stop - s.start for s in spans]))
+    kinds, number = (
+        token_classes(ids, narrator.tokenizer, narrator.image),
+        torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([s.stop - s.start for s in spans])),
+    )
     back = torch.zeros(len(ids), dtype=torch.long)
-    for k, (low, high) in enumerate(BACK.values()): back[(len(spans) - 1 - number >= low) & (len(spans) - 1 - number <= high)] = k
-    members = [torch.nn.functional.one_hot(x, n).float().to(narrator.device) for x, n in ((kinds.number, len(kinds.names)), (back, len(BACK)))]
+    for k, (low, high) in enumerate(BACK.values()):
+        back[(len(spans) - 1 - number >= low) & (len(spans) - 1 - number <= high)] = k
+    members = [
+        torch.nn.functional.one_hot(x, n).float().to(narrator.device)
+        for x, n in ((kinds.number, len(kinds.names)), (back, len(BACK)))
+    ]
     found, keys = {}, memory.held
+
     def see(layer, weights):
         at = torch.cat([memory.positions[0], memory.seen[0] + torch.arange(weights.shape[2], device=narrator.device)])
-        w, slots = weights[0].float(), bool(memory.held > keys) # the text is read first, then `<img>` and the slots
+        w, slots = weights[0].float(), bool(memory.held > keys)  # the text is read first, then `<img>` and the slots
         w = w[:, 1:] if slots else w
         found[int(slots), layer] = [*((w @ member[at]).mean(1).cpu() for member in members), entropy(w).mean(1).cpu()]
-    with looking(narrator.mllm.llm, see): read_page(narrator, memory, [page])
+
+    with looking(narrator.mllm.llm, see):
+        read_page(narrator, memory, [page])
     layers = sorted({layer for _, layer in found})
-    return *(torch.stack([torch.stack([found[q, layer][n] for layer in layers]) for q in (0, 1)]) for n in range(3)), torch.tensor(float(keys)), kinds.names
+    return (
+        *(torch.stack([torch.stack([found[q, layer][n] for layer in layers]) for q in (0, 1)]) for n in range(3)),
+        torch.tensor(float(keys)),
+        kinds.names,
+    )
 
 
 @torch.no_grad()
@@ -195,17 +283,22 @@ def attention_along(pipe, texts, features, attention: str, pages) -> Growth:
     "Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention` and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."
     from seed_story.pipeline.narrate import Narrator, Told, turn_page
     from seed_story.pipeline.reading import read_page
+
     policy, narrator, pages = pipe.policy(attention), Narrator(pipe.mllm, pipe.tokenizer), tuple(sorted(pages))
-    if policy.reencodes or getattr(policy, 'measures', False): raise ValueError(f'{attention}: choose a policy that neither re-encodes nor measures')
-    if not pages or pages[0] < 2 or pages[-1] > len(texts[0]): raise ValueError(f'pages {pages} must lie between 2 and {len(texts[0])}')
+    if policy.reencodes or getattr(policy, 'measures', False):
+        raise ValueError(f'{attention}: choose a policy that neither re-encodes nor measures')
+    if not pages or pages[0] < 2 or pages[-1] > len(texts[0]):
+        raise ValueError(f'pages {pages} must lie between 2 and {len(texts[0])}')
     looks = []
     for text, seen in zip(texts, features):
         story, memory, rows = [narrator.page(text[0], seen[0])], None, []
         for number in range(1, pages[-1]):
             memory = turn_page(narrator, memory, [story], policy)
             page = Told(text[number], narrator.encoder([text[number]])[0].tolist(), seen[number])
-            if number + 1 in pages: rows.append(_look(narrator, memory, story, page))
-            else: read_page(narrator, memory, [page])
+            if number + 1 in pages:
+                rows.append(_look(narrator, memory, story, page))
+            else:
+                read_page(narrator, memory, [page])
             story.append(narrator.with_context([page])[0])
         looks.append([torch.stack([row[n] for row in rows]) for n in range(4)])
     mass, back, nats, keys = (torch.stack(x).mean(0) for x in zip(*looks))

@@ -21,29 +21,54 @@ from ..story.format import Page, Story
 def openings(seeds) -> list[Page]:
     "The drawn first pages of Storyland stories."
     from seed_story.storyland.world import opening
+
     return [Page(text, picture) for picture, text in map(opening, seeds)]
+
 
 def test_seeds(n: int) -> list[int]:
     "The first `n` seeds of the test split."
     from seed_story.storyland.world import SPLITS
+
     return list(SPLITS["test"])[:n]
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #6fe34a56
 @torch.inference_mode()
-def tell_features(pipe, given: list[Page], pages: int, attention: str, seeds, batch: int = 100, temperature: float | None = None, top_p: float | None = None,
-                  progress=None):
+def tell_features(
+    pipe,
+    given: list[Page],
+    pages: int,
+    attention: str,
+    seeds,
+    batch: int = 100,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    progress=None,
+):
     "Texts [S][P] and regressed features [S, P, V, F] of stories told from the pages `given`; `seeds`: one a story."
     from seed_story.pipeline.narrate import narrate
+
     sampling = pipe.sampling(temperature, top_p)
     policy = pipe.policy(attention)
     texts, features = [], []
     for first in range(0, len(given), batch):
-        part, numbers = given[first:first + batch], seeds[first:first + batch]
-        seen = pipe.visual_tokenizer(pipe.visual_tokenizer.preprocess([p.pil() for p in part]).to(pipe.device, pipe.visual_tokenizer.dtype))
+        part, numbers = given[first : first + batch], seeds[first : first + batch]
+        seen = pipe.visual_tokenizer(
+            pipe.visual_tokenizer.preprocess([p.pil() for p in part]).to(pipe.device, pipe.visual_tokenizer.dtype)
+        )
         told = []
-        for page in narrate(pipe.mllm, pipe.tokenizer, [p.text for p in part], seen, pages=pages, policy=policy, sampling=sampling, seeds=numbers):
+        for page in narrate(
+            pipe.mllm,
+            pipe.tokenizer,
+            [p.text for p in part],
+            seen,
+            pages=pages,
+            policy=policy,
+            sampling=sampling,
+            seeds=numbers,
+        ):
             told.append(page)
-            if progress: progress(f"page {len(told)} of {pages}, stories {first + 1}-{first + len(part)}")
+            if progress:
+                progress(f"page {len(told)} of {pages}, stories {first + 1}-{first + len(part)}")
         texts += [[page[i].text for page in told] for i in range(len(part))]
         features.append(torch.stack([torch.stack([page[i].features for page in told]) for i in range(len(part))]))
     return texts, torch.cat(features)
@@ -53,10 +78,13 @@ def tokens_held(pipe, texts, attention: str) -> list[int]:
     "How many tokens each of the told stories `texts` [S][P] has in memory after its last page, under the policy `attention`."
     from seed_story.pipeline.narrate import Narrator, Told, lay_out
     from seed_story.sinks.policies import Layout
+
     narrator, policy = Narrator(pipe.mllm, pipe.tokenizer), pipe.policy(attention)
+
     def held(story):
         ids, spans = lay_out(narrator, [Told(text, narrator.encoder([text])[0].tolist(), None) for text in story])
-        return sum(map(len, policy.keep(Layout(tuple(spans), len(ids), [0.] * len(ids)))))
+        return sum(map(len, policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids)))))
+
     return [held(story) for story in texts]
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #ec83ea05
@@ -65,12 +93,22 @@ def draw_features(pipe, features, seeds, batch: int = 128, steps: int | None = N
     "Pictures (uint8 [S, P, H, W, 3]) of features [S, P, V, F]; the noise of each comes from its story's seed and its page alone."
     from seed_story.models.detokenizer import detokenize, unconditional_features
     from seed_story.pipeline.narrate import page_generator
+
     generators = [page_generator(seed, "picture", page) for seed in seeds for page in range(features.shape[1])]
     nothing, drawn = unconditional_features(pipe.visual_tokenizer), []
     for rows in torch.arange(features.shape[0] * features.shape[1]).split(batch):
-        images = detokenize(features.flatten(0, 1)[rows.to(features.device)], pipe.feature_resampler, pipe.unet, pipe.vae, pipe.scheduler, unconditional=nothing,
-                            num_inference_steps=steps or pipe.config.num_inference_steps, output="pt",
-                            guidance_scale=pipe.config.guidance_scale if guidance is None else guidance, generators=[generators[i] for i in rows.tolist()])
+        images = detokenize(
+            features.flatten(0, 1)[rows.to(features.device)],
+            pipe.feature_resampler,
+            pipe.unet,
+            pipe.vae,
+            pipe.scheduler,
+            unconditional=nothing,
+            num_inference_steps=steps or pipe.config.num_inference_steps,
+            output="pt",
+            guidance_scale=pipe.config.guidance_scale if guidance is None else guidance,
+            generators=[generators[i] for i in rows.tolist()],
+        )
         drawn.append((images.movedim(1, -1) * 255).round().byte().cpu())
     return torch.cat(drawn).unflatten(0, features.shape[:2])
 
@@ -78,7 +116,15 @@ def draw_features(pipe, features, seeds, batch: int = 128, steps: int | None = N
 def as_stories(texts, pictures, given: list[Page], seeds) -> list[Story]:
     "Told stories; the first page keeps its given picture."
     from PIL import Image
-    return [Story([given[i]] + [Page(t, Image.fromarray(pictures[i, p].numpy())) for p, t in enumerate(texts[i]) if p], id=seeds[i]) for i in range(len(texts))]
+
+    return [
+        Story(
+            [given[i]] + [Page(t, Image.fromarray(pictures[i, p].numpy())) for p, t in enumerate(texts[i]) if p],
+            id=seeds[i],
+        )
+        for i in range(len(texts))
+    ]
+
 
 def tell_stories(pipe, seeds, pages: int = 25, attention: str | None = None, **options) -> list[Story]:
     "Stories told from the openings of Storyland's `seeds`, all in one batch."
@@ -93,15 +139,25 @@ def drawn_stories(seeds, pages: int = 30):
     import numpy as np
     from seed_story.storyland.art import draw
     from seed_story.storyland.plot import write
+
     scenes = [(page.scene, seed) for seed in seeds for page in write(seed, pages=pages).pages]
     images = np.stack([np.asarray(draw(scene, 128, 128)) for scene, _ in scenes])
     return [s for s, _ in scenes], torch.from_numpy(images), [g for _, g in scenes]
+
 
 @torch.inference_mode()
 def reconstruct(pipe, images, seed: int = 0, batch: int = 128, **options):
     "Pictures drawn from the true features of `images` (uint8 [N, H, W, 3])."
     from seed_story.training.stages import as_float, pixels
-    features = torch.cat([pipe.visual_tokenizer(pixels(pipe.visual_tokenizer, as_float(part.to(pipe.device)).to(pipe.visual_tokenizer.dtype))) for part in images.split(512)])
+
+    features = torch.cat(
+        [
+            pipe.visual_tokenizer(
+                pixels(pipe.visual_tokenizer, as_float(part.to(pipe.device)).to(pipe.visual_tokenizer.dtype))
+            )
+            for part in images.split(512)
+        ]
+    )
     return draw_features(pipe, features[None], [seed], batch, **options)[0]
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #0cb30aef
@@ -109,16 +165,37 @@ def reconstruct(pipe, images, seed: int = 0, batch: int = 128, **options):
 def true_features(pipe, pictures):
     "Features [S, P, V, F], on the CPU, of true `pictures` (uint8 [S, P, H, W, 3])."
     from seed_story.training.stages import encode_images
-    return torch.cat([encode_images(part.numpy(), pipe.visual_tokenizer, pipe.device).float() for part in pictures.flatten(0, 1).split(2048)]).unflatten(0, pictures.shape[:2])
 
-def read_stories_along(pipe, texts, features, attention: str, batch: int = 100, own: bool = False, progress=None) -> dict:
+    return torch.cat(
+        [
+            encode_images(part.numpy(), pipe.visual_tokenizer, pipe.device).float()
+            for part in pictures.flatten(0, 1).split(2048)
+        ]
+    ).unflatten(0, pictures.shape[:2])
+
+
+def read_stories_along(
+    pipe, texts, features, attention: str, batch: int = 100, own: bool = False, progress=None
+) -> dict:
     "`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy `attention`; `own`: see `read_along`."
     from seed_story.pipeline.reading import read_along
+
     policy, found = pipe.policy(attention), dict(nats=[], tokens=[], held=[], features=[])
     for first in range(0, len(texts), batch):
         part = []
-        for page in read_along(pipe.mllm, pipe.tokenizer, texts[first:first + batch], features[first:first + batch].to(pipe.device), policy, own):
+        for page in read_along(
+            pipe.mllm,
+            pipe.tokenizer,
+            texts[first : first + batch],
+            features[first : first + batch].to(pipe.device),
+            policy,
+            own,
+        ):
             part.append(page)
-            if progress: progress(f"page {len(part) + 1} of {len(texts[0])}, stories {first + 1}-{first + len(texts[first:first + batch])}")
-        for name, pages in found.items(): pages.append(torch.stack([getattr(page, name).float().cpu() for page in part], 1))
+            if progress:
+                progress(
+                    f"page {len(part) + 1} of {len(texts[0])}, stories {first + 1}-{first + len(texts[first : first + batch])}"
+                )
+        for name, pages in found.items():
+            pages.append(torch.stack([getattr(page, name).float().cpu() for page in part], 1))
     return {name: torch.cat(pages) for name, pages in found.items()}

@@ -24,8 +24,8 @@ from ..records.estimates import Figure, cosine, frechet_distance, kernel_distanc
 from .metrics import band_name, score_picture
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #b606100e
-LENGTHS = (5, 10, 15, 20, 25, 30, 40, 50, 75, 100) # pages
-TRAINED = 10 # pages of a training chunk; what follows is late
+LENGTHS = (5, 10, 15, 20, 25, 30, 40, 50, 75, 100)  # pages
+TRAINED = 10  # pages of a training chunk; what follows is late
 
 
 def bands_of(pages: int, lengths=LENGTHS) -> list[tuple[int, int]]:
@@ -42,6 +42,7 @@ def late_band(pages: int) -> tuple[int, int]:
 @dataclass(frozen=True)
 class Known:
     "Test stories and their truth: `seeds` [S], `texts` [S][P], `truths` [S][P] (`Reading`), `pictures` uint8 [S, P, H, W, 3]."
+
     seeds: list
     texts: list
     truths: list
@@ -52,51 +53,81 @@ def _known(job):
     "Texts, scenes and pictures of one story."
     from seed_story.storyland.art import draw
     from seed_story.storyland.plot import write
+
     seed, pages, size = job
     told = write(seed, pages=max(pages, 10)).pages[:pages]
-    return [page.text for page in told], [page.scene for page in told], np.stack([np.asarray(draw(page.scene, size, size)) for page in told])
+    return (
+        [page.text for page in told],
+        [page.scene for page in told],
+        np.stack([np.asarray(draw(page.scene, size, size)) for page in told]),
+    )
 
 
 def known_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> Known:
     "Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10). `workers`: processes that draw, 0: this one."
     from seed_story.storyland.oracle import true_reading
+
     jobs = [(seed, pages, size) for seed in seeds]
     if workers > 1:
-        with ProcessPoolExecutor(workers, get_context('forkserver')) as pool: made = list(pool.map(_known, jobs, chunksize=2))
-    else: made = [_known(job) for job in jobs]
+        with ProcessPoolExecutor(workers, get_context('forkserver')) as pool:
+            made = list(pool.map(_known, jobs, chunksize=2))
+    else:
+        made = [_known(job) for job in jobs]
     texts, scenes, pictures = zip(*made)
-    return Known(list(seeds), list(texts), [[true_reading(scene) for scene in story] for story in scenes], torch.from_numpy(np.stack(pictures)))
+    return Known(
+        list(seeds),
+        list(texts),
+        [[true_reading(scene) for scene in story] for story in scenes],
+        torch.from_numpy(np.stack(pictures)),
+    )
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #7f26fb82
-EARLY, AFTER = 10, 20 # a fact is early if it was told on the first ten pages; its recall counts after page 20
+EARLY, AFTER = 10, 20  # a fact is early if it was told on the first ten pages; its recall counts after page 20
 
 
 def story_tally(measured: list, pages: int) -> dict:
     """Name → [2, S, P] (hits, counts) from stories as `measure_story` gives them; page 1 is not counted.
 
     `looks`: as in a character's first picture; `page 1`: of those whose first picture is the opening; `place`: of the text; `facts`, `early facts`: told again rightly; `repeated`: pages."""
-    tally = {name: np.zeros((2, len(measured), pages)) for name in ('looks', 'page 1', 'place', 'facts', 'early facts', 'repeated')}
-    def add(name, story, page, hit): tally[name][:, story, page - 1] += hit, 1
+    tally = {
+        name: np.zeros((2, len(measured), pages))
+        for name in ('looks', 'page 1', 'place', 'facts', 'early facts', 'repeated')
+    }
+
+    def add(name, story, page, hit):
+        tally[name][:, story, page - 1] += hit, 1
+
     for s, m in enumerate(measured):
         opening = {a.name for a in m.appearances if a.reference and a.page == 1}
         for a in m.appearances:
-            if a.page == 1 or a.reference: continue
+            if a.page == 1 or a.reference:
+                continue
             add('looks', s, a.page, a.looks)
-            if a.name in opening: add('page 1', s, a.page, a.looks)
+            if a.name in opening:
+                add('page 1', s, a.page, a.looks)
         for page, fits in enumerate(m.settings['place'], 1):
-            if page > 1 and fits is not None: add('place', s, page, fits)
+            if page > 1 and fits is not None:
+                add('place', s, page, fits)
         for r in m.recalls:
             add('facts', s, r.page, r.right)
-            if r.page > AFTER and r.page - r.gap <= EARLY: add('early facts', s, r.page, r.right)
+            if r.page > AFTER and r.page - r.gap <= EARLY:
+                add('early facts', s, r.page, r.right)
         for page, again in enumerate(m.repeats, 1):
-            if page > 1: add('repeated', s, page, again)
+            if page > 1:
+                add('repeated', s, page, again)
     return tally
 
 
 def truth_tally(readings: list, truths: list) -> dict:
     "`true species`, `true looks`, `true place` → [2, S, P]: what pictures show ([S][P] `Reading`) against what they should."
-    scores = np.array([[[s[what] for what in ('species', 'looks', 'place')] for s in map(score_picture, *pair)] for pair in zip(readings, truths, strict=True)], float)
-    scores[:, 0] = 0 # the opening is given
+    scores = np.array(
+        [
+            [[s[what] for what in ('species', 'looks', 'place')] for s in map(score_picture, *pair)]
+            for pair in zip(readings, truths, strict=True)
+        ],
+        float,
+    )
+    scores[:, 0] = 0  # the opening is given
     return {f'true {what}': scores[:, :, k].transpose(2, 0, 1) for k, what in enumerate(('species', 'looks', 'place'))}
 
 
@@ -107,19 +138,24 @@ def page_tally(values, counts=None) -> np.ndarray:
     return np.concatenate([np.zeros_like(both[..., :1]), both], -1)
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #ce267c61
-EXPONENTIATED = ('perplexity',) # hits are nats, counts are words
+EXPONENTIATED = ('perplexity',)  # hits are nats, counts are words
 
 
 def tally_figure(name: str, tally, first: int, last: int) -> Figure:
     "The figure of pages `first` … `last` of one measure's `tally` [2, S, P], with its 95 % interval over stories."
-    found = ratio(*tally[..., first - 1:last].sum(-1))
-    if name not in EXPONENTIATED or math.isnan(found.value): return found
+    found = ratio(*tally[..., first - 1 : last].sum(-1))
+    if name not in EXPONENTIATED or math.isnan(found.value):
+        return found
     return Figure(*(math.exp(x) for x in (found.value, found.low, found.high)), found.n, found.count)
 
 
 def tally_figures(tallies: dict, bands) -> dict:
     "`NAME/pages A-B` → Figure."
-    return {f'{name}/{band_name(*band)}': tally_figure(name, tally, *band) for name, tally in tallies.items() for band in bands}
+    return {
+        f'{name}/{band_name(*band)}': tally_figure(name, tally, *band)
+        for name, tally in tallies.items()
+        for band in bands
+    }
 
 
 def tally_curves(tallies: dict, late: tuple[int, int]) -> dict:
@@ -129,31 +165,35 @@ def tally_curves(tallies: dict, late: tuple[int, int]) -> dict:
         hits, counts = tally.sum(1)
         values = np.where(counts > 0, hits / np.maximum(counts, 1e-12), np.nan)
         curves[name] = (np.exp(values) if name in EXPONENTIATED else values).tolist()
-        curves[f'late {name}'] = tally[..., late[0] - 1:late[1]].sum(-1).flatten().tolist()
+        curves[f'late {name}'] = tally[..., late[0] - 1 : late[1]].sum(-1).flatten().tolist()
     return curves
 
 
 def paired(record, other, name: str, draws: int = 2000, seed: int = 0) -> Figure:
     "`name` on late pages in `record` minus that in `other`, with its 95 % bootstrap interval over the stories, which both must have told. NaN if one of them counted nothing."
     (a, m), (b, n) = (np.asarray(r.curves[f'late {name}'], float).reshape(2, -1) for r in (record, other))
-    if len(a) != len(b): raise ValueError(f'{name}: {len(a)} and {len(b)} stories cannot be paired')
+    if len(a) != len(b):
+        raise ValueError(f'{name}: {len(a)} and {len(b)} stories cannot be paired')
     scale = np.exp if name in EXPONENTIATED else np.asarray
     gap = lambda w: scale((w @ a) / (w @ m)) - scale((w @ b) / (w @ n))
-    if not (m.sum() and n.sum()): return Figure(math.nan)
+    if not (m.sum() and n.sum()):
+        return Figure(math.nan)
     weights = np.random.default_rng(seed).multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws)
     weights = weights[((weights @ m) > 0) & ((weights @ n) > 0)]
-    low, high = np.quantile(gap(weights), [.025, .975])
+    low, high = np.quantile(gap(weights), [0.025, 0.975])
     value = float(gap(np.ones(len(a))))
     return Figure(value, min(float(low), value), max(float(high), value), len(a), float(m.sum()))
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #962358c3
-def breaking_page(values, base, factor: float = .8, width: int = 5) -> int | None:
+def breaking_page(values, base, factor: float = 0.8, width: int = 5) -> int | None:
     "The page from which `values` (by page, from page 1; NaN: not counted) stay `factor` times below (`factor` < 1) or above (> 1) `base`, each as a mean over `width` pages; None: it does not break."
-    values, base = (np.array(x, float)[:min(len(values), len(base))] for x in (values, base))
+    values, base = (np.array(x, float)[: min(len(values), len(base))] for x in (values, base))
     bad = []
-    for page in range(1, max(1, len(values) - width + 1)): # page 1 is given
-        window = [x[page:page + width] for x in (values, base)]
-        if any(np.isnan(x).all() for x in window): bad.append(bad[-1] if bad else False); continue
+    for page in range(1, max(1, len(values) - width + 1)):  # page 1 is given
+        window = [x[page : page + width] for x in (values, base)]
+        if any(np.isnan(x).all() for x in window):
+            bad.append(bad[-1] if bad else False)
+            continue
         ours, theirs = (np.nanmean(x) for x in window)
         bad.append(ours > factor * theirs if factor > 1 else ours < factor * theirs)
     fine = [n for n, b in enumerate(bad) if not b]
@@ -165,10 +205,14 @@ def breaking_page(values, base, factor: float = .8, width: int = 5) -> int | Non
 def penultimate(reader, inputs, batch: int = 512) -> Tensor:
     "[N, W]: the mean of the query vectors that the heads of an `Oracle` or `FeatureOracle` read from. `inputs`: pictures float [N, 3, S, S] in 0…1, or features [N, V, F]."
     found = []
-    hook = reader.heads.norm.register_forward_hook(lambda module, args, output: found.append(output.float().mean(1).cpu()))
+    hook = reader.heads.norm.register_forward_hook(
+        lambda module, args, output: found.append(output.float().mean(1).cpu())
+    )
     try:
-        for part in inputs.split(batch): reader(part.to(reader.device, reader.dtype))
-    finally: hook.remove()
+        for part in inputs.split(batch):
+            reader(part.to(reader.device, reader.dtype))
+    finally:
+        hook.remove()
     return torch.cat(found)
 
 
@@ -179,14 +223,21 @@ def picture_network(name: str, device='cpu'):
     import importlib
     from pathlib import Path
     from seed_story.storyland.oracle import Oracle, as_images
+
     if Path(name).is_dir():
         reader = Oracle.from_pretrained(name).to(device).eval()
         return lambda pictures: penultimate(reader, as_images(pictures, reader.config.image_size))
     module, _, function = name.partition(':')
-    if not function: raise ValueError(f"{name} is neither an oracle's folder nor MODULE:FUNCTION")
+    if not function:
+        raise ValueError(f"{name} is neither an oracle's folder nor MODULE:FUNCTION")
     network = getattr(importlib.import_module(module), function)().to(device).eval()
+
     @torch.inference_mode()
-    def features(pictures): return torch.cat([network(part.to(device).movedim(-1, 1).float() / 255).float().cpu() for part in pictures.split(128)])
+    def features(pictures):
+        return torch.cat(
+            [network(part.to(device).movedim(-1, 1).float() / 255).float().cpu() for part in pictures.split(128)]
+        )
+
     return features
 
 
@@ -194,16 +245,20 @@ def distances(vectors, truth, bands, prefix: str = '') -> dict:
     "`FID/pages A-B` and `KID/pages A-B` of vectors [S, P, W] against those of the truth, and how many pictures were compared. A band with fewer than two is left out."
     found = {}
     for a, b in bands:
-        ours, theirs = (np.asarray(x[:, a - 1:b], np.float64).reshape(-1, x.shape[-1]) for x in (vectors, truth))
-        if len(ours) < 2: continue
-        found |= {f'{prefix}{name}/{band_name(a, b)}': Figure(distance(ours, theirs), count=len(ours)) for name, distance in (('FID', frechet_distance), ('KID', kernel_distance))}
+        ours, theirs = (np.asarray(x[:, a - 1 : b], np.float64).reshape(-1, x.shape[-1]) for x in (vectors, truth))
+        if len(ours) < 2:
+            continue
+        found |= {
+            f'{prefix}{name}/{band_name(a, b)}': Figure(distance(ours, theirs), count=len(ours))
+            for name, distance in (('FID', frechet_distance), ('KID', kernel_distance))
+        }
     return found
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #5af43795
 def sharpness(pictures) -> Tensor:
     "Variance of the Laplacian of each grey picture: [N] of pictures uint8 [N, H, W, 3]."
-    grey = (pictures.float() / 255 @ torch.tensor([.299, .587, .114], device=pictures.device))[:, None]
-    kernel = torch.tensor([[0., 1., 0.], [1., -4., 1.], [0., 1., 0.]], device=pictures.device)[None, None]
+    grey = (pictures.float() / 255 @ torch.tensor([0.299, 0.587, 0.114], device=pictures.device))[:, None]
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=pictures.device)[None, None]
     return torch.nn.functional.conv2d(grey, kernel).flatten(1).var(1)
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #1b4cea00
@@ -211,6 +266,7 @@ def cache_sizes(pipe, texts, attention, pages) -> dict:
     "`tokens held/page N` and `cache MiB/page N`, means over the stories `texts` [S][P], after each page N of `pages`."
     from seed_story.pipeline.narrate import Narrator, Told, lay_out
     from seed_story.sinks.policies import Layout
+
     narrator, policy, found = Narrator(pipe.mllm, pipe.tokenizer), pipe.policy(attention), {}
     config, mode, size = pipe.mllm.llm.config, getattr(policy, 'positions', 'absolute'), pipe.mllm.dtype.itemsize
     width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
@@ -219,9 +275,21 @@ def cache_sizes(pipe, texts, attention, pages) -> dict:
         held, room = [], []
         for story in stories:
             ids, spans = lay_out(narrator, story[:page])
-            at = torch.tensor([[i for r in policy.keep(Layout(tuple(spans), len(ids), [0.] * len(ids))) for i in r]])
+            at = torch.tensor([[i for r in policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids))) for i in r]])
             shifted = (places(at, torch.tensor([len(ids)]), mode, getattr(policy, 'reach', 0)) != at)[0].nonzero()
             held.append(at.shape[1])
-            room.append(cache_bytes(config.num_hidden_layers, config.num_key_value_heads, width, held[-1], int(shifted.max()) + 1 if len(shifted) else 0, size))
-        found |= {f'tokens held/page {page}': Figure(float(np.mean(held))), f'cache MiB/page {page}': Figure(float(np.mean(room)) / 2 ** 20)}
+            room.append(
+                cache_bytes(
+                    config.num_hidden_layers,
+                    config.num_key_value_heads,
+                    width,
+                    held[-1],
+                    int(shifted.max()) + 1 if len(shifted) else 0,
+                    size,
+                )
+            )
+        found |= {
+            f'tokens held/page {page}': Figure(float(np.mean(held))),
+            f'cache MiB/page {page}': Figure(float(np.mean(room)) / 2**20),
+        }
     return found

@@ -21,15 +21,17 @@ from ..records.estimates import Figure, mean, ratio, share
 @dataclass(frozen=True)
 class Appearance:
     "A character named as present, and how the picture shows it."
-    page: int # from 1
+
+    page: int  # from 1
     name: str
-    species: str | None # None: the story's texts never say what it is
-    gap: int | None # pages since it was last named; None: never before
+    species: str | None  # None: the story's texts never say what it is
+    gap: int | None  # pages since it was last named; None: never before
     seen: bool
     looks: bool
     colour: bool
-    accessory: bool # kind and colour
-    reference: bool # this picture is the first to show it
+    accessory: bool  # kind and colour
+    reference: bool  # this picture is the first to show it
+
 
 def appearances(names: list, species: dict, shown: list) -> list:
     """Every naming of a character as present, judged against its first picture.
@@ -41,11 +43,14 @@ def appearances(names: list, species: dict, shown: list) -> list:
         for name in dict.fromkeys(here):
             kind, now = species.get(name), (picture or {}).get(species.get(name))
             reference = now is not None and name not in first
-            if reference: first[name] = now
+            if reference:
+                first[name] = now
             then = first.get(name)
             colour, accessory = (now is not None and now[0] == then[0]), (now is not None and now[1:] == then[1:])
             gap = page - last[name] if name in last else None
-            found.append(Appearance(page, name, kind, gap, now is not None, colour and accessory, colour, accessory, reference))
+            found.append(
+                Appearance(page, name, kind, gap, now is not None, colour and accessory, colour, accessory, reference)
+            )
             last[name] = page
     return found
 
@@ -63,6 +68,7 @@ def words(text: str) -> list:
     "The words of `text`, lower case, without punctuation."
     return [w for w in (''.join(c for c in part if c.isalnum() or c == "'") for part in text.lower().split()) if w]
 
+
 def repeated(texts: list) -> list:
     "For each page: does it repeat an earlier page of its story word for word?"
     seen, again = set(), []
@@ -71,6 +77,7 @@ def repeated(texts: list) -> list:
         again.append(key in seen)
         seen.add(key)
     return again
+
 
 def distinct(texts: list, n: int) -> float:
     "Distinct-n: different n-grams / all n-grams of a story, within pages. NaN if there is none."
@@ -87,10 +94,12 @@ def complete(story, pages: int) -> bool:
 @dataclass(frozen=True)
 class Recall:
     "A fact needed on `page` (from 1), `gap` pages after it was stated; `right`: with the value that was stated."
+
     page: int
     kind: str
     gap: int
     right: bool
+
 
 def recalls(facts: list) -> list:
     "Every need of a fact that was stated on an earlier page. `facts`: for each page (kind, 'stated' or 'needed', value)."
@@ -101,21 +110,27 @@ def recalls(facts: list) -> list:
                 before = stated[kind]
                 found.append(Recall(page, kind, page - before.get(value, max(before.values())), value in before))
         for kind, role, value in told:
-            if role == 'stated': stated.setdefault(kind, {})[value] = page
+            if role == 'stated':
+                stated.setdefault(kind, {})[value] = page
     return found
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #bde7daeb
 @dataclass(frozen=True)
 class TextReader:
     "What is read off a page's text."
-    names: Callable # (text, cast) → names told as present; `cast`: species → name, of those introduced so far
-    introductions: Callable # text → name → dict(species=…, and what else is told of colour, accessory, accessory_colour)
-    settings: dict # 'place' (and 'time', 'weather') → function of the text, None where it is not told
-    facts: Callable = lambda text: [] # text → (kind, 'stated' or 'needed', value), …
+
+    names: Callable  # (text, cast) → names told as present; `cast`: species → name, of those introduced so far
+    introductions: (
+        Callable  # text → name → dict(species=…, and what else is told of colour, accessory, accessory_colour)
+    )
+    settings: dict  # 'place' (and 'time', 'weather') → function of the text, None where it is not told
+    facts: Callable = lambda text: []  # text → (kind, 'stated' or 'needed', value), …
+
 
 def storyland_reader() -> TextReader:
     "The reader of Storyland's English."
     from seed_story.storyland.writing import reader
+
     settings = dict(place=reader.read_place, time=reader.read_time, weather=reader.read_weather)
     return TextReader(reader.read_names, reader.read_introductions, settings, reader.read_facts)
 
@@ -123,13 +138,17 @@ def storyland_reader() -> TextReader:
 @dataclass(frozen=True)
 class Measured:
     "What was read off one story. Lists have one entry a page unless said otherwise."
-    appearances: list # of Appearance, in the story's order
-    settings: dict # 'place', … → True/False: picture and text agree; None: not told so far
-    introduced: list # True/False for each character whose introduction tells its looks: does its first picture show them?
-    recalls: list # of Recall, in the story's order
+
+    appearances: list  # of Appearance, in the story's order
+    settings: dict  # 'place', … → True/False: picture and text agree; None: not told so far
+    introduced: (
+        list  # True/False for each character whose introduction tells its looks: does its first picture show them?
+    )
+    recalls: list  # of Recall, in the story's order
     repeats: list
     texts: list
     complete: bool
+
 
 def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> Measured:
     """Reads the first `pages` pages of `story` (texts by `reader`, pictures by `oracle.read`). A missing picture counts as a wrong one.
@@ -138,80 +157,129 @@ def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> Measure
     told = list(story)[:pages]
     texts = [page.text for page in told]
     pictured = [n for n, page in enumerate(told) if page.image is not None]
-    if isinstance(oracle, list): seen = dict(enumerate(oracle[:len(told)]))
-    else: seen = dict(zip(pictured, oracle.read([told[n].pil() for n in pictured]) if pictured else []))
+    if isinstance(oracle, list):
+        seen = dict(enumerate(oracle[: len(told)]))
+    else:
+        seen = dict(zip(pictured, oracle.read([told[n].pil() for n in pictured]) if pictured else []))
     shown = [seen[n].characters if n in seen else None for n in range(len(told))]
     known, names = {}, []
     for text in texts:
-        known = reader.introductions(text) | known # the first introduction counts
+        known = reader.introductions(text) | known  # the first introduction counts
         names.append(reader.names(text, {told['species']: name for name, told in known.items()}))
+
     def agrees(name, read):
         where = carry_forward([read(text) for text in texts])
         return [None if w is None else (n in seen and getattr(seen[n], name) == w) for n, w in enumerate(where)]
-    return Measured(appearances(names, {name: told['species'] for name, told in known.items()}, shown),
-                    {name: agrees(name, read) for name, read in reader.settings.items()}, as_introduced(names, known, shown),
-                    recalls([reader.facts(text) for text in texts]), repeated(texts), texts, complete(story, pages))
+
+    return Measured(
+        appearances(names, {name: told['species'] for name, told in known.items()}, shown),
+        {name: agrees(name, read) for name, read in reader.settings.items()},
+        as_introduced(names, known, shown),
+        recalls([reader.facts(text) for text in texts]),
+        repeated(texts),
+        texts,
+        complete(story, pages),
+    )
+
 
 def as_introduced(names: list, known: dict, shown: list) -> list:
     "For each character whose introduction tells looks: does the first picture that shows it show these?"
     checks = []
     for name, told in known.items():
-        first = next((p[told['species']] for here, p in zip(names, shown) if name in here and p and told['species'] in p), None)
+        first = next(
+            (p[told['species']] for here, p in zip(names, shown) if name in here and p and told['species'] in p), None
+        )
         wanted = [told.get(what) for what in ('colour', 'accessory', 'accessory_colour')]
-        if any(wanted): checks.append(first is not None and all(w in (None, got) for w, got in zip(wanted, first)))
+        if any(wanted):
+            checks.append(first is not None and all(w in (None, got) for w, got in zip(wanted, first)))
     return checks
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #90dea0bf
 GAPS = {'1': (1, 1), '2-4': (2, 4), '5-8': (5, 8), '9-16': (9, 16), '17+': (17, math.inf)}
 
+
 def band_name(low: int, high: int) -> str:
     "Name of a range of pages in the figures' names."
     return f'page {low}' if low == high else f'pages {low}-{high}'
 
+
 def looks_figures(measured: list, bands: list, given: int = 1) -> dict:
     "`looks`, `seen`, `colour` and `accessory` by band of pages, and `looks` and `seen` by gap: name → Figure."
     scored = [[a for a in m.appearances if a.page > given and not a.reference] for m in measured]
+
     def figure(what, wanted):
-        return ratio([sum(getattr(a, what) for a in s if wanted(a)) for s in scored], [sum(map(wanted, s)) for s in scored])
-    figures = {f'{what}/{band_name(low, high)}': figure(what, lambda a: low <= a.page <= high)
-               for what in ('looks', 'seen', 'colour', 'accessory') for low, high in bands}
-    figures |= {f'{what}/gap {name}': figure(what, lambda a: a.gap is not None and low <= a.gap <= high)
-                for what in ('looks', 'seen') for name, (low, high) in GAPS.items()}
+        return ratio(
+            [sum(getattr(a, what) for a in s if wanted(a)) for s in scored], [sum(map(wanted, s)) for s in scored]
+        )
+
+    figures = {
+        f'{what}/{band_name(low, high)}': figure(what, lambda a: low <= a.page <= high)
+        for what in ('looks', 'seen', 'colour', 'accessory')
+        for low, high in bands
+    }
+    figures |= {
+        f'{what}/gap {name}': figure(what, lambda a: a.gap is not None and low <= a.gap <= high)
+        for what in ('looks', 'seen')
+        for name, (low, high) in GAPS.items()
+    }
     unknown = [sum(a.species is None for a in s) for s in scored]
-    return figures | {'unknown names': ratio(unknown, [len(s) for s in scored]),
-                      'introduced as told': ratio([sum(m.introduced) for m in measured], [len(m.introduced) for m in measured])}
+    return figures | {
+        'unknown names': ratio(unknown, [len(s) for s in scored]),
+        'introduced as told': ratio([sum(m.introduced) for m in measured], [len(m.introduced) for m in measured]),
+    }
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #a91d8ee5
 def text_figures(measured: list, given: int = 1) -> dict:
     "Repetition, variety and length of the told texts, completeness: name → Figure."
     told = [m.texts[given:] for m in measured]
     pages = [len(texts) for texts in told]
-    return {'complete': share([m.complete for m in measured]),
-            'repeated pages': ratio([sum(m.repeats[given:]) for m in measured], pages),
-            'words a page': ratio([sum(len(words(text)) for text in texts) for texts in told], pages),
-            **{f'distinct-{n}': mean([distinct(texts, n) for texts in told]) for n in (1, 2, 3)}}
+    return {
+        'complete': share([m.complete for m in measured]),
+        'repeated pages': ratio([sum(m.repeats[given:]) for m in measured], pages),
+        'words a page': ratio([sum(len(words(text)) for text in texts) for texts in told], pages),
+        **{f'distinct-{n}': mean([distinct(texts, n) for texts in told]) for n in (1, 2, 3)},
+    }
+
 
 def fact_figures(measured: list) -> dict:
     "Facts told again rightly, in all and by gap: name → Figure."
+
     def figure(low, high):
         needed = [[r.right for r in m.recalls if low <= r.gap <= high] for m in measured]
         return ratio([sum(n) for n in needed], [len(n) for n in needed])
+
     return {'facts': figure(0, math.inf)} | {f'facts/gap {name}': figure(*gap) for name, gap in GAPS.items()}
 
-def evaluate_stories(stories, oracle=None, reader: TextReader | None = None, pages: int = 25, bands=((1, 10), (11, 25)), given: int = 1,
-                     each_page: bool = False, progress: Callable = iter, readings: list | None = None) -> dict:
+
+def evaluate_stories(
+    stories,
+    oracle=None,
+    reader: TextReader | None = None,
+    pages: int = 25,
+    bands=((1, 10), (11, 25)),
+    given: int = 1,
+    each_page: bool = False,
+    progress: Callable = iter,
+    readings: list | None = None,
+) -> dict:
     """The figures of told stories: name → Figure. `oracle.read(pictures)` reads pictures, `reader` texts (default: Storyland's).
 
     `readings`: instead of an oracle, what was read already, for each story a list with one `Reading` a page (then nothing is said of `complete` pages).
     `bands` are ranges of pages to report, `each_page` adds one figure a page; the first `given` pages are not scored.
     `progress` wraps the stories (e.g. tqdm)."""
     reader = reader or storyland_reader()
-    measured = [measure_story(story, readings[n] if readings else oracle, reader, pages) for n, story in enumerate(progress(stories))]
-    if not measured: raise ValueError('no stories given: nothing to measure')
+    measured = [
+        measure_story(story, readings[n] if readings else oracle, reader, pages)
+        for n, story in enumerate(progress(stories))
+    ]
+    if not measured:
+        raise ValueError('no stories given: nothing to measure')
     bands = [*bands] + [(n, n) for n in range(given + 1, pages + 1)] * each_page
+
     def setting(name, low, high):
-        judged = [[ok for ok in m.settings[name][max(low - 1, given):high] if ok is not None] for m in measured]
+        judged = [[ok for ok in m.settings[name][max(low - 1, given) : high] if ok is not None] for m in measured]
         return ratio([sum(j) for j in judged], [len(j) for j in judged])
+
     settings = {f'{name}/{band_name(*b)}': setting(name, *b) for name in reader.settings for b in bands}
     found = looks_figures(measured, bands, given) | settings | fact_figures(measured) | text_figures(measured, given)
     return {name: figure for name, figure in found.items() if not (readings and name == 'complete')}
@@ -222,20 +290,29 @@ def score_picture(reading, truth) -> dict:
     there, who = list(truth.characters), reading.characters
     scores = {name: (getattr(reading, name) == getattr(truth, name), 1) for name in ('place', 'time', 'weather')}
     scores['species'] = (set(who) == set(there), 1)
-    parts = {'colour': lambda s: who[s][0] == truth.characters[s][0], 'accessory': lambda s: who[s][1:] == truth.characters[s][1:],
-             'looks': lambda s: who[s] == truth.characters[s], 'pose': lambda s: reading.poses[s] == truth.poses[s],
-             'mood': lambda s: reading.moods[s] == truth.moods[s], 'position': lambda s: abs(reading.x[s] - truth.x[s]) < .1}
+    parts = {
+        'colour': lambda s: who[s][0] == truth.characters[s][0],
+        'accessory': lambda s: who[s][1:] == truth.characters[s][1:],
+        'looks': lambda s: who[s] == truth.characters[s],
+        'pose': lambda s: reading.poses[s] == truth.poses[s],
+        'mood': lambda s: reading.moods[s] == truth.moods[s],
+        'position': lambda s: abs(reading.x[s] - truth.x[s]) < 0.1,
+    }
     scores |= {name: (sum(s in who and right(s) for s in there), len(there)) for name, right in parts.items()}
-    return scores | {'props': (2 * len(reading.props & truth.props), len(reading.props) + len(truth.props))} # F1
+    return scores | {'props': (2 * len(reading.props & truth.props), len(reading.props) + len(truth.props))}  # F1
+
 
 def evaluate_pictures(images, scenes, oracle, groups=None) -> dict:
     """How well `images` show their `scenes`, by `oracle`: name → Figure. Both lists have one entry a picture.
 
     `groups` (a story id a picture) makes the intervals run over stories; otherwise over pictures."""
     from seed_story.storyland.oracle import true_reading
-    if len(images) != len(scenes): raise ValueError(f'{len(images)} images, but {len(scenes)} scenes')
+
+    if len(images) != len(scenes):
+        raise ValueError(f'{len(images)} images, but {len(scenes)} scenes')
     scores = [score_picture(reading, true_reading(scene)) for reading, scene in zip(oracle.read(images), scenes)]
-    if not scores: raise ValueError('no images given: nothing to measure')
+    if not scores:
+        raise ValueError('no images given: nothing to measure')
     order = {group: n for n, group in enumerate(dict.fromkeys(groups if groups is not None else range(len(scores))))}
     where = [order[g] for g in groups] if groups is not None else list(range(len(scores)))
     total = lambda name, k: np.bincount(where, [s[name][k] for s in scores], len(order))

@@ -17,7 +17,10 @@ from ..sinks.static_cache import StaticSinkCache
 def one_step(model, compiled: bool = False):
     "A function (ids [B, L], places [B, L], cache) → logits [B, L, vocabulary]. `compiled`: for a static cache; on a GPU a CUDA graph, whose logits hold until the next step."
     name = cache_name(model)
-    def step(ids, places, cache): return model(input_ids=ids, position_ids=places, use_cache=True, **{name: cache}).logits
+
+    def step(ids, places, cache):
+        return model(input_ids=ids, position_ids=places, use_cache=True, **{name: cache}).logits
+
     return torch.compile(step, mode='reduce-overhead', fullgraph=True) if compiled else step
 
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #b5f1b67c
@@ -32,26 +35,34 @@ def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress
         to = min(at + chunk, len(here) - 1)
         torch.compiler.cudagraph_mark_step_begin()
         logits = (step if step and at else first)(here[None, at:to].clone(), places[None, at:to].clone(), cache)
-        losses.append(cross_entropy(logits[0].float(), here[at + 1:to + 1], reduction='none'))
-        if isinstance(cache, StaticSinkCache): cache.keep(ids[None, at:to])
-        if progress: progress(to, len(here) - 1)
+        losses.append(cross_entropy(logits[0].float(), here[at + 1 : to + 1], reduction='none'))
+        if isinstance(cache, StaticSinkCache):
+            cache.keep(ids[None, at:to])
+        if progress:
+            progress(to, len(here) - 1)
     return torch.cat(losses).cpu()
 
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #4005c81d
 @torch.no_grad()
 def recomputed_losses(model, ids: Tensor, window: int, stride: int = 1, batch: int = 16, progress=None) -> Tensor:
     "Cross-entropy (nats) of ids[1:] [L], each from at most the last `window` tokens, read from scratch: [L − 1]. ValueError if `stride` is not within 1 … `window`."
-    if not 1 <= stride <= window: raise ValueError(f'stride must lie within 1 and the window of {window} tokens, not {stride}')
+    if not 1 <= stride <= window:
+        raise ValueError(f'stride must lie within 1 and the window of {window} tokens, not {stride}')
     here, total = ids.to(model.device), len(ids) - 1
     first = min(window, total)
-    losses = [cross_entropy(model(here[None, :first], use_cache=False).logits[0].float(), here[1:first + 1], reduction='none')]
+    losses = [
+        cross_entropy(
+            model(here[None, :first], use_cache=False).logits[0].float(), here[1 : first + 1], reduction='none'
+        )
+    ]
     starts = torch.arange(stride, total - first + stride, stride).clamp(max=total - first)
     for at in range(0, len(starts), batch):
-        part = starts[at:at + batch]
+        part = starts[at : at + batch]
         rows = part.to(here.device)[:, None] + torch.arange(window, device=here.device)
         logits = model(here[rows], use_cache=False, logits_to_keep=stride).logits.float()
         losses.append(cross_entropy(logits.flatten(0, 1), here[rows[:, -stride:] + 1].flatten(), reduction='none'))
-        if progress: progress(int(part[-1]) + window, total)
+        if progress:
+            progress(int(part[-1]) + window, total)
     rest = (total - first) % stride  # the last pass overlaps the one before
     found = torch.cat(losses)
     return (torch.cat([found[:-stride], found[-rest:]]) if rest and len(starts) else found).cpu()
@@ -59,5 +70,6 @@ def recomputed_losses(model, ids: Tensor, window: int, stride: int = 1, batch: i
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #e6a448c1
 def perplexities(losses: Tensor, block: int = 1000) -> list[float]:
     "Perplexity of each whole block of `block` tokens, from their cross-entropies [L]. ValueError if there is none."
-    if len(losses) < block: raise ValueError(f'{len(losses)} tokens are less than one block of {block}')
+    if len(losses) < block:
+        raise ValueError(f'{len(losses)} tokens are less than one block of {block}')
     return losses.double().unfold(0, block, block).mean(1).exp().tolist()

@@ -7,7 +7,8 @@ __all__ = ['PROTOCOLS', 'SHOWN', 'PAIRED', 'named_models', 'load_model', 'Job', 
            'judge', 'sweep', 'swept', 'out_of_step', 'breaking', 'repro_command', 'cell', 'policy_table', 'gap_columns']
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #d1a5a157
-import math, time
+import math
+import time
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,10 +19,38 @@ import torch
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #39ebeb4d
 from ..records.estimates import Figure, cosine
-from .generate import draw_features, openings, read_stories_along, tell_features, test_seeds, true_features
-from .lengths import (LENGTHS, bands_of, breaking_page, cache_sizes, distances, known_stories, late_band, page_tally, penultimate, picture_network, story_tally,
-                                tally_curves, tally_figures, truth_tally)
-from .metrics import GAPS, fact_figures, looks_figures, measure_story, storyland_reader, text_figures
+from seed_story.evaluation.generate import (
+    draw_features,
+    openings,
+    read_stories_along,
+    tell_features,
+    test_seeds,
+    true_features,
+)
+from seed_story.evaluation.lengths import (
+    LENGTHS,
+    bands_of,
+    breaking_page,
+    cache_sizes,
+    distances,
+    known_stories,
+    late_band,
+    page_tally,
+    penultimate,
+    picture_network,
+    story_tally,
+    tally_curves,
+    tally_figures,
+    truth_tally,
+)
+from seed_story.evaluation.metrics import (
+    GAPS,
+    fact_figures,
+    looks_figures,
+    measure_story,
+    storyland_reader,
+    text_figures,
+)
 from ..records.record import file_name, read_records, standing, write_record
 from ..story.format import Page, Story
 
@@ -30,21 +59,27 @@ def named_models(words: str) -> dict:
     "`'tiny plain:FOLDER before'` → name → folder ('' for what is bundled, or made). ValueError for a name that stands twice."
     pairs = [word.partition(':')[::2] for word in words.split()]
     names = [name for name, _ in pairs]
-    if twice := {name for name in names if names.count(name) > 1}: raise ValueError(f"two models are called {', '.join(sorted(twice))}")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two models are called {', '.join(sorted(twice))}")
     return dict(pairs)
 
 
 def load_model(name: str, where: str = '', device: str = 'cpu', dtype: str = 'float32'):
     "The pipeline that a word of `named_models` means, adapters folded in, weights in `dtype`. ValueError if it cannot be loaded."
     from seed_story.pipeline.tell import load_pipeline
-    if name != 'before': return load_pipeline(where or name, device, dtype)
+
+    if name != 'before':
+        return load_pipeline(where or name, device, dtype)
     from seed_story.models.adapter import story_tokenizer
     from seed_story.pipeline.story_pipeline import StoryPipeline
     from seed_story.models.presets import build, preset
     from seed_story.training.stages import seeded
+
     config, tiny = preset('small'), load_pipeline('tiny')
     tokenizer = story_tokenizer(config['backbone'], config['num_slots'])
-    parts = tiny.components | dict(tokenizer=tokenizer, mllm=seeded(0, build, 'small', tokenizer, only=('mllm',))['mllm'].eval())
+    parts = tiny.components | dict(
+        tokenizer=tokenizer, mllm=seeded(0, build, 'small', tokenizer, only=('mllm',))['mllm'].eval()
+    )
     return StoryPipeline(**parts, **config['pipeline']).to(device, getattr(torch, dtype))
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #9dfeba01
@@ -56,6 +91,7 @@ class Job:
     """Stories of `pages` pages by a `protocol` under the policy `attention`; of the pages `drawn`, pictures are drawn and compared with true ones. `slim`: the record has late pages and gaps only.
 
     ValueError for a protocol that is not known."""
+
     protocol: str
     attention: str
     pages: int
@@ -63,18 +99,23 @@ class Job:
     slim: bool = False
 
     def __post_init__(self):
-        if self.protocol not in PROTOCOLS: raise ValueError(f"no protocol {self.protocol!r}; known: {', '.join(PROTOCOLS)}")
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"no protocol {self.protocol!r}; known: {', '.join(PROTOCOLS)}")
         object.__setattr__(self, 'drawn', tuple(n for n in self.drawn if 1 < n <= self.pages))
 
     @property
-    def known(self) -> bool: return self.protocol in ('read', 'visualise') # the texts are Storyland's
+    def known(self) -> bool:
+        return self.protocol in ('read', 'visualise')  # the texts are Storyland's
+
     @property
-    def path(self) -> Path: return Path(self.protocol) / file_name(self.attention)
+    def path(self) -> Path:
+        return Path(self.protocol) / file_name(self.attention)
 
 
 @dataclass
 class Outcome:
     "What came of a job: `texts` [S][P], `features` [S, P, V, F] (of page 1 the true ones), `seconds`, and of known texts `nats` [S, P − 1]."
+
     texts: list
     features: torch.Tensor
     seconds: float
@@ -86,6 +127,7 @@ class Bench:
     """A pipeline and the first `stories` test stories. `oracle`: folder of the `Oracle`, with that of the `FeatureOracle` in it; `network`: another one for distances between pictures, see `picture_network`.
 
     `batch` stories are told at once; `workers` processes draw true pictures."""
+
     pipe: object
     oracle: str
     stories: int = 100
@@ -96,20 +138,29 @@ class Bench:
 
     def __post_init__(self):
         from seed_story.storyland.oracle import FeatureOracle
+
         self.reader = FeatureOracle.from_pretrained(str(Path(self.oracle) / 'features')).to(self.pipe.device).eval()
         self.seeds = test_seeds(self.stories)
         self.known, self.truth, self.vectors = (lru_cache(4)(f) for f in (self._known, self._truth, self._vectors))
 
     @cached_property
-    def eyes(self): return picture_network(self.network or self.oracle, self.pipe.device)
+    def eyes(self):
+        return picture_network(self.network or self.oracle, self.pipe.device)
 
-    def _known(self, pages): return known_stories(self.seeds, pages, self.workers)
+    def _known(self, pages):
+        return known_stories(self.seeds, pages, self.workers)
 
-    def _truth(self, pages): return true_features(self.pipe, self.known(pages).pictures)
+    def _truth(self, pages):
+        return true_features(self.pipe, self.known(pages).pictures)
 
-    def _vectors(self, pages): return self.look(self.truth(pages))
-    def look(self, features): return penultimate(self.reader, features.flatten(0, 1)).unflatten(0, features.shape[:2])
-    def readings(self, features): return [self.reader.read(story) for story in features]
+    def _vectors(self, pages):
+        return self.look(self.truth(pages))
+
+    def look(self, features):
+        return penultimate(self.reader, features.flatten(0, 1)).unflatten(0, features.shape[:2])
+
+    def readings(self, features):
+        return [self.reader.read(story) for story in features]
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #38759e6a
 def run_job(bench: Bench, job: Job) -> Outcome:
@@ -118,10 +169,16 @@ def run_job(bench: Bench, job: Job) -> Outcome:
     if job.known:
         known, truth = bench.known(job.pages), bench.truth(job.pages)
         began = time.monotonic()
-        found = read_stories_along(bench.pipe, known.texts, truth, job.attention, bench.batch, own=job.protocol == 'visualise')
-        return Outcome(known.texts, torch.cat([truth[:, :1], found['features']], 1), time.monotonic() - began, found['nats'])
+        found = read_stories_along(
+            bench.pipe, known.texts, truth, job.attention, bench.batch, own=job.protocol == 'visualise'
+        )
+        return Outcome(
+            known.texts, torch.cat([truth[:, :1], found['features']], 1), time.monotonic() - began, found['nats']
+        )
     if job.protocol == 'tell':
-        texts, features = tell_features(bench.pipe, openings(bench.seeds), job.pages, job.attention, bench.seeds, bench.batch)
+        texts, features = tell_features(
+            bench.pipe, openings(bench.seeds), job.pages, job.attention, bench.seeds, bench.batch
+        )
         return Outcome(texts, features.float().cpu(), time.monotonic() - began)
     return _written_first(bench, job)
 
@@ -130,21 +187,56 @@ def _written_first(bench: Bench, job: Job) -> Outcome:
     "Texts written with no picture in sight (once for all ways to illustrate them), and their pictures."
     from seed_story.pipeline.reading import read_along
     from seed_story.pipeline.words_first import illustrate_later, write_first
-    pipe, opening, parts = bench.pipe, bench.pipe.encode([page.pil() for page in openings(bench.seeds)]).float().cpu(), range(0, bench.stories, bench.batch)
+
+    pipe, opening, parts = (
+        bench.pipe,
+        bench.pipe.encode([page.pil() for page in openings(bench.seeds)]).float().cpu(),
+        range(0, bench.stories, bench.batch),
+    )
     policy, key, features = pipe.policy(job.attention), (job.attention, job.pages, job.protocol == 'first-blank'), []
     blank = _nothing(pipe) if key[-1] else None
     if key not in bench.written:
         began, first, texts = time.monotonic(), [page.text for page in openings(bench.seeds)], []
         for k in parts:
-            told = list(write_first(pipe.mllm, pipe.tokenizer, first[k:k + bench.batch], job.pages, policy, pipe.sampling(), bench.seeds[k:k + bench.batch], blank=blank))
+            told = list(
+                write_first(
+                    pipe.mllm,
+                    pipe.tokenizer,
+                    first[k : k + bench.batch],
+                    job.pages,
+                    policy,
+                    pipe.sampling(),
+                    bench.seeds[k : k + bench.batch],
+                    blank=blank,
+                )
+            )
             texts += [[page[i].text for page in told] for i in range(len(told[0]))]
         bench.written[key] = texts, time.monotonic() - began
     (texts, spent), began = bench.written[key], time.monotonic()
     for k in parts:
-        some, given = texts[k:k + bench.batch], opening[k:k + bench.batch].to(pipe.device)
-        if job.protocol == 'first-along': pages = [page.features for page in read_along(pipe.mllm, pipe.tokenizer, some, given[:, None], policy, own=True)]
-        elif job.protocol == 'first-blank': pages = [page.features for page in read_along(pipe.mllm, pipe.tokenizer, some, blank.expand(len(some), job.pages, -1, -1), policy)]
-        else: pages = list(illustrate_later(pipe.mllm, pipe.tokenizer, some, job.protocol == 'first-alone', policy, given if job.protocol == 'first-opening' else None))
+        some, given = texts[k : k + bench.batch], opening[k : k + bench.batch].to(pipe.device)
+        if job.protocol == 'first-along':
+            pages = [
+                page.features for page in read_along(pipe.mllm, pipe.tokenizer, some, given[:, None], policy, own=True)
+            ]
+        elif job.protocol == 'first-blank':
+            pages = [
+                page.features
+                for page in read_along(
+                    pipe.mllm, pipe.tokenizer, some, blank.expand(len(some), job.pages, -1, -1), policy
+                )
+            ]
+        else:
+            pages = list(
+                illustrate_later(
+                    pipe.mllm,
+                    pipe.tokenizer,
+                    some,
+                    job.protocol == 'first-alone',
+                    policy,
+                    given if job.protocol == 'first-opening' else None,
+                )
+            )
         features.append(torch.stack(pages, 1).float().cpu())
     return Outcome(texts, torch.cat([opening[:, None], torch.cat(features)], 1), spent + time.monotonic() - began)
 
@@ -152,11 +244,12 @@ def _written_first(bench: Bench, job: Job) -> Outcome:
 def _nothing(pipe):
     "Features [V, F] of an all-zero picture."
     from seed_story.models.detokenizer import unconditional_features
+
     return unconditional_features(pipe.visual_tokenizer)[0]
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #ef90f6ee
-SHOWN = ((2, 10), (11, 25), (26, 50), (51, 75), (76, 100)) # pages, for figures with an interval
-PAIRED = ('looks', 'page 1', 'true looks', 'early facts', 'perplexity') # whose late pages are kept story by story
+SHOWN = ((2, 10), (11, 25), (26, 50), (51, 75), (76, 100))  # pages, for figures with an interval
+PAIRED = ('looks', 'page 1', 'true looks', 'early facts', 'perplexity')  # whose late pages are kept story by story
 
 
 def shown_bands(pages: int) -> list:
@@ -173,20 +266,32 @@ def judge(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     if job.known:
         near = np.stack([cosine(f[1:], t[1:]) for f, t in zip(found.features, bench.truth(job.pages))])
         counted = [[len(page.split()) for page in story[1:]] for story in found.texts]
-        for name in ('facts', 'early facts', 'repeated'): del tallies[name] # the texts are given
-        tallies |= truth_tally(readings, bench.known(job.pages).truths) | dict(cosine=page_tally(near), perplexity=page_tally(found.nats, counted))
+        for name in ('facts', 'early facts', 'repeated'):
+            del tallies[name]  # the texts are given
+        tallies |= truth_tally(readings, bench.known(job.pages).truths) | dict(
+            cosine=page_tally(near), perplexity=page_tally(found.nats, counted)
+        )
         figures = {name: f for name, f in figures.items() if '/gap' in name}
-    else: figures |= fact_figures(measured) | {name: f for name, f in text_figures(measured).items() if name != 'complete'}
+    else:
+        figures |= fact_figures(measured) | {
+            name: f for name, f in text_figures(measured).items() if name != 'complete'
+        }
     figures = tally_figures(tallies, [late_band(job.pages)] if job.slim else shown_bands(job.pages)) | figures
     kept = [f'late {name}' for name in (('true looks', 'looks', 'perplexity') if job.slim else PAIRED)]
-    curves = {name: [float(f'{x:.4g}') for x in values] for name, values in tally_curves(tallies, late_band(job.pages)).items() if (name in kept if job.slim else name in kept or not name.startswith('late '))}
+    curves = {
+        name: [float(f'{x:.4g}') for x in values]
+        for name, values in tally_curves(tallies, late_band(job.pages)).items()
+        if (name in kept if job.slim else name in kept or not name.startswith('late '))
+    }
     between, distant = _distances(bench, job, found)
-    return {name: f for name, f in figures.items() if not math.isnan(f.value)} | _sizes(bench, job, found) | between, curves | distant
+    return {name: f for name, f in figures.items() if not math.isnan(f.value)} | _sizes(
+        bench, job, found
+    ) | between, curves | distant
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #6b62063c
 def _sizes(bench, job, found) -> dict:
     "Tokens and bytes held at each length, from at most 20 stories, and seconds a page of all stories together."
-    pages = [b for _, b in bands_of(job.pages)][-1 if job.slim else 0:]
+    pages = [b for _, b in bands_of(job.pages)][-1 if job.slim else 0 :]
     policy, count = bench.pipe.policy(job.attention), Figure(found.seconds / (job.pages - 1))
     return cache_sizes(bench.pipe, found.texts[:20], policy, pages) | {'seconds a page': count}
 
@@ -194,17 +299,23 @@ def _sizes(bench, job, found) -> dict:
 def _distances(bench, job, found) -> tuple[dict, dict]:
     "Figures, of the last, and curves: `features FID`, `features KID` in each band up to a length, and of drawn pages `pictures FID`, `pictures KID`; behind each as many pages as `at`."
     bands, curves, figures = ([late_band(job.pages)] if job.slim else bands_of(job.pages)), {}, {}
+
     def add(kind, ours, truth, at):
         between = distances(ours, truth, at)
         for name in ('FID', 'KID'):
             each = [f for key, f in between.items() if key.startswith(name)]
             curves[f'{kind} {name}'], figures[f'{kind} {name}, last'] = [f.value for f in each], each[-1]
         curves[f'{kind} at'] = [b for _, b in at]
-    if bench.stories > 1: add('features', bench.look(found.features), bench.vectors(job.pages), bands)
+
+    if bench.stories > 1:
+        add('features', bench.look(found.features), bench.vectors(job.pages), bands)
     if job.drawn and bench.stories > 1:
         at = [n - 1 for n in job.drawn]
         drawn = draw_features(bench.pipe, found.features[:, at].to(bench.pipe.device), bench.seeds)
-        ours, truth = (bench.eyes(x.flatten(0, 1)).unflatten(0, x.shape[:2]) for x in (drawn, bench.known(job.pages).pictures[:, at]))
+        ours, truth = (
+            bench.eyes(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            for x in (drawn, bench.known(job.pages).pictures[:, at])
+        )
         add('pictures', ours, truth, [(n, n) for n in range(1, len(at) + 1)])
         curves['pictures at'] = list(job.drawn)
     return figures, curves
@@ -216,24 +327,65 @@ def _narrow(pipe) -> dict:
     return {} if kind == 'float32' else dict(dtype=kind)
 
 
-def sweep(folder, name: str, where: str, jobs, command: str, oracle: str, stories: int = 100, device: str = 'cpu', batch: int = 100, workers: int = 0, network: str | None = None, tell=None, make=load_model) -> int:
+def sweep(
+    folder,
+    name: str,
+    where: str,
+    jobs,
+    command: str,
+    oracle: str,
+    stories: int = 100,
+    device: str = 'cpu',
+    batch: int = 100,
+    workers: int = 0,
+    network: str | None = None,
+    tell=None,
+    make=load_model,
+) -> int:
     """Measures the `jobs` of one model (see `named_models`) that have no good record in `folder`; returns how many. `tell(text)` is told of each, and of stale records with the reasons.
 
     `make(name, where, device)` loads the model; a record states its `dtype`, if it is not fp32. A record that also has drawn pictures serves a job that asks for none, and a full one a slim one."""
     from seed_story.pipeline.tell import fingerprint
+
     pipe, bench, done, said = make(name, where, device), None, 0, tell or (lambda text: None)
     for job in dict.fromkeys(jobs):
         path = Path(folder) / name / job.path
-        asked = dict(model=name, weights=fingerprint(pipe), protocol=job.protocol, attention=job.attention, pages=job.pages, stories=stories, device=device) | _narrow(pipe)
-        more = (dict(drawn=list(job.drawn), network=network or 'oracle') if job.drawn else {}) | (dict(slim=True) if job.slim else {})
-        found = standing(path, asked | more, later=tuple({'drawn', 'network', 'slim'} - (more.keys() - {'slim'}) - (set() if job.slim else {'slim'})))
-        if found.good: continue
-        if found.state == 'stale': said(f'{name}, {job.protocol}, {job.attention}: {found}')
+        asked = dict(
+            model=name,
+            weights=fingerprint(pipe),
+            protocol=job.protocol,
+            attention=job.attention,
+            pages=job.pages,
+            stories=stories,
+            device=device,
+        ) | _narrow(pipe)
+        more = (dict(drawn=list(job.drawn), network=network or 'oracle') if job.drawn else {}) | (
+            dict(slim=True) if job.slim else {}
+        )
+        found = standing(
+            path,
+            asked | more,
+            later=tuple({'drawn', 'network', 'slim'} - (more.keys() - {'slim'}) - (set() if job.slim else {'slim'})),
+        )
+        if found.good:
+            continue
+        if found.state == 'stale':
+            said(f'{name}, {job.protocol}, {job.attention}: {found}')
         bench = bench or Bench(pipe, oracle, stories, min(batch, stories), workers, network)
         began, outcome = time.monotonic(), run_job(bench, job)
         figures, curves = judge(bench, job, outcome)
         spoken = f'Story {bench.seeds[0]}, last page: {outcome.texts[0][-1]}' * (not job.known)
-        write_record(path, command, figures, n=stories, seed=bench.seeds[0], seconds=time.monotonic() - began, settings=asked | more, curves=curves, notes=spoken)
+        write_record(
+            path,
+            command,
+            figures,
+            n=stories,
+            seed=bench.seeds[0],
+            seconds=time.monotonic() - began,
+            settings=asked | more,
+            curves=curves,
+            notes=spoken,
+        )
         said(f'{name}, {job.protocol}, {job.attention}: {time.monotonic() - began:.1f} s')
         done += 1
     return done
@@ -248,9 +400,14 @@ def swept(folder, name: str, protocol: str, policies=None) -> dict:
 
 def out_of_step(records: dict) -> dict:
     "Policy → reasons, of those `records` (policy → Record) that cannot stand beside the first, because other weights, pages, stories or a device of another kind made them."
-    shared = lambda record: {k: v for k, v in record.settings.items() if k in ('weights', 'pages', 'stories', 'device', 'dtype', 'protocol')}
+    shared = lambda record: {
+        k: v for k, v in record.settings.items() if k in ('weights', 'pages', 'stories', 'device', 'dtype', 'protocol')
+    }
     first = next(iter(records.values()), None)
-    states = {words: standing(record, shared(first) | dict(attention=words), later=('model', 'drawn', 'network', 'slim')) for words, record in records.items()}
+    states = {
+        words: standing(record, shared(first) | dict(attention=words), later=('model', 'drawn', 'network', 'slim'))
+        for words, record in records.items()
+    }
     return {words: '; '.join(state.reasons) for words, state in states.items() if not state.good}
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #4de57a22
@@ -258,23 +415,35 @@ def breaking(records: dict, base: str, what: str = 'true looks') -> dict:
     "Policy → (page from which `what` breaks against the policy `base`, page from which perplexity breaks against the best of `records`); None: not within these pages. Curves that a record lacks break nowhere."
     best = [r.curves['perplexity'] for r in records.values() if 'perplexity' in r.curves]
     least = np.nan_to_num(np.array(best, float), nan=math.inf).min(0) if best else None
+
     def pages(r):
-        looks = breaking_page(r.curves[what], records[base].curves[what], .8) if what in r.curves and base in records else None
+        looks = (
+            breaking_page(r.curves[what], records[base].curves[what], 0.8)
+            if what in r.curves and base in records
+            else None
+        )
         return looks, breaking_page(r.curves['perplexity'], least, 1.2) if 'perplexity' in r.curves else None
+
     return {words: pages(r) for words, r in records.items()}
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #6a55b342
 def repro_command(notebook: str, **parameters) -> str:
     "`seed-story repro NOTEBOOK -p …` as records name it; folders in `models` are left out."
-    if 'models' in parameters: parameters['models'] = ' '.join(name + ':…' * bool(where) for name, where in named_models(parameters['models']).items())
+    if 'models' in parameters:
+        parameters['models'] = ' '.join(
+            name + ':…' * bool(where) for name, where in named_models(parameters['models']).items()
+        )
     return f'seed-story repro {notebook} ' + ' '.join(f"-p {name} '{value}'" for name, value in parameters.items())
 
 
 def cell(record, name: str, scale: float = 1, digits: int = 2) -> str:
     "A figure of a record times `scale` with its interval, `–` where there is none."
     f = record.figures.get(name)
-    if f is None or math.isnan(f.value): return '–'
-    return f'{scale * f.value:,.{digits}f}' + ('' if f.low is None else f' [{scale * f.low:,.{digits}f}, {scale * f.high:,.{digits}f}]')
+    if f is None or math.isnan(f.value):
+        return '–'
+    return f'{scale * f.value:,.{digits}f}' + (
+        '' if f.low is None else f' [{scale * f.low:,.{digits}f}, {scale * f.high:,.{digits}f}]'
+    )
 
 
 def policy_table(records: dict, columns: dict, stale: dict | None = None, first: str = 'policy') -> str:
@@ -282,13 +451,19 @@ def policy_table(records: dict, columns: dict, stale: dict | None = None, first:
 
     `stale`: policy → reasons (see `out_of_step`), told in its first cell. Columns that are empty everywhere are left out."""
     from seed_story.records.record import table
+
     def one(words, record, column):
-        if callable(column): return str(column(words, record))
+        if callable(column):
+            return str(column(words, record))
         return cell(record, *((column, 100, 1) if isinstance(column, str) else column))
+
     rows = {words: [one(words, record, column) for column in columns.values()] for words, record in records.items()}
     there = [k for k in range(len(columns)) if any(row[k] not in ('–', '') for row in rows.values())]
     name = lambda words: f'`{words}`' + (f' **stale**: {stale[words]}' if words in (stale or {}) else '')
-    return table([[name(words), *(row[k] for k in there)] for words, row in rows.items()], [first, *(list(columns)[k] for k in there)])
+    return table(
+        [[name(words), *(row[k] for k in there)] for words, row in rows.items()],
+        [first, *(list(columns)[k] for k in there)],
+    )
 
 
 def gap_columns(what: str) -> dict:

@@ -6,7 +6,8 @@
 __all__ = ['AdaptedMLLMConfig', 'backbone_place', 'story_tokenizer', 'AdaptedMLLM']
 
 # %% ../../nbs/3_models/08_adapter.ipynb #2222be4c
-import copy, warnings
+import copy
+import warnings
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ class AdaptedMLLMConfig(StoryMLLMConfig):
     """Of a `StoryMLLM` on a pre-trained language model. `backbone`: a name of `seed_story.models.fetch.BACKBONES`, a hub id, a folder or a GGUF file; `packed`: it was read from a GGUF file.
 
     The other fields: see `StoryMLLMConfig`; `lora` names the new token rows."""
+
     model_type = 'adapted_story_mllm'
 
     def __init__(self, backbone: str | None = None, packed: bool = False, **kwargs):
@@ -32,21 +34,31 @@ class AdaptedMLLMConfig(StoryMLLMConfig):
 
 def backbone_place(backbone) -> str:
     "Where the pre-trained language model is; ValueError with the command that fetches it, if it is not there yet."
-    if str(backbone) not in BACKBONES: return str(backbone)
-    if there := fetched(str(backbone)): return str(there)
-    raise ValueError(f'{published(str(backbone)).hub}, on which {backbone} builds, is not here yet: run seed-story fetch {backbone}')
+    if str(backbone) not in BACKBONES:
+        return str(backbone)
+    if there := fetched(str(backbone)):
+        return str(there)
+    raise ValueError(
+        f'{published(str(backbone)).hub}, on which {backbone} builds, is not here yet: run seed-story fetch {backbone}'
+    )
+
 
 def story_tokenizer(backbone, num_slots: int):
     "The tokenizer of a pre-trained language model with the image tokens behind its own. ValueError if it has no token that begins a text."
     tokenizer = load_tokenizer(backbone_place(backbone))
-    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None: raise ValueError(f'the tokenizer of {backbone} names no token that begins and none that ends a text (bos_token, eos_token): it cannot be used')
-    if tokenizer.pad_token_id is None: tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+        raise ValueError(
+            f'the tokenizer of {backbone} names no token that begins and none that ends a text (bos_token, eos_token): it cannot be used'
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     add_image_tokens(tokenizer, num_slots)
     return tokenizer
 
 # %% ../../nbs/3_models/08_adapter.ipynb #3e68f6f0
 class _Resized:
     "The pre-trained language model with rows for the new tokens."
+
     @classmethod
     def _base(cls, backbone, vocab_size: int, dtype, config=None) -> tuple[PreTrainedModel, int, bool]:
         "The model, the size of its own vocabulary, and whether it was packed. `config`: as for `load_language_model`."
@@ -73,15 +85,22 @@ class _Resized:
         `config`: the other fields of `StoryMLLMConfig` but `llm_config`."""
         llm, known, packed = cls._base(backbone, len(tokenizer), dtype)
         lora = dict(lora, trainable_token_indices={'embed_tokens': list(range(known, len(tokenizer)))})
-        return cls(AdaptedMLLMConfig(backbone=str(backbone), packed=packed, llm_config=llm.config.to_dict(), lora=lora, **config), llm).to(dtype)
+        return cls(
+            AdaptedMLLMConfig(
+                backbone=str(backbone), packed=packed, llm_config=llm.config.to_dict(), lora=lora, **config
+            ),
+            llm,
+        ).to(dtype)
 
 # %% ../../nbs/3_models/08_adapter.ipynb #8cbf7922
 class AdaptedMLLM(_Resized, StoryMLLM, PreTrainedModel):
     "A `StoryMLLM` on a pre-trained language model; `save_pretrained` writes what was trained, `from_pretrained` finds the rest."
+
     config_class = AdaptedMLLMConfig
     saves_all = False  # of its own weights
 
-    def tie_weights(self, *args, **kwargs): "Nothing: the language model's weights were tied when it was loaded, and peft keeps them so."
+    def tie_weights(self, *args, **kwargs):
+        "Nothing: the language model's weights were tied when it was loaded, and peft keeps them so."
 
     def save_pretrained(self, folder, **kwargs):
         "`config.json`, `adapter/` (as peft writes it) and `resamplers.safetensors` into `folder`. Other arguments are those of transformers, and not needed."
@@ -89,23 +108,42 @@ class AdaptedMLLM(_Resized, StoryMLLM, PreTrainedModel):
         (folder / 'adapter').mkdir(parents=True, exist_ok=True)
         self.config.save_pretrained(folder)
         self._save_adapter(folder / 'adapter')
-        save_file({name: p.detach().contiguous() for name, p in self.state_dict().items() if not name.startswith('llm.')}, folder / 'resamplers.safetensors', metadata=dict(format='pt'))
+        save_file(
+            {name: p.detach().contiguous() for name, p in self.state_dict().items() if not name.startswith('llm.')},
+            folder / 'resamplers.safetensors',
+            metadata=dict(format='pt'),
+        )
 
     def _save_adapter(self, folder: Path) -> None:
         "As peft saves it; the tied output layer has the same new rows as the embeddings, and is left out."
         from peft import get_peft_model_state_dict
+
         state = get_peft_model_state_dict(self.llm, save_embedding_layers=False)
-        save_file({name if name.startswith('base_model.') else f'base_model.model.{name}': p.detach().contiguous() for name, p in state.items() if 'lm_head' not in name},
-                  folder / 'adapter_model.safetensors', metadata=dict(format='pt'))
+        save_file(
+            {
+                name if name.startswith('base_model.') else f'base_model.model.{name}': p.detach().contiguous()
+                for name, p in state.items()
+                if 'lm_head' not in name
+            },
+            folder / 'adapter_model.safetensors',
+            metadata=dict(format='pt'),
+        )
         adapter = copy.copy(self.llm.peft_config['default'])
-        adapter.inference_mode, adapter.base_model_name_or_path = True, BACKBONES[self.config.backbone].hub if self.config.backbone in BACKBONES else self.config.backbone
+        adapter.inference_mode, adapter.base_model_name_or_path = (
+            True,
+            BACKBONES[self.config.backbone].hub if self.config.backbone in BACKBONES else self.config.backbone,
+        )
         adapter.save_pretrained(folder)
 
     def _load_adapter(self, file: Path) -> None:
         "What `_save_adapter` wrote. ValueError if it does not fit."
         from peft import set_peft_model_state_dict
-        found = set_peft_model_state_dict(self.llm, {name.removeprefix('base_model.model.'): p for name, p in load_file(file).items()})
-        if found.unexpected_keys: raise ValueError(f'{file} is not an adapter for this model: it has {found.unexpected_keys[0]}')
+
+        found = set_peft_model_state_dict(
+            self.llm, {name.removeprefix('base_model.model.'): p for name, p in load_file(file).items()}
+        )
+        if found.unexpected_keys:
+            raise ValueError(f'{file} is not an adapter for this model: it has {found.unexpected_keys[0]}')
 
     @classmethod
     def from_pretrained(cls, folder, *args, dtype=None, torch_dtype=None, **kwargs):
@@ -113,7 +151,10 @@ class AdaptedMLLM(_Resized, StoryMLLM, PreTrainedModel):
         folder, dtype = Path(folder), dtype or torch_dtype or torch.float32
         config = AdaptedMLLMConfig.from_pretrained(folder)
         llm, _, packed = cls._base(config.backbone, config.llm_config['vocab_size'], dtype, cls._own_config(config))
-        if packed != config.packed: warnings.warn(f'{folder}: trained on {config.backbone} {"from" if config.packed else "not from"} a GGUF file; what is here is the other: results may differ slightly')
+        if packed != config.packed:
+            warnings.warn(
+                f'{folder}: trained on {config.backbone} {"from" if config.packed else "not from"} a GGUF file; what is here is the other: results may differ slightly'
+            )
         model = cls(config, llm)
         model._load_adapter(folder / 'adapter' / 'adapter_model.safetensors')
         model.load_state_dict(load_file(folder / 'resamplers.safetensors'), strict=False)

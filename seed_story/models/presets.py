@@ -11,96 +11,329 @@ from copy import deepcopy
 from pathlib import Path
 
 # %% ../../nbs/3_models/09_presets.ipynb #724260f2
-_tiny_llm = dict(model_type="llama", vocab_size=4096, hidden_size=256, intermediate_size=640, num_hidden_layers=8, num_attention_heads=8,
-                 num_key_value_heads=8, max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True)
-_paper_llm = dict(model_type="llama", vocab_size=32066, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
-                  num_key_value_heads=32, max_position_embeddings=4096, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False)
-_small_llm = dict(model_type="llama", vocab_size=49218, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
-                  max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=100000.0, tie_word_embeddings=True)  # SmolLM2-135M; read from its own files
-_lora = dict(r=16, lora_alpha=32, lora_dropout=0.05, modules_to_save=["input_layernorm", "post_attention_layernorm", "norm"],
-             target_modules=["q_proj", "v_proj", "k_proj", "o_proj", "gate_proj", "down_proj", "up_proj"])
-_scheduler = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                  prediction_type="epsilon", timestep_spacing="leading", steps_offset=1)
+_tiny_llm = dict(
+    model_type="llama",
+    vocab_size=4096,
+    hidden_size=256,
+    intermediate_size=640,
+    num_hidden_layers=8,
+    num_attention_heads=8,
+    num_key_value_heads=8,
+    max_position_embeddings=8192,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+)
+_paper_llm = dict(
+    model_type="llama",
+    vocab_size=32066,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    max_position_embeddings=4096,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+    tie_word_embeddings=False,
+)
+_small_llm = dict(
+    model_type="llama",
+    vocab_size=49218,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    max_position_embeddings=8192,
+    rms_norm_eps=1e-5,
+    rope_theta=100000.0,
+    tie_word_embeddings=True,
+)  # SmolLM2-135M; read from its own files
+_lora = dict(
+    r=16,
+    lora_alpha=32,
+    lora_dropout=0.05,
+    modules_to_save=["input_layernorm", "post_attention_layernorm", "norm"],
+    target_modules=["q_proj", "v_proj", "k_proj", "o_proj", "gate_proj", "down_proj", "up_proj"],
+)
+_scheduler = dict(
+    num_train_timesteps=1000,
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    prediction_type="epsilon",
+    timestep_spacing="leading",
+    steps_offset=1,
+)
 _tiny_scheduler = dict(_scheduler, prediction_type="v_prediction", timestep_spacing="trailing", steps_offset=0)
 
 # %% ../../nbs/3_models/09_presets.ipynb #513f1ce5
 def _tiny() -> dict:
     "The laptop size: 128-pixel pictures, 36 visual tokens of 128 features, 16 image slots."
     return dict(
-        num_slots=16, image_size=128, pages=10, opening="opening",
-        mllm=dict(llm_config=dict(_tiny_llm), lora=None, num_slots=16, feature_norm=128 ** 0.5, lm_loss_scale=1.0, rec_loss_scale=5.0, rec_loss="cosine",
-                  input_resampler=dict(grid_size=4, embed_dim=256, num_heads=8, kv_dim=128, layers=1),
-                  output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=256, layers=1)),
-        visual_tokenizer=dict(image_size=128, patch_size=8, width=128, layers=4, heads=4, mlp_ratio=4.0, num_queries=36, output_dim=128,
-                              num_positions=256, pool_heads=4, normalize_features=True),
-        feature_resampler=dict(_tiny_perceiver), unet=dict(_tiny_unet), vae=dict(_tiny_vae), scheduler=dict(_tiny_scheduler),
-        pipeline=dict(attention="dense@clamped", window_pages=9, reach=480, num_inference_steps=12, guidance_scale=2.0, temperature=0.8, top_p=0.95))
+        num_slots=16,
+        image_size=128,
+        pages=10,
+        opening="opening",
+        mllm=dict(
+            llm_config=dict(_tiny_llm),
+            lora=None,
+            num_slots=16,
+            feature_norm=128**0.5,
+            lm_loss_scale=1.0,
+            rec_loss_scale=5.0,
+            rec_loss="cosine",
+            input_resampler=dict(grid_size=4, embed_dim=256, num_heads=8, kv_dim=128, layers=1),
+            output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=256, layers=1),
+        ),
+        visual_tokenizer=dict(
+            image_size=128,
+            patch_size=8,
+            width=128,
+            layers=4,
+            heads=4,
+            mlp_ratio=4.0,
+            num_queries=36,
+            output_dim=128,
+            num_positions=256,
+            pool_heads=4,
+            normalize_features=True,
+        ),
+        feature_resampler=dict(_tiny_perceiver),
+        unet=dict(_tiny_unet),
+        vae=dict(_tiny_vae),
+        scheduler=dict(_tiny_scheduler),
+        pipeline=dict(
+            attention="dense@clamped",
+            window_pages=9,
+            reach=480,
+            num_inference_steps=12,
+            guidance_scale=2.0,
+            temperature=0.8,
+            top_p=0.95,
+        ),
+    )
 
 # %% ../../nbs/3_models/09_presets.ipynb #9d36f402
 def _small() -> dict:
     "The paper's recipe in a size that anyone can run: SmolLM2-135M with LoRA, 64 image slots; the rest is `tiny`'s."
     tiny = _tiny()
     return tiny | dict(
-        num_slots=64, backbone="small",
-        mllm=dict(llm_config=dict(_small_llm), lora=dict(_lora, r=8, lora_alpha=16, lora_dropout=0.0), num_slots=64, feature_norm=128 ** 0.5, lm_loss_scale=1.0, rec_loss_scale=5.0, rec_loss="cosine",
-                  input_resampler=dict(grid_size=8, embed_dim=576, num_heads=9, kv_dim=128, layers=1),
-                  output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=576, layers=1)),
-        pipeline=dict(tiny["pipeline"], reach=1200))
+        num_slots=64,
+        backbone="small",
+        mllm=dict(
+            llm_config=dict(_small_llm),
+            lora=dict(_lora, r=8, lora_alpha=16, lora_dropout=0.0),
+            num_slots=64,
+            feature_norm=128**0.5,
+            lm_loss_scale=1.0,
+            rec_loss_scale=5.0,
+            rec_loss="cosine",
+            input_resampler=dict(grid_size=8, embed_dim=576, num_heads=9, kv_dim=128, layers=1),
+            output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=576, layers=1),
+        ),
+        pipeline=dict(tiny["pipeline"], reach=1200),
+    )
 
 # %% ../../nbs/3_models/09_presets.ipynb #63e84578
 def _paper() -> dict:
     "The published size: Llama-2-7B with LoRA (release: r = 16), Qwen-VL's ViT-G, SDXL."
     return dict(
-        num_slots=64, image_size=1024, pages=10, opening=None,
-        mllm=dict(llm_config=dict(_paper_llm), lora=dict(_lora), num_slots=64, feature_norm=None, lm_loss_scale=1.0, rec_loss_scale=1.0, rec_loss="cosine",
-                  input_resampler=dict(grid_size=8, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1),
-                  output_resampler=dict(grid_size=16, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1)),
-        visual_tokenizer=dict(image_size=448, patch_size=14, width=1664, layers=48, heads=16, mlp_ratio=4.9231, num_queries=256, output_dim=4096,
-                              num_positions=256, pool_heads=32, normalize_features=False),
-        feature_resampler=dict(dim=1024, depth=4, dim_head=64, heads=16, num_queries=64, embedding_dim=4096, output1_dim=768, output2_dim=1280, ff_mult=4),
-        unet=dict(_sdxl_unet), vae=dict(_sdxl_vae), scheduler=dict(_scheduler),
-        pipeline=dict(attention="reencode", window_pages=8, reach=1280, num_inference_steps=50, guidance_scale=7.5, temperature=0.0, top_p=1.0))
+        num_slots=64,
+        image_size=1024,
+        pages=10,
+        opening=None,
+        mllm=dict(
+            llm_config=dict(_paper_llm),
+            lora=dict(_lora),
+            num_slots=64,
+            feature_norm=None,
+            lm_loss_scale=1.0,
+            rec_loss_scale=1.0,
+            rec_loss="cosine",
+            input_resampler=dict(grid_size=8, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1),
+            output_resampler=dict(grid_size=16, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1),
+        ),
+        visual_tokenizer=dict(
+            image_size=448,
+            patch_size=14,
+            width=1664,
+            layers=48,
+            heads=16,
+            mlp_ratio=4.9231,
+            num_queries=256,
+            output_dim=4096,
+            num_positions=256,
+            pool_heads=32,
+            normalize_features=False,
+        ),
+        feature_resampler=dict(
+            dim=1024,
+            depth=4,
+            dim_head=64,
+            heads=16,
+            num_queries=64,
+            embedding_dim=4096,
+            output1_dim=768,
+            output2_dim=1280,
+            ff_mult=4,
+        ),
+        unet=dict(_sdxl_unet),
+        vae=dict(_sdxl_vae),
+        scheduler=dict(_scheduler),
+        pipeline=dict(
+            attention="reencode",
+            window_pages=8,
+            reach=1280,
+            num_inference_steps=50,
+            guidance_scale=7.5,
+            temperature=0.0,
+            top_p=1.0,
+        ),
+    )
 
 # %% ../../nbs/3_models/09_presets.ipynb #a25e66cd
-_tiny_perceiver = dict(dim=128, depth=2, dim_head=32, heads=4, num_queries=16, embedding_dim=128, output1_dim=64, output2_dim=128, ff_mult=2,
-                       normalize_dim=None)
-_tiny_unet = dict(sample_size=32, in_channels=4, out_channels=4, block_out_channels=[64, 96, 128], layers_per_block=1,
-                  down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], mid_block_type=None,
-                  up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], transformer_layers_per_block=[1, 1, 1],
-                  attention_head_dim=[2, 3, 4], cross_attention_dim=192, addition_embed_type="text_time", addition_time_embed_dim=16,
-                  projection_class_embeddings_input_dim=224, use_linear_projection=True)
-_tiny_vae = dict(sample_size=32, in_channels=48, out_channels=48, block_out_channels=[88], layers_per_block=1, latent_channels=4, norm_num_groups=8,
-                 down_block_types=["DownEncoderBlock2D"], up_block_types=["UpDecoderBlock2D"], mid_block_add_attention=False, force_upcast=False)
+_tiny_perceiver = dict(
+    dim=128,
+    depth=2,
+    dim_head=32,
+    heads=4,
+    num_queries=16,
+    embedding_dim=128,
+    output1_dim=64,
+    output2_dim=128,
+    ff_mult=2,
+    normalize_dim=None,
+)
+_tiny_unet = dict(
+    sample_size=32,
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=[64, 96, 128],
+    layers_per_block=1,
+    down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    mid_block_type=None,
+    up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    transformer_layers_per_block=[1, 1, 1],
+    attention_head_dim=[2, 3, 4],
+    cross_attention_dim=192,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=16,
+    projection_class_embeddings_input_dim=224,
+    use_linear_projection=True,
+)
+_tiny_vae = dict(
+    sample_size=32,
+    in_channels=48,
+    out_channels=48,
+    block_out_channels=[88],
+    layers_per_block=1,
+    latent_channels=4,
+    norm_num_groups=8,
+    down_block_types=["DownEncoderBlock2D"],
+    up_block_types=["UpDecoderBlock2D"],
+    mid_block_add_attention=False,
+    force_upcast=False,
+)
 
 # %% ../../nbs/3_models/09_presets.ipynb #25801af0
-_sdxl_unet = dict(sample_size=128, in_channels=4, out_channels=4, block_out_channels=[320, 640, 1280], layers_per_block=2,
-                  down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-                  up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], transformer_layers_per_block=[1, 2, 10],
-                  attention_head_dim=[5, 10, 20], cross_attention_dim=2048, addition_embed_type="text_time", addition_time_embed_dim=256,
-                  projection_class_embeddings_input_dim=2816, use_linear_projection=True)
-_sdxl_vae = dict(sample_size=1024, block_out_channels=[128, 256, 512, 512], layers_per_block=2, latent_channels=4, scaling_factor=0.13025,
-                 down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, force_upcast=True)
+_sdxl_unet = dict(
+    sample_size=128,
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=[320, 640, 1280],
+    layers_per_block=2,
+    down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    transformer_layers_per_block=[1, 2, 10],
+    attention_head_dim=[5, 10, 20],
+    cross_attention_dim=2048,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=256,
+    projection_class_embeddings_input_dim=2816,
+    use_linear_projection=True,
+)
+_sdxl_vae = dict(
+    sample_size=1024,
+    block_out_channels=[128, 256, 512, 512],
+    layers_per_block=2,
+    latent_channels=4,
+    scaling_factor=0.13025,
+    down_block_types=["DownEncoderBlock2D"] * 4,
+    up_block_types=["UpDecoderBlock2D"] * 4,
+    force_upcast=True,
+)
 
 # %% ../../nbs/3_models/09_presets.ipynb #5e29e04f
 def _miniature() -> dict:
     "`paper` with everything small: for trying, within seconds, what handles its files."
     paper = _paper()
-    llm = dict(_paper_llm, vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4)
-    unet = dict(_sdxl_unet, sample_size=8, block_out_channels=[32, 64], layers_per_block=1, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"], up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
-                transformer_layers_per_block=[1, 1], attention_head_dim=[4, 8], cross_attention_dim=64, addition_time_embed_dim=8, projection_class_embeddings_input_dim=88, norm_num_groups=8)
+    llm = dict(
+        _paper_llm,
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+    )
+    unet = dict(
+        _sdxl_unet,
+        sample_size=8,
+        block_out_channels=[32, 64],
+        layers_per_block=1,
+        down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
+        up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
+        transformer_layers_per_block=[1, 1],
+        attention_head_dim=[4, 8],
+        cross_attention_dim=64,
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=88,
+        norm_num_groups=8,
+    )
     return paper | dict(
-        num_slots=16, image_size=16, unet=unet,
-        mllm=paper["mllm"] | dict(llm_config=llm, num_slots=16, input_resampler=dict(grid_size=4, embed_dim=64, num_heads=4, kv_dim=32), output_resampler=dict(grid_size=4, embed_dim=32, num_heads=4, kv_dim=64)),
-        visual_tokenizer=paper["visual_tokenizer"] | dict(image_size=56, width=32, layers=2, heads=2, mlp_ratio=2.0, num_queries=16, output_dim=32, pool_heads=4),
-        feature_resampler=dict(dim=32, depth=2, dim_head=8, heads=4, num_queries=8, embedding_dim=32, output1_dim=24, output2_dim=40, ff_mult=2),
-        vae=dict(_sdxl_vae, sample_size=64, block_out_channels=[16, 16], down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, norm_num_groups=8))
+        num_slots=16,
+        image_size=16,
+        unet=unet,
+        mllm=paper["mllm"]
+        | dict(
+            llm_config=llm,
+            num_slots=16,
+            input_resampler=dict(grid_size=4, embed_dim=64, num_heads=4, kv_dim=32),
+            output_resampler=dict(grid_size=4, embed_dim=32, num_heads=4, kv_dim=64),
+        ),
+        visual_tokenizer=paper["visual_tokenizer"]
+        | dict(image_size=56, width=32, layers=2, heads=2, mlp_ratio=2.0, num_queries=16, output_dim=32, pool_heads=4),
+        feature_resampler=dict(
+            dim=32,
+            depth=2,
+            dim_head=8,
+            heads=4,
+            num_queries=8,
+            embedding_dim=32,
+            output1_dim=24,
+            output2_dim=40,
+            ff_mult=2,
+        ),
+        vae=dict(
+            _sdxl_vae,
+            sample_size=64,
+            block_out_channels=[16, 16],
+            down_block_types=["DownEncoderBlock2D"] * 2,
+            up_block_types=["UpDecoderBlock2D"] * 2,
+            norm_num_groups=8,
+        ),
+    )
 
 # %% ../../nbs/3_models/09_presets.ipynb #fa639d1b
 PRESETS = {"tiny": _tiny, "small": _small, "paper": _paper, "miniature": _miniature}
 
+
 def preset(name: str) -> dict:
     "A fresh copy of the configuration called `name`; raises `ValueError` with the known names."
-    if name not in PRESETS: raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
     return deepcopy(PRESETS[name]())
 
 # %% ../../nbs/3_models/09_presets.ipynb #bb59d888
@@ -108,70 +341,108 @@ def changed(config: dict, changes) -> dict:
     """A copy of the configuration with `changes`: path → value, or text as `'mllm.rec_loss=mse num_slots=4'` (values in Python's writing, else words).
 
     ValueError for a path that the configuration does not have, with what there is."""
-    config, pairs = deepcopy(config), changes.items() if isinstance(changes, dict) else [word.partition("=")[::2] for word in (changes or "").split()]
+    config, pairs = (
+        deepcopy(config),
+        changes.items()
+        if isinstance(changes, dict)
+        else [word.partition("=")[::2] for word in (changes or "").split()],
+    )
     for path, value in pairs:
         *folders, name = path.split(".")
         place = config
-        for folder in folders: place = place.get(folder) if isinstance(place, dict) else None
+        for folder in folders:
+            place = place.get(folder) if isinstance(place, dict) else None
         if not isinstance(place, dict) or name not in place:
-            raise ValueError(f"the configuration has no {path}" + (f"; {'.'.join(folders) or 'it'} has {', '.join(place)}" if isinstance(place, dict) else ""))
-        try: place[name] = literal_eval(value) if isinstance(value, str) else value
-        except (ValueError, SyntaxError): place[name] = value
+            raise ValueError(
+                f"the configuration has no {path}"
+                + (f"; {'.'.join(folders) or 'it'} has {', '.join(place)}" if isinstance(place, dict) else "")
+            )
+        try:
+            place[name] = literal_eval(value) if isinstance(value, str) else value
+        except (ValueError, SyntaxError):
+            place[name] = value
     return config
 
 
 def with_slots(grid: int) -> dict:
     "The changes that give pictures `grid`² image slots in the language model."
-    return {"num_slots": grid ** 2, "mllm.num_slots": grid ** 2, "mllm.input_resampler.grid_size": grid}
+    return {"num_slots": grid**2, "mllm.num_slots": grid**2, "mllm.input_resampler.grid_size": grid}
 
 
 def resized(width: int, layers: int, heads: int) -> dict:
     "The changes that give a language model trained from scratch another size; its inner width is 2.5 times the `width`."
-    llm = dict(hidden_size=width, intermediate_size=5 * width // 2, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads)
-    return {f"mllm.llm_config.{k}": v for k, v in llm.items()} | {"mllm.input_resampler.embed_dim": width, "mllm.input_resampler.num_heads": heads, "mllm.output_resampler.kv_dim": width}
+    llm = dict(
+        hidden_size=width,
+        intermediate_size=5 * width // 2,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+    )
+    return {f"mllm.llm_config.{k}": v for k, v in llm.items()} | {
+        "mllm.input_resampler.embed_dim": width,
+        "mllm.input_resampler.num_heads": heads,
+        "mllm.output_resampler.kv_dim": width,
+    }
 
 # %% ../../nbs/3_models/09_presets.ipynb #ecb1ebd8
 def build(
-    name_or_config,       # a preset's name, or a (changed) configuration from `preset`
-    tokenizer,            # text tokenizer that already holds the image tokens; its length sets the vocabulary
-    only=None,            # names of the components wanted; None = all
-) -> dict:                # component name -> module with random weights
+    name_or_config,  # a preset's name, or a (changed) configuration from `preset`
+    tokenizer,  # text tokenizer that already holds the image tokens; its length sets the vocabulary
+    only=None,  # names of the components wanted; None = all
+) -> dict:  # component name -> module with random weights
     "Components of a pipeline from a configuration, with random weights."
     config = preset(name_or_config) if isinstance(name_or_config, str) else name_or_config
-    makers = dict(mllm=_build_mllm, visual_tokenizer=_build_visual_tokenizer, feature_resampler=_build_feature_resampler,
-                  unet=_build_unet, vae=_build_vae, scheduler=_build_scheduler)
+    makers = dict(
+        mllm=_build_mllm,
+        visual_tokenizer=_build_visual_tokenizer,
+        feature_resampler=_build_feature_resampler,
+        unet=_build_unet,
+        vae=_build_vae,
+        scheduler=_build_scheduler,
+    )
     return {part: make(config, tokenizer) for part, make in makers.items() if only is None or part in only}
 
 # %% ../../nbs/3_models/09_presets.ipynb #e0154f41
 def _build_mllm(config, tokenizer):
     from seed_story.models.mllm import StoryMLLM, StoryMLLMConfig
+
     kwargs = deepcopy(config["mllm"])
     if config.get("backbone"):
         from seed_story.models.adapter import AdaptedMLLM
+
         kwargs.pop("llm_config")
         return AdaptedMLLM.from_backbone(config["backbone"], tokenizer, **kwargs)
     kwargs["llm_config"]["vocab_size"] = len(tokenizer)
     return StoryMLLM(StoryMLLMConfig(**kwargs))
 
+
 def _build_visual_tokenizer(config, tokenizer):
     from seed_story.models.visual_tokenizer import VisualTokenizer
+
     return VisualTokenizer(**config["visual_tokenizer"])
+
 
 def _build_feature_resampler(config, tokenizer):
     from seed_story.models.detokenizer import FeatureResampler
+
     return FeatureResampler(**config["feature_resampler"])
 
 # %% ../../nbs/3_models/09_presets.ipynb #7ec74242
 def _build_unet(config, tokenizer):
     from diffusers import UNet2DConditionModel
+
     return UNet2DConditionModel(**config["unet"])
+
 
 def _build_vae(config, tokenizer):
     from diffusers import AutoencoderKL
+
     return AutoencoderKL(**config["vae"])
+
 
 def _build_scheduler(config, tokenizer):
     from diffusers import EulerDiscreteScheduler
+
     return EulerDiscreteScheduler(**config["scheduler"])
 
 # %% ../../nbs/3_models/09_presets.ipynb #60a22fd9
@@ -180,8 +451,11 @@ def bundled_folder(name: str = "tiny") -> Path:
     package = Path(__file__).resolve().parent.parent
     places = [package / "weights" / name, package.parent / "data" / name]
     for place in places:
-        if (place / "model_index.json").is_file(): return place
-    raise FileNotFoundError(f"no bundled weights called {name!r}: looked in {places[0]} and {places[1]}; re-install the package, or pass a model folder")
+        if (place / "model_index.json").is_file():
+            return place
+    raise FileNotFoundError(
+        f"no bundled weights called {name!r}: looked in {places[0]} and {places[1]}; re-install the package, or pass a model folder"
+    )
 
 # %% ../../nbs/3_models/09_presets.ipynb #e5e9a36c
 def parameter_count(module) -> int:

@@ -31,7 +31,9 @@ def interpolate_positions(positions: torch.Tensor, length: int) -> torch.Tensor:
         return positions
     old, new = math.isqrt(positions.shape[0]), math.isqrt(length)
     if new * new != length:
-        raise ValueError(f"{length} features do not form a square grid; positions can only be interpolated to square grids (e.g. {new * new} or {(new + 1) ** 2})")
+        raise ValueError(
+            f"{length} features do not form a square grid; positions can only be interpolated to square grids (e.g. {new * new} or {(new + 1) ** 2})"
+        )
     square = positions.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
     square = F.interpolate(square, size=(new, new), mode="bicubic", align_corners=False)
     return square.permute(0, 2, 3, 1).flatten(0, 2).to(positions.dtype)
@@ -45,7 +47,15 @@ class Resampler(nn.Module):
     `layers`: so often the features are read; what was read before asks again (`again.0`, …), and what it is told is added. The release reads once.
     """
 
-    def __init__(self, grid_size: int, embed_dim: int, num_heads: int, kv_dim: int | None = None, eps: float = 1e-5, layers: int = 1):
+    def __init__(
+        self,
+        grid_size: int,
+        embed_dim: int,
+        num_heads: int,
+        kv_dim: int | None = None,
+        eps: float = 1e-5,
+        layers: int = 1,
+    ):
         super().__init__()
         kv_dim = embed_dim if kv_dim is None else kv_dim
         self.grid_size, self.embed_dim, self.num_heads, self.kv_dim = grid_size, embed_dim, num_heads, kv_dim
@@ -54,8 +64,17 @@ class Resampler(nn.Module):
         self.kv_proj = nn.Linear(kv_dim, embed_dim, bias=False) if kv_dim != embed_dim else nn.Identity()
         self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
         self.ln_q, self.ln_kv = nn.LayerNorm(embed_dim, eps=eps), nn.LayerNorm(embed_dim, eps=eps)
-        if layers < 1: raise ValueError(f"layers is {layers}; a resampler needs at least 1")
-        self.again = nn.ModuleList(nn.ModuleDict(dict(attn=nn.MultiheadAttention(embed_dim, num_heads, batch_first=True), ln_q=nn.LayerNorm(embed_dim, eps=eps))) for _ in range(layers - 1))
+        if layers < 1:
+            raise ValueError(f"layers is {layers}; a resampler needs at least 1")
+        self.again = nn.ModuleList(
+            nn.ModuleDict(
+                dict(
+                    attn=nn.MultiheadAttention(embed_dim, num_heads, batch_first=True),
+                    ln_q=nn.LayerNorm(embed_dim, eps=eps),
+                )
+            )
+            for _ in range(layers - 1)
+        )
         self.reset_parameters()
 
     @torch.no_grad()
@@ -63,10 +82,17 @@ class Resampler(nn.Module):
         "Start values: small normal queries, fixed positions, all else as torch starts it."
         self.pos_embed.copy_(sincos_positions(self.embed_dim, self.grid_size))
         nn.init.normal_(self.query, std=0.02)
-        for layer in (self.kv_proj, self.attn.out_proj, self.ln_q, self.ln_kv, *(part for layer in self.again for part in (layer["attn"].out_proj, layer["ln_q"]))):
+        for layer in (
+            self.kv_proj,
+            self.attn.out_proj,
+            self.ln_q,
+            self.ln_kv,
+            *(part for layer in self.again for part in (layer["attn"].out_proj, layer["ln_q"])),
+        ):
             if not isinstance(layer, nn.Identity):
                 layer.reset_parameters()
-        for attention in (self.attn, *(layer["attn"] for layer in self.again)): attention._reset_parameters()
+        for attention in (self.attn, *(layer["attn"] for layer in self.again)):
+            attention._reset_parameters()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         values = self.ln_kv(self.kv_proj(features))  # [N, V, embed_dim]
@@ -74,5 +100,9 @@ class Resampler(nn.Module):
         keys = values + interpolate_positions(positions, values.shape[1]).to(values.dtype)
         queries = (self.ln_q(self.query) + positions).to(values.dtype).expand(len(values), -1, -1)
         found = self.attn(queries, keys, values, need_weights=False)[0]
-        for layer in self.again: found = found + layer["attn"](layer["ln_q"](found) + positions.to(values.dtype), keys, values, need_weights=False)[0]
+        for layer in self.again:
+            found = (
+                found
+                + layer["attn"](layer["ln_q"](found) + positions.to(values.dtype), keys, values, need_weights=False)[0]
+            )
         return found

@@ -5,7 +5,9 @@
 # %% ../../nbs/3_models/01_sequence.ipynb #3e06a1e9
 from __future__ import annotations
 
-import copy, json, re
+import copy
+import json
+import re
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -33,10 +35,13 @@ def image_text(num_slots: int) -> str:
     "The text that stands for one image: BoI, `num_slots` slots, EoI."
     return BOI + "".join(slot_token(i) for i in range(num_slots)) + EOI
 
+
 def sentence_ends(tokenizer) -> frozenset[int]:
     "Ids of the tokens that end a sentence: `.`, `!` or `?`, a closing quote or bracket behind it included."
     special = set(tokenizer.all_special_ids)
-    return frozenset(i for token, i in tokenizer.get_vocab().items() if i not in special and re.search(r"""[.!?]['"”’)]*$""", token))
+    return frozenset(
+        i for token, i in tokenizer.get_vocab().items() if i not in special and re.search(r"""[.!?]['"”’)]*$""", token)
+    )
 
 # %% ../../nbs/3_models/01_sequence.ipynb #702b81e2
 def add_image_tokens(tokenizer, num_slots: int) -> int:
@@ -45,7 +50,9 @@ def add_image_tokens(tokenizer, num_slots: int) -> int:
     Llama-2's 32,000 tokens become 32,066 with 64 slots. Afterwards the language model's embeddings must be resized to `len(tokenizer)`.
     """
     names = [BOI, EOI, *(slot_token(i) for i in range(num_slots))]
-    return tokenizer.add_tokens([AddedToken(n, lstrip=True, rstrip=True, normalized=False, special=True) for n in names], special_tokens=True)
+    return tokenizer.add_tokens(
+        [AddedToken(n, lstrip=True, rstrip=True, normalized=False, special=True) for n in names], special_tokens=True
+    )
 
 # %% ../../nbs/3_models/01_sequence.ipynb #de8ff053
 def build_tokenizer(texts, vocab_size: int = 4096, num_slots: int = 16) -> PreTrainedTokenizerFast:
@@ -56,14 +63,29 @@ def build_tokenizer(texts, vocab_size: int = 4096, num_slots: int = 16) -> PreTr
     special = ["<pad>", "<s>", "</s>", SEPARATOR]
     own = vocab_size - num_slots - 2
     if own < 256 + len(special):
-        raise ValueError(f"vocab_size={vocab_size} is too small: 256 bytes, {len(special)} special tokens and {num_slots + 2} image tokens must fit")
+        raise ValueError(
+            f"vocab_size={vocab_size} is too small: 256 bytes, {len(special)} special tokens and {num_slots + 2} image tokens must fit"
+        )
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=own, special_tokens=special, show_progress=False,
-                                                        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-                                        additional_special_tokens=[SEPARATOR], clean_up_tokenization_spaces=False)
+    core.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=own,
+            special_tokens=special,
+            show_progress=False,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        additional_special_tokens=[SEPARATOR],
+        clean_up_tokenization_spaces=False,
+    )
     add_image_tokens(tokenizer, num_slots)
     return tokenizer
 
@@ -71,6 +93,7 @@ def build_tokenizer(texts, vocab_size: int = 4096, num_slots: int = 16) -> PreTr
 @dataclass(frozen=True)
 class ImageTokens:
     "The ids of the image tokens in one tokenizer."
+
     boi: int
     eoi: int
     slots: tuple[int, ...]
@@ -89,7 +112,9 @@ class ImageTokens:
         "Look the ids up by name; raises `ValueError` if the tokenizer has no image tokens."
         vocab = tokenizer.get_vocab()
         if BOI not in vocab or EOI not in vocab or slot_token(0) not in vocab:
-            raise ValueError(f"this tokenizer has no image tokens ({BOI}, {EOI}, {slot_token(0)} …): call add_image_tokens(tokenizer, num_slots) first")
+            raise ValueError(
+                f"this tokenizer has no image tokens ({BOI}, {EOI}, {slot_token(0)} …): call add_image_tokens(tokenizer, num_slots) first"
+            )
         count = next(i for i in range(len(vocab) + 1) if slot_token(i) not in vocab)
         return cls(vocab[BOI], vocab[EOI], tuple(vocab[slot_token(i)] for i in range(count)))
 
@@ -112,11 +137,22 @@ def slotted(tokenizer, num_slots: int):
         return fresh
     gone = {slot_token(i) for i in range(num_slots, have)}
     core, ids = json.loads(tokenizer.backend_tokenizer.to_str()), tokenizer.get_vocab()
-    if {ids[name] for name in gone} != set(range(len(tokenizer) - len(gone), len(tokenizer))): raise ValueError(f"the slots from {num_slots} on are not the last tokens: build the tokenizer anew")
+    if {ids[name] for name in gone} != set(range(len(tokenizer) - len(gone), len(tokenizer))):
+        raise ValueError(f"the slots from {num_slots} on are not the last tokens: build the tokenizer anew")
     core["added_tokens"] = [token for token in core["added_tokens"] if token["content"] not in gone]
-    extra = [token for token in tokenizer.all_special_tokens if token not in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) and token not in gone]
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(core)), bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token, pad_token=tokenizer.pad_token,
-                                   additional_special_tokens=extra, clean_up_tokenization_spaces=False)
+    extra = [
+        token
+        for token in tokenizer.all_special_tokens
+        if token not in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) and token not in gone
+    ]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(core)),
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+        additional_special_tokens=extra,
+        clean_up_tokenization_spaces=False,
+    )
 
 # %% ../../nbs/3_models/01_sequence.ipynb #62bbad80
 def story_text(captions, num_slots: int, separator: str = SEPARATOR) -> str:
@@ -132,10 +168,14 @@ def training_item(captions, tokenizer, num_given: int, max_length: int, separato
     Raises `ValueError` when the story has no page `num_given + 1`.
     """
     if not 0 <= num_given < len(captions) - 1:
-        raise ValueError(f"num_given={num_given} needs a story of at least {num_given + 2} pages, this one has {len(captions)}")
+        raise ValueError(
+            f"num_given={num_given} needs a story of at least {num_given + 2} pages, this one has {len(captions)}"
+        )
     tokens, pages = ImageTokens.from_tokenizer(tokenizer), num_given + 2
     text = story_text(captions[:pages], tokens.num_slots, separator)
-    ids = np.array([tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id])
+    ids = np.array(
+        [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    )
     if len(ids) >= max_length:
         return None
     target = np.arange(len(ids)) > np.flatnonzero(ids == tokens.eoi)[num_given]
@@ -143,9 +183,15 @@ def training_item(captions, tokenizer, num_given: int, max_length: int, separato
     labels = np.where(target & ~slot & (ids != tokens.eoi), ids, IGNORE)
     padded = lambda values, fill: torch.from_numpy(np.pad(values, (0, max_length - len(ids)), constant_values=fill))
     is_target = torch.arange(pages) == pages - 1
-    return dict(input_ids=padded(ids, tokenizer.pad_token_id), attention_mask=padded(np.ones_like(ids), 0), labels=padded(labels, IGNORE),
-                ids_cmp_mask=padded(slot & ~target, False), ids_gen_mask=padded(slot & target, False),
-                embeds_cmp_mask=~is_target, embeds_gen_mask=is_target)
+    return dict(
+        input_ids=padded(ids, tokenizer.pad_token_id),
+        attention_mask=padded(np.ones_like(ids), 0),
+        labels=padded(labels, IGNORE),
+        ids_cmp_mask=padded(slot & ~target, False),
+        ids_gen_mask=padded(slot & target, False),
+        embeds_cmp_mask=~is_target,
+        embeds_gen_mask=is_target,
+    )
 
 # %% ../../nbs/3_models/01_sequence.ipynb #c013ef9b
 def collate(items) -> dict:
@@ -153,7 +199,10 @@ def collate(items) -> dict:
     items = [item for item in items if item is not None]
     if not items:
         raise ValueError("every item was dropped as too long: raise max_length or give fewer pages")
-    return {key: (torch.cat if key.startswith("embeds_") else torch.stack)([item[key] for item in items]) for key in items[0]}
+    return {
+        key: (torch.cat if key.startswith("embeds_") else torch.stack)([item[key] for item in items])
+        for key in items[0]
+    }
 
 # %% ../../nbs/3_models/01_sequence.ipynb #6c7179f2
 class PageEncoder:
@@ -162,8 +211,15 @@ class PageEncoder:
     The ids of a page include its separator, and exclude its BoI. Texts longer than `max_text_tokens` are cut at the end.
     """
 
-    def __init__(self, tokenizer, max_text_tokens: int | None = None, separator: str = SEPARATOR, remember: int = 200_000):
-        self.tokenizer, self.separator, self.max_text_tokens, self.remember = tokenizer, separator, max_text_tokens, remember
+    def __init__(
+        self, tokenizer, max_text_tokens: int | None = None, separator: str = SEPARATOR, remember: int = 200_000
+    ):
+        self.tokenizer, self.separator, self.max_text_tokens, self.remember = (
+            tokenizer,
+            separator,
+            max_text_tokens,
+            remember,
+        )
         self.image = ImageTokens.from_tokenizer(tokenizer)
         self.bos, self.eos, self.pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
         self._memory = {}
@@ -183,8 +239,8 @@ class PageEncoder:
     def _encode(self, keys):
         texts = [(text if first else EOI + self.separator + text) + BOI for text, first in keys]
         rows = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        rows = [np.array(row[0 if first else 1:-1], dtype=np.int32) for row, (_, first) in zip(rows, keys)]
-        return rows if self.max_text_tokens is None else [row[:self.max_text_tokens] for row in rows]
+        rows = [np.array(row[0 if first else 1 : -1], dtype=np.int32) for row, (_, first) in zip(rows, keys)]
+        return rows if self.max_text_tokens is None else [row[: self.max_text_tokens] for row in rows]
 
 # %% ../../nbs/3_models/01_sequence.ipynb #5d18152c
 @dataclass
@@ -193,16 +249,17 @@ class BranchedBatch:
 
     `context_slot` is 0, or 1 + page·Q + k where the embedding k of that page's image belongs. `page` is the page of each token (−1: `<s>`, `</s>`, padding).
     """
-    input_ids: torch.Tensor     # [B, L]
+
+    input_ids: torch.Tensor  # [B, L]
     position_ids: torch.Tensor  # [B, L]
-    page: torch.Tensor          # [B, L]
+    page: torch.Tensor  # [B, L]
     context_slot: torch.Tensor  # [B, trunk]
-    labels: torch.Tensor        # [B, trunk], −100 where nothing is learned
-    page_mask: torch.Tensor     # [B, P] bool: this page exists
+    labels: torch.Tensor  # [B, trunk], −100 where nothing is learned
+    page_mask: torch.Tensor  # [B, P] bool: this page exists
     features: torch.Tensor | None = None  # [B, P, V, F] true visual features
     num_slots: int = 16
     first_target: int = 1
-    targets: torch.Tensor | None = None   # [B, T] the pages of the branches; None: all from `first_target` on
+    targets: torch.Tensor | None = None  # [B, T] the pages of the branches; None: all from `first_target` on
 
     @property
     def trunk_length(self) -> int:
@@ -215,11 +272,14 @@ class BranchedBatch:
 
     def of_targets(self, pages: torch.Tensor) -> torch.Tensor:
         "Of something for each page [B, P, …] what belongs to the branches [B, T, …]."
-        if self.targets is None: return pages[:, self.first_target:]
+        if self.targets is None:
+            return pages[:, self.first_target :]
         return pages[torch.arange(len(pages), device=pages.device)[:, None], self.targets]
 
     def _map(self, change) -> "BranchedBatch":
-        return replace(self, **{f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), torch.Tensor)})
+        return replace(
+            self, **{f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), torch.Tensor)}
+        )
 
     def to(self, device, non_blocking: bool = True) -> "BranchedBatch":
         "The batch on another device."
@@ -250,7 +310,16 @@ def _context_images(boi, page_mask, ends):
     return page_mask & (~last | ends[:, None])
 
 # %% ../../nbs/3_models/01_sequence.ipynb #bfb1d3c9
-def branched_batch(stories, encoder: PageEncoder, pages: int, length: int | None = None, first_target: int = 1, ends=False, features=None, last: bool = False) -> BranchedBatch:
+def branched_batch(
+    stories,
+    encoder: PageEncoder,
+    pages: int,
+    length: int | None = None,
+    first_target: int = 1,
+    ends=False,
+    features=None,
+    last: bool = False,
+) -> BranchedBatch:
     """Chunks (lists of at most `pages` captions) → one `BranchedBatch`.
 
     `length`: fixed trunk length (multiples of 8 are fastest), or None for the shortest that holds the batch. `first_target`: 1 as released (the opening is given), 0 to learn it too.
@@ -264,26 +333,44 @@ def branched_batch(stories, encoder: PageEncoder, pages: int, length: int | None
     ids = encoder([story[i] for story in stories for i in range(min(len(story), pages))], (columns == 0).tolist())
     counts = np.zeros(shape, np.int64)
     counts[rows, columns] = [len(x) for x in ids]
-    start, boi, page_mask, ends, eos_at, length = _layout(counts, page_mask, q, length, np.broadcast_to(np.asarray(ends, bool), batch))
-    targets = page_mask.sum(1, keepdims=True) - 1 if last else np.broadcast_to(np.arange(first_target, pages), (batch, pages - first_target))
+    start, boi, page_mask, ends, eos_at, length = _layout(
+        counts, page_mask, q, length, np.broadcast_to(np.asarray(ends, bool), batch)
+    )
+    targets = (
+        page_mask.sum(1, keepdims=True) - 1
+        if last
+        else np.broadcast_to(np.arange(first_target, pages), (batch, pages - first_target))
+    )
     learn = (np.arange(pages) >= np.maximum(targets[:, :1], first_target)) & page_mask
     flat, total = np.concatenate(ids), length + targets.shape[1] * q
     input_ids, labels = np.full((batch, total), encoder.pad, np.int64), np.full((batch, length), IGNORE, np.int64)
     page, context_slot = np.full((batch, total), -1, np.int64), np.zeros((batch, length), np.int64)
     input_ids[:, 0] = encoder.bos
     _write_text(flat, counts[rows, columns], rows, columns, start, page_mask, learn, input_ids, labels, page)
-    _write_images(boi, page_mask, _context_images(boi, page_mask, ends), image, learn, input_ids, labels, page, context_slot)
+    _write_images(
+        boi, page_mask, _context_images(boi, page_mask, ends), image, learn, input_ids, labels, page, context_slot
+    )
     where = np.flatnonzero(ends)
     input_ids[where, eos_at[where]] = labels[where, eos_at[where]] = encoder.eos
     position_ids = _write_branches(boi, page_mask, image, targets, length, input_ids, page)
     tensors = map(torch.from_numpy, (input_ids, position_ids, page, context_slot, labels, page_mask))
-    return BranchedBatch(*tensors, features=features, num_slots=q, first_target=first_target, targets=torch.from_numpy(targets) if last else None)
+    return BranchedBatch(
+        *tensors,
+        features=features,
+        num_slots=q,
+        first_target=first_target,
+        targets=torch.from_numpy(targets) if last else None,
+    )
 
 # %% ../../nbs/3_models/01_sequence.ipynb #511fdda5
 def _write_text(flat, counts, rows, columns, start, page_mask, learn, input_ids, labels, page):
     "Write the text of every page that fits, and its labels where `learn` [B, P] says so."
     step = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
-    row, number, at = np.repeat(rows, counts), np.repeat(columns, counts), np.repeat(start[rows, columns], counts) + step
+    row, number, at = (
+        np.repeat(rows, counts),
+        np.repeat(columns, counts),
+        np.repeat(start[rows, columns], counts) + step,
+    )
     keep = page_mask[row, number]
     row, number, at, flat = row[keep], number[keep], at[keep], flat[keep]
     input_ids[row, at], page[row, at] = flat, number
@@ -307,7 +394,9 @@ def _write_branches(boi, page_mask, image, targets, length, input_ids, page):
     "Write the branches of the pages `targets` [B, T] behind the trunk; returns the position ids of trunk and branches."
     q, batch = image.num_slots, len(boi)
     number = np.take_along_axis(np.where(page_mask, np.arange(boi.shape[1]), -1), targets, 1)
-    begin = np.take_along_axis(np.where(page_mask, boi, 0), targets, 1)  # the branch of a missing page hangs off <s>, and is masked in the loss
+    begin = np.take_along_axis(
+        np.where(page_mask, boi, 0), targets, 1
+    )  # the branch of a missing page hangs off <s>, and is masked in the loss
     input_ids[:, length:] = np.tile(image.slots, number.shape[1])
     page[:, length:] = np.repeat(number, q, 1)
     branch = (begin[:, :, None] + 1 + np.arange(q)).reshape(batch, -1)

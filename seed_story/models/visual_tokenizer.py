@@ -12,7 +12,10 @@ from collections import OrderedDict
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #13c9e10d
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin # both names must live here: a pipeline finds a component's loader by them
+from diffusers import (
+    ConfigMixin,
+    ModelMixin,
+)  # both names must live here: a pipeline finds a component's loader by them
 from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import nn
@@ -23,23 +26,29 @@ from .resampler import Resampler, interpolate_positions
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #c3f91886
 def as_pixels(
-    images,           # PIL image(s), or a tensor [N, 3, H, W] or [3, H, W]: uint8, or floating point in 0…1
-    size,             # edge in pixels, or (height, width); None keeps the size
-) -> torch.Tensor:    # [N, 3, height, width], float32 in 0…1
+    images,  # PIL image(s), or a tensor [N, 3, H, W] or [3, H, W]: uint8, or floating point in 0…1
+    size,  # edge in pixels, or (height, width); None keeps the size
+) -> torch.Tensor:  # [N, 3, height, width], float32 in 0…1
     "Pictures as one float tensor in 0…1, resized bicubically without keeping the ratio. A tensor stays on its device."
     height, width = (size, size) if isinstance(size, int) else size or (None, None)
-    if isinstance(images, torch.Tensor): return _tensor_pixels(images, height, width)
+    if isinstance(images, torch.Tensor):
+        return _tensor_pixels(images, height, width)
     images = [images] if isinstance(images, Image.Image) else list(images)
     wrong = next((type(im).__name__ for im in images if not isinstance(im, Image.Image)), None)
-    if wrong or not images: raise TypeError(f"images must be PIL pictures or one tensor [N, 3, H, W]; got {wrong or 'an empty list'}")
+    if wrong or not images:
+        raise TypeError(f"images must be PIL pictures or one tensor [N, 3, H, W]; got {wrong or 'an empty list'}")
     images = [im.convert("RGB") for im in images]
-    if height: images = [im if im.size == (width, height) else im.resize((width, height), Image.BICUBIC) for im in images]
-    if len({im.size for im in images}) > 1: raise ValueError("images differ in size: give `size`")
+    if height:
+        images = [im if im.size == (width, height) else im.resize((width, height), Image.BICUBIC) for im in images]
+    if len({im.size for im in images}) > 1:
+        raise ValueError("images differ in size: give `size`")
     return torch.stack([torch.from_numpy(np.array(im)) for im in images]).permute(0, 3, 1, 2).float() / 255
+
 
 def _tensor_pixels(images, height, width):
     images = images[None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[1] != 3: raise ValueError(f"images must have shape [N, 3, H, W], got {list(images.shape)}")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must have shape [N, 3, H, W], got {list(images.shape)}")
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if height and images.shape[-2:] != (height, width):
         pixels = F.interpolate(pixels, (height, width), mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
@@ -48,6 +57,7 @@ def _tensor_pixels(images, height, width):
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #9a803d8b
 class FusedAttention(nn.Module):
     "Self-attention over [N, L, width], one projection for query, key and value, its rows grouped by head."
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -55,18 +65,23 @@ class FusedAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x):
-        q, k, v = self.in_proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2).chunk(3, dim=-1) # each [N, heads, L, width / heads]
+        q, k, v = (
+            self.in_proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2).chunk(3, dim=-1)
+        )  # each [N, heads, L, width / heads]
         return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #d2f7d112
 class EncoderLayer(nn.Module):
     "One pre-norm transformer layer of the encoder: [N, L, width] → the same shape."
+
     def __init__(self, width: int, heads: int, mlp_ratio: float):
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.ln_1, self.ln_2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.attn = FusedAttention(width, heads)
-        self.mlp = nn.Sequential(OrderedDict(c_fc=nn.Linear(width, hidden), gelu=nn.GELU(), c_proj=nn.Linear(hidden, width)))
+        self.mlp = nn.Sequential(
+            OrderedDict(c_fc=nn.Linear(width, hidden), gelu=nn.GELU(), c_proj=nn.Linear(hidden, width))
+        )
 
     def forward(self, x):
         x = x + self.attn(self.ln_1(x))
@@ -77,23 +92,30 @@ def scale_to_sphere(features) -> torch.Tensor:
     "Each vector of features [..., F] scaled to length √F; the type is kept."
     return (F.normalize(features.float(), dim=-1) * features.shape[-1] ** 0.5).to(features.dtype)
 
+
 def _check_sizes(image_size, patch_size, width, heads, num_queries, num_positions, output_dim, pool_heads):
-    rules = {f"image_size {image_size} must be a multiple of patch_size {patch_size}": image_size % patch_size,
-             f"width {width} must be a multiple of heads {heads}": width % heads,
-             f"output_dim {output_dim} must be a multiple of pool_heads {pool_heads}": output_dim % pool_heads,
-             f"num_queries {num_queries} must be a square": num_queries - math.isqrt(num_queries) ** 2,
-             f"num_positions {num_positions} must be a square": num_positions - math.isqrt(num_positions) ** 2}
+    rules = {
+        f"image_size {image_size} must be a multiple of patch_size {patch_size}": image_size % patch_size,
+        f"width {width} must be a multiple of heads {heads}": width % heads,
+        f"output_dim {output_dim} must be a multiple of pool_heads {pool_heads}": output_dim % pool_heads,
+        f"num_queries {num_queries} must be a square": num_queries - math.isqrt(num_queries) ** 2,
+        f"num_positions {num_positions} must be a square": num_positions - math.isqrt(num_positions) ** 2,
+    }
     for rule, broken in rules.items():
-        if broken: raise ValueError(rule)
+        if broken:
+            raise ValueError(rule)
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #63b55ed0
 class PictureInput:
     "Mixin of models that look at pictures; their configuration says `image_size`, `image_mean` and `image_std`."
+
     def preprocess(self, images):
         "PIL picture(s), or a tensor [N, 3, H, W] (uint8, or floats in 0…1) → normalised pixels [N, 3, S, S] in the model's type, on its device."
         device = "cpu" if self.device.type == "meta" else self.device
         pixels = as_pixels(images, self.config.image_size).to(device)
-        mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
+        mean, std = (
+            torch.tensor(v, device=device).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std)
+        )
         return ((pixels - mean) / std).to(self.dtype)
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #0bb086ef
@@ -101,34 +123,46 @@ class VisualTokenizer(PictureInput, ModelMixin, ConfigMixin):
     """Vision transformer with attention pool: pixels [N, 3, S, S] → features [N, V, F] (V = num_queries, F = output_dim).
 
     The encoder of Qwen-VL (arXiv 2308.12966) under its released parameter names; `paper` = the defaults. Raises `ValueError` if sizes do not fit."""
+
     _no_split_modules = ["EncoderLayer", "Resampler"]
 
     @register_to_config
     def __init__(
         self,
-        image_size: int = 448, patch_size: int = 14, width: int = 1664, layers: int = 48, heads: int = 16, mlp_ratio: float = 4.9231,
-        num_queries: int = 256,          # V
-        output_dim: int = 4096,          # F
-        num_positions: int = 256,        # rows of the learned position table (a square)
-        pool_heads: int | None = None,   # heads of the attention pool; None = output_dim / 128, as released
-        image_mean=(0.48145466, 0.4578275, 0.40821073), image_std=(0.26862954, 0.26130258, 0.27577711), # CLIP's
-        normalize_features: bool = False,# every feature vector scaled to length √F
+        image_size: int = 448,
+        patch_size: int = 14,
+        width: int = 1664,
+        layers: int = 48,
+        heads: int = 16,
+        mlp_ratio: float = 4.9231,
+        num_queries: int = 256,  # V
+        output_dim: int = 4096,  # F
+        num_positions: int = 256,  # rows of the learned position table (a square)
+        pool_heads: int | None = None,  # heads of the attention pool; None = output_dim / 128, as released
+        image_mean=(0.48145466, 0.4578275, 0.40821073),
+        image_std=(0.26862954, 0.26130258, 0.27577711),  # CLIP's
+        normalize_features: bool = False,  # every feature vector scaled to length √F
     ):
         super().__init__()
         pool_heads = pool_heads or max(1, output_dim // 128)
         _check_sizes(image_size, patch_size, width, heads, num_queries, num_positions, output_dim, pool_heads)
         self.conv1 = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
-        self.positional_embedding = nn.Parameter(torch.randn(num_positions, width) * width ** -0.5)
+        self.positional_embedding = nn.Parameter(torch.randn(num_positions, width) * width**-0.5)
         self.ln_pre = nn.LayerNorm(width, eps=1e-6)
-        self.transformer = nn.ModuleDict(dict(resblocks=nn.ModuleList(EncoderLayer(width, heads, mlp_ratio) for _ in range(layers))))
-        self.attn_pool = Resampler(grid_size=math.isqrt(num_queries), embed_dim=output_dim, num_heads=pool_heads, kv_dim=width, eps=1e-6)
+        self.transformer = nn.ModuleDict(
+            dict(resblocks=nn.ModuleList(EncoderLayer(width, heads, mlp_ratio) for _ in range(layers)))
+        )
+        self.attn_pool = Resampler(
+            grid_size=math.isqrt(num_queries), embed_dim=output_dim, num_heads=pool_heads, kv_dim=width, eps=1e-6
+        )
         self.ln_post = nn.LayerNorm(output_dim, eps=1e-6)
-        self.proj = nn.Parameter(torch.randn(output_dim, output_dim) * output_dim ** -0.5)
+        self.proj = nn.Parameter(torch.randn(output_dim, output_dim) * output_dim**-0.5)
 
     def forward(self, pixel_values):
         "Normalised pixels [N, 3, S, S] (see `preprocess`) → features [N, V, F]."
-        x = self.conv1(pixel_values.to(self.dtype)).flatten(2).transpose(1, 2) # [N, patches, width]
+        x = self.conv1(pixel_values.to(self.dtype)).flatten(2).transpose(1, 2)  # [N, patches, width]
         x = self.ln_pre(x + interpolate_positions(self.positional_embedding, x.shape[1]))
-        for layer in self.transformer.resblocks: x = layer(x)
+        for layer in self.transformer.resblocks:
+            x = layer(x)
         features = self.ln_post(self.attn_pool(x)) @ self.proj
         return scale_to_sphere(features) if self.config.normalize_features else features

@@ -28,6 +28,7 @@ __all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'lay_out', 'read', 'write', 
 @dataclass
 class Told:
     "A page: `text`, its token `ids` (no separator, no `<img>`), its picture's `features` [V, F], and their `context` embeddings [Q, D] (None: not computed yet)."
+
     text: str
     ids: list[int]
     features: Tensor = field(repr=False)
@@ -46,7 +47,8 @@ class Narrator:
         self.separator = tokenizer(separator, add_special_tokens=False)['input_ids']
 
     @property
-    def device(self): return self.embed.weight.device
+    def device(self):
+        return self.embed.weight.device
 
     @cached_property
     def rotary(self) -> Rotary:
@@ -65,7 +67,8 @@ class Narrator:
     def page(self, text: str, features: Tensor) -> Told:
         "A page that was given: `text` without names of special tokens, `features` [V, F]. ValueError if no text is left."
         text = clean_text(text)
-        if not text: raise ValueError('the text is empty: give the first sentence of the story')
+        if not text:
+            raise ValueError('the text is empty: give the first sentence of the story')
         return self.with_context([Told(text, self.encoder([text])[0].tolist(), features)])[0]
 
     def with_context(self, pages: Sequence[Told]) -> list[Told]:
@@ -107,25 +110,40 @@ def read(narrator: Narrator, stories: Sequence[Sequence[Told]], cache: KeptCache
     return memory
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #4d0f8ab3
-def write(narrator: Narrator, memory: Memory, logits: Tensor, sampling: Sampling, uniforms: Tensor, busy: list[bool] | None = None,
-          forced: Sequence[Sequence[int]] | None = None, rules=None, stops=(), progress=None) -> list[list[int]]:
+def write(
+    narrator: Narrator,
+    memory: Memory,
+    logits: Tensor,
+    sampling: Sampling,
+    uniforms: Tensor,
+    busy: list[bool] | None = None,
+    forced: Sequence[Sequence[int]] | None = None,
+    rules=None,
+    stops=(),
+    progress=None,
+) -> list[list[int]]:
     """Text for the `busy` rows from the `logits` [B, vocabulary] of what was read last; each result ends with `<img>` (or another id of `stops`).
 
     `uniforms` [B, max_text_tokens] (not read if greedy or `forced`). `forced`: ids to read instead of choosing. `rules(logits, step, sampling)`. The stop itself is not fed."""
     rules, boi = rules or narrator.rules, narrator.image.boi
     busy, rows = list(busy or [True] * len(logits)), [[] for _ in range(len(logits))]
     for step in range(sampling.max_text_tokens + 1):
-        if forced is not None: chosen = torch.tensor([ids[step] if step < len(ids) else boi for ids in forced], device=narrator.device)
-        elif step == sampling.max_text_tokens: chosen = torch.full((len(rows),), boi, device=narrator.device)
-        else: chosen = choose(rules(logits, step, sampling), uniforms[:, step], sampling.temperature, sampling.top_p)
+        if forced is not None:
+            chosen = torch.tensor([ids[step] if step < len(ids) else boi for ids in forced], device=narrator.device)
+        elif step == sampling.max_text_tokens:
+            chosen = torch.full((len(rows),), boi, device=narrator.device)
+        else:
+            chosen = choose(rules(logits, step, sampling), uniforms[:, step], sampling.temperature, sampling.top_p)
         for row, token in enumerate(chosen.tolist()):
             if busy[row]:
                 rows[row].append(token)
                 busy[row] = token != boi and token not in stops
-        if not any(busy): break
+        if not any(busy):
+            break
         alive = None if all(busy) else torch.tensor(busy, device=narrator.device)[:, None]
         logits = memory.feed(narrator.mllm, narrator.embed(chosen)[:, None], alive).logits[:, -1]
-        if progress: progress('text', step + 1, sampling.max_text_tokens)
+        if progress:
+            progress('text', step + 1, sampling.max_text_tokens)
     return rows
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #108642d9
@@ -150,18 +168,42 @@ def remember(narrator: Narrator, memory: Memory, told: Sequence[Told]) -> None:
 RETRY_TEMPERATURE = 0.7
 
 
-def write_new(narrator: Narrator, memory: Memory, logits: Tensor, sampling: Sampling, seeds: Sequence[int], number: int,
-              earlier: Sequence[set[str]], progress=None) -> list[list[int]]:
+def write_new(
+    narrator: Narrator,
+    memory: Memory,
+    logits: Tensor,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    number: int,
+    earlier: Sequence[set[str]],
+    progress=None,
+) -> list[list[int]]:
     "Text ids of page `number` for every row, none of them (if `sampling.tries` suffice) equal to a text in `earlier`."
     rows, busy, mark, seen = [[] for _ in seeds], [True] * len(seeds), memory.held, memory.seen
     for attempt in range(sampling.tries + 1):
-        how = sampling if attempt == 0 else Sampling(max(sampling.temperature, RETRY_TEMPERATURE), sampling.top_p, sampling.max_text_tokens, sampling.min_text_tokens)
-        uniforms = torch.stack([torch.rand(sampling.max_text_tokens, generator=page_generator(seed, 'text', number, attempt)) for seed in seeds])
+        how = (
+            sampling
+            if attempt == 0
+            else Sampling(
+                max(sampling.temperature, RETRY_TEMPERATURE),
+                sampling.top_p,
+                sampling.max_text_tokens,
+                sampling.min_text_tokens,
+            )
+        )
+        uniforms = torch.stack(
+            [
+                torch.rand(sampling.max_text_tokens, generator=page_generator(seed, 'text', number, attempt))
+                for seed in seeds
+            ]
+        )
         written = write(narrator, memory, logits, how, uniforms.to(narrator.device), busy, progress=progress)
         rows = [new[:-1] if again else old for new, old, again in zip(written, rows, busy)]
         busy = [again and narrator.decode(ids) in told for again, ids, told in zip(busy, rows, earlier)]
-        if not any(busy) or attempt == sampling.tries: return rows
-        if all(busy): roll_back(memory, memory.held - mark)
+        if not any(busy) or attempt == sampling.tries:
+            return rows
+        if all(busy):
+            roll_back(memory, memory.held - mark)
         else:
             again = torch.tensor(busy, device=narrator.device)
             memory.positions[again, mark:], memory.holes = -1, True
@@ -179,17 +221,31 @@ def turn_page(narrator: Narrator, memory: Memory | None, stories: Sequence[list[
     "What stands in memory when the page after `stories` begins; `memory`: what stood there when their last page began (None: there is only the opening)."
     if policy.reencodes:
         memory = read(narrator, [_recent(policy, narrator, story) for story in stories])
-        if after := getattr(policy, 'afterwards', None): forget(memory, after, narrator.rotary)
+        if after := getattr(policy, 'afterwards', None):
+            forget(memory, after, narrator.rotary)
         return memory
-    if memory is None: return read(narrator, stories, watch(KeptCache(), narrator.mllm.llm) if getattr(policy, 'measures', False) else None)
+    if memory is None:
+        return read(
+            narrator, stories, watch(KeptCache(), narrator.mllm.llm) if getattr(policy, 'measures', False) else None
+        )
     remember_page(narrator, memory, stories, policy)
     return memory
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #1249471d
 @torch.no_grad()
-def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int = 25, policy: Policy = Dense(), sampling: Sampling = Sampling(),
-            seeds: Sequence[int] | None = None, told: Sequence[Sequence[Told]] = (), separator: str = SEPARATOR,
-            progress=None) -> Iterator[list[Told]]:
+def narrate(
+    mllm,
+    tokenizer,
+    texts: Sequence[str],
+    features: Tensor,
+    pages: int = 25,
+    policy: Policy = Dense(),
+    sampling: Sampling = Sampling(),
+    seeds: Sequence[int] | None = None,
+    told: Sequence[Sequence[Told]] = (),
+    separator: str = SEPARATOR,
+    progress=None,
+) -> Iterator[list[Told]]:
     """Stories of `pages` pages from opening `texts` and picture `features` [B, V, F]; yields one page of every story at a time, the opening first.
 
     `told`: pages after the opening that were told before (per page, one `Told` a story): they are read in the very steps in which they were
@@ -205,7 +261,8 @@ def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int 
                 memory = turn_page(narrator, memory, stories, policy)
                 known = tell_page(narrator, memory, stories, number, sampling, seeds, known, progress)
         for story, page in zip(stories, known):
-            if not policy.reencodes: story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
+            if not policy.reencodes:
+                story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
             story.append(page)
         yield known
 
@@ -214,20 +271,34 @@ def narrate(mllm, tokenizer, texts: Sequence[str], features: Tensor, pages: int 
 def showing_attention(llm, policy: Policy):
     "While this lasts, the language model hands out its attention weights, if the `policy` measures them (it computes them one by one then, and slower)."
     before = llm.config._attn_implementation
-    if getattr(policy, 'measures', False): llm.set_attn_implementation('eager')
-    try: yield
+    if getattr(policy, 'measures', False):
+        llm.set_attn_implementation('eager')
+    try:
+        yield
     finally:
-        if llm.config._attn_implementation != before: llm.set_attn_implementation(before)
+        if llm.config._attn_implementation != before:
+            llm.set_attn_implementation(before)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #5389d243
-def tell_page(narrator: Narrator, memory: Memory, stories, number: int, sampling: Sampling, seeds, known=None, progress=None) -> list[Told]:
+def tell_page(
+    narrator: Narrator, memory: Memory, stories, number: int, sampling: Sampling, seeds, known=None, progress=None
+) -> list[Told]:
     "Write page `number` of every story and regress its picture's features; `known` pages are read instead, step by step."
     logits = memory.feed(narrator.mllm, narrator.embeds([narrator.separator] * len(stories))).logits[:, -1]
     if known:
         write(narrator, memory, logits, sampling, None, forced=[page.ids for page in known])
         picture(narrator, memory)
         return known
-    rows = write_new(narrator, memory, logits, sampling, seeds, number, [{page.text for page in story} for story in stories], progress)
+    rows = write_new(
+        narrator,
+        memory,
+        logits,
+        sampling,
+        seeds,
+        number,
+        [{page.text for page in story} for story in stories],
+        progress,
+    )
     features = picture(narrator, memory)
     return narrator.with_context([Told(narrator.decode(ids), ids, f) for ids, f in zip(rows, features)])
 
@@ -239,7 +310,9 @@ def remember_page(narrator: Narrator, memory: Memory, stories, policy: Policy) -
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #bceed16f
 @torch.no_grad()
-def narrate_as_released(mllm, tokenizer, text: str, features: Tensor, pages: int, window: int = 8, max_text_tokens: int = 500):
+def narrate_as_released(
+    mllm, tokenizer, text: str, features: Tensor, pages: int, window: int = 8, max_text_tokens: int = 500
+):
     """The released story generator; yields `(prompt_ids, generated_ids, features)` for each of `pages` new pages, fewer if the model says `</s>`.
 
     `features` [V, F] or [1, V, F] of the opening picture; `window` counts pictures. `generated_ids` end with `</img>`."""
@@ -253,11 +326,22 @@ def narrate_as_released(mllm, tokenizer, text: str, features: Tensor, pages: int
         prompt = ''.join(words + image_text(q) for words, _ in story[-window:])
         prompt_ids = [tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)['input_ids']]
         embeds = narrator.embeds(prompt_ids)
-        embeds[torch.isin(torch.tensor(prompt_ids, device=narrator.device), zeroed[:-1])] = torch.cat([context for _, context in story[-window:]])
+        embeds[torch.isin(torch.tensor(prompt_ids, device=narrator.device), zeroed[:-1])] = torch.cat(
+            [context for _, context in story[-window:]]
+        )
         memory = Memory.empty(1, narrator.device)
         logits = memory.feed(mllm, embeds[None]).logits[:, -1]
-        [ids] = write(narrator, memory, logits, Sampling(max_text_tokens=max_text_tokens), torch.zeros(1, max_text_tokens), rules=rules, stops=(tokenizer.eos_token_id,))
-        if ids[-1] != image.boi: return
+        [ids] = write(
+            narrator,
+            memory,
+            logits,
+            Sampling(max_text_tokens=max_text_tokens),
+            torch.zeros(1, max_text_tokens),
+            rules=rules,
+            stops=(tokenizer.eos_token_id,),
+        )
+        if ids[-1] != image.boi:
+            return
         features = picture(narrator, memory)
         yield prompt_ids, [*ids, *image.slots, image.eoi], features
         story.append((narrator.decode(ids[:-1]), mllm.embed_images(features)[0].to(narrator.embed.weight.dtype)))

@@ -24,6 +24,7 @@ __all__ = ['PageRead', 'read_page', 'read_along']
 @dataclass
 class PageRead:
     "One page of B stories: cross-entropy of its text in `nats` [B] (the `<img>` that ends it counts as a token), `tokens` [B], the regressed `features` [B, V, F] of its picture, and the tokens `held` [B] while it was read."
+
     nats: Tensor
     tokens: Tensor
     features: Tensor
@@ -36,30 +37,55 @@ def read_page(narrator: Narrator, memory: Memory, pages: Sequence[Told]) -> Page
     rows = [[*before, *page.ids] for page in pages]
     width = max(map(len, rows))
     ids = torch.tensor([row + [boi] * (width + 1 - len(row)) for row in rows], device=narrator.device)
-    alive = torch.arange(width, device=narrator.device) < torch.tensor([[len(row)] for row in rows], device=narrator.device)
+    alive = torch.arange(width, device=narrator.device) < torch.tensor(
+        [[len(row)] for row in rows], device=narrator.device
+    )
     logits = memory.feed(narrator.mllm, narrator.embed(ids[:, :-1]), None if bool(alive.all()) else alive).logits
     asked = alive.clone()
-    asked[:, :len(before) - 1] = False  # the separator is given
+    asked[:, : len(before) - 1] = False  # the separator is given
     nats = cross_entropy(logits.float().movedim(-1, 1), ids[:, 1:], reduction='none') * asked
     return PageRead(nats.sum(1), asked.sum(1), picture(narrator, memory), held)
 
 # %% ../../nbs/5_pipeline/03_reading.ipynb #f5a34876
 @torch.no_grad()
-def read_along(mllm, tokenizer, texts: Sequence[Sequence[str]], features: Tensor, policy: Policy = Dense(), own: bool = False, separator: str = SEPARATOR) -> Iterator[PageRead]:
+def read_along(
+    mllm,
+    tokenizer,
+    texts: Sequence[Sequence[str]],
+    features: Tensor,
+    policy: Policy = Dense(),
+    own: bool = False,
+    separator: str = SEPARATOR,
+) -> Iterator[PageRead]:
     """Read the stories `texts` [S][P] (str; after the first page also token ids) with pictures `features` [S, P, V, F] under `policy`; yields a `PageRead` for each page after the first, which is given.
 
     `own`: the pictures that the model made are what it remembers, instead of the true ones (only `features[:, 0]` is needed then). ValueError if the stories have no equal number of pages."""
-    if len({len(story) for story in texts}) != 1: raise ValueError('stories that are read together need an equal number of pages: cut the longer ones, or read them one by one')
-    if features.shape[1] < (1 if own else len(texts[0])): raise ValueError(f'features of {features.shape[1]} pages were given for stories of {len(texts[0])} pages')
+    if len({len(story) for story in texts}) != 1:
+        raise ValueError(
+            'stories that are read together need an equal number of pages: cut the longer ones, or read them one by one'
+        )
+    if features.shape[1] < (1 if own else len(texts[0])):
+        raise ValueError(f'features of {features.shape[1]} pages were given for stories of {len(texts[0])} pages')
     narrator = Narrator(mllm, tokenizer, separator)
     stories, memory = [[narrator.page(story[0], image[0])] for story, image in zip(texts, features, strict=True)], None
     for number in range(1, len(texts[0])):
         with showing_attention(mllm.llm, policy):
             memory = turn_page(narrator, memory, stories, policy)
-            pages = [Told('', list(text), None) if not isinstance(text, str) else Told(text, narrator.encoder([text])[0].tolist(), None) for text in (story[number] for story in texts)]
+            pages = [
+                Told('', list(text), None)
+                if not isinstance(text, str)
+                else Told(text, narrator.encoder([text])[0].tolist(), None)
+                for text in (story[number] for story in texts)
+            ]
             found = read_page(narrator, memory, pages)
-        pages = narrator.with_context([replace(page, features=f) for page, f in zip(pages, found.features if own else features[:, number].to(narrator.device))])
+        pages = narrator.with_context(
+            [
+                replace(page, features=f)
+                for page, f in zip(pages, found.features if own else features[:, number].to(narrator.device))
+            ]
+        )
         for story, page in zip(stories, pages):
-            if not policy.reencodes: story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
+            if not policy.reencodes:
+                story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
             story.append(page)
         yield found

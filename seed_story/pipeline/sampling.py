@@ -31,6 +31,7 @@ def page_generator(seed: int, stream: str, page: int, attempt: int = 0) -> torch
 @dataclass(frozen=True)
 class Sampling:
     "How text is chosen: greedy if `temperature` is 0, else nucleus sampling; bounds in tokens; `tries`: new attempts for a page that repeats an earlier one."
+
     temperature: float = 0.0
     top_p: float = 1.0
     max_text_tokens: int = 120
@@ -38,16 +39,22 @@ class Sampling:
     tries: int = 0
 
     def __post_init__(self):
-        if not self.temperature >= 0: raise ValueError(f'temperature must be 0 (greedy) or more, not {self.temperature}')
-        if not 0 < self.top_p <= 1: raise ValueError(f'top_p must be above 0 and at most 1, not {self.top_p}')
+        if not self.temperature >= 0:
+            raise ValueError(f'temperature must be 0 (greedy) or more, not {self.temperature}')
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f'top_p must be above 0 and at most 1, not {self.top_p}')
         if not 1 <= self.min_text_tokens <= self.max_text_tokens:
-            raise ValueError(f'1 ≤ min_text_tokens ≤ max_text_tokens is needed, not {self.min_text_tokens} and {self.max_text_tokens}')
-        if self.tries < 0: raise ValueError(f'tries must be 0 or more, not {self.tries}')
+            raise ValueError(
+                f'1 ≤ min_text_tokens ≤ max_text_tokens is needed, not {self.min_text_tokens} and {self.max_text_tokens}'
+            )
+        if self.tries < 0:
+            raise ValueError(f'tries must be 0 or more, not {self.tries}')
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #a95dbe5b
 def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
     "Token ids [B] from `logits` [B, vocabulary] and `uniforms` [B] in [0, 1); temperature 0 takes the likeliest."
-    if temperature == 0: return logits.argmax(-1)
+    if temperature == 0:
+        return logits.argmax(-1)
     p, order = (logits.float() / temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
     total = p.masked_fill(p.cumsum(-1) - p >= top_p, 0).cumsum(-1)
     index = (total <= uniforms[:, None] * total[:, -1:]).sum(-1, keepdim=True)
@@ -57,6 +64,7 @@ def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -
 @dataclass(frozen=True)
 class TextRules:
     "Masks over the vocabulary, [vocabulary] bool: `banned` never, `blank` not as the first token; `boi` not before `min_text_tokens`."
+
     banned: Tensor
     blank: Tensor
     boi: int
@@ -65,7 +73,8 @@ class TextRules:
         "The logits [B, vocabulary] with −inf over what may not be written as text token number `step`."
         barred = self.banned | self.blank if step == 0 else self.banned
         logits = logits.masked_fill(barred, -torch.inf)
-        if step < sampling.min_text_tokens: logits[:, self.boi] = -torch.inf
+        if step < sampling.min_text_tokens:
+            logits[:, self.boi] = -torch.inf
         return logits
 
 
@@ -73,9 +82,18 @@ def text_rules(tokenizer, vocab_size: int, device='cpu') -> TextRules:
     "Rules for `tokenizer`: all its special tokens but `<img>` are banned, and rows of the vocabulary that it does not know."
     image = ImageTokens.from_tokenizer(tokenizer)
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special |= {*image.slots, image.eoi, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    special |= {
+        *image.slots,
+        image.eoi,
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        tokenizer.unk_token_id,
+    }
     banned, blank = torch.zeros(2, vocab_size, dtype=torch.bool)
     banned[sorted(special - {image.boi, None})] = True
-    banned[len(tokenizer):] = True
-    blank[[i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if not text.strip()]] = True
+    banned[len(tokenizer) :] = True
+    blank[
+        [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if not text.strip()]
+    ] = True
     return TextRules(banned.to(device), blank.to(device), image.boi)

@@ -5,7 +5,9 @@
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #6f91f65b
 from __future__ import annotations
 
-import importlib, json, secrets
+import importlib
+import json
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +40,10 @@ def chosen_policy(attention: str | Policy, window_pages: int | None = None, reac
     name = attention.partition('@')[0].strip() if isinstance(attention, str) else ''
     counts = 'pages' in getattr(POLICIES.get(name), '__dataclass_fields__', {})
     policy = attention_policy(attention, **(dict(pages=window_pages) if counts and window_pages else {}))
-    if not isinstance(policy, Placed) or policy.positions != 'clamped' or policy.reach: return policy
-    if not reach: raise ValueError('how far the model can look back is not known: say it in tokens, as in dense@clamped:480')
+    if not isinstance(policy, Placed) or policy.positions != 'clamped' or policy.reach:
+        return policy
+    if not reach:
+        raise ValueError('how far the model can look back is not known: say it in tokens, as in dense@clamped:480')
     return replace(policy, reach=reach)
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #9a89f08b
@@ -64,33 +68,47 @@ def stored_names(folder: Path) -> set[str]:
     "Names of all tensors in the safetensors files of a component's folder."
     names = set()
     for file in sorted(folder.glob('*.safetensors')):
-        with safe_open(file, 'pt') as tensors: names |= set(tensors.keys())
+        with safe_open(file, 'pt') as tensors:
+            names |= set(tensors.keys())
     return names
 
 
 def check_weights(folder, components: dict) -> None:
     "WeightsError if a parameter of a module in `components` stands in no file of its sub-folder of `folder`, or is not finite."
     for part, module in components.items():
-        if not isinstance(module, torch.nn.Module) or not getattr(module, 'saves_all', True): continue
-        stored = stored_names(Path(folder)/part)
-        kept = {t.data_ptr() for name, t in module.state_dict(keep_vars=True).items() if name in stored}  # tied weights are stored once
+        if not isinstance(module, torch.nn.Module) or not getattr(module, 'saves_all', True):
+            continue
+        stored = stored_names(Path(folder) / part)
+        kept = {
+            t.data_ptr() for name, t in module.state_dict(keep_vars=True).items() if name in stored
+        }  # tied weights are stored once
         lacking = [name for name, t in module.named_parameters() if name not in stored and t.data_ptr() not in kept]
-        if lacking: raise WeightsError(f'{Path(folder)/part} lacks {len(lacking)} of the weights ({lacking[0]}, …): download or copy the folder again')
+        if lacking:
+            raise WeightsError(
+                f'{Path(folder) / part} lacks {len(lacking)} of the weights ({lacking[0]}, …): download or copy the folder again'
+            )
         bad = next((name for name, t in module.named_parameters() if not torch.isfinite(t).all()), None)
-        if bad: raise WeightsError(f'{Path(folder)/part}: {bad} holds numbers that are not finite: download or copy the folder again')
+        if bad:
+            raise WeightsError(
+                f'{Path(folder) / part}: {bad} holds numbers that are not finite: download or copy the folder again'
+            )
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #72160e51
 def shared_parts(folder: Path, dtype) -> dict:
     "The components that a pipeline's `folder` does not hold but names: those of its `shared.json`, and a pre-trained language model's tokenizer. WeightsError for what is not there."
-    found, index = {}, with_present_modules(json.loads((folder/'model_index.json').read_text()))
-    named = json.loads((folder/'shared.json').read_text()) if (folder/'shared.json').is_file() else {}
+    found, index = {}, with_present_modules(json.loads((folder / 'model_index.json').read_text()))
+    named = json.loads((folder / 'shared.json').read_text()) if (folder / 'shared.json').is_file() else {}
     for part, place in named.items():
         library, name = index[part]
-        if not (folder/place).is_dir(): raise WeightsError(f'{folder} shares its {part} with {(folder/place).resolve()}, which is not there')
-        found[part] = getattr(importlib.import_module(library), name).from_pretrained(folder/place, **({} if part == 'scheduler' else dict(torch_dtype=dtype)))
-    if not (folder/'tokenizer').is_dir() and (folder/'mllm'/'config.json').is_file():
-        config = json.loads((folder/'mllm'/'config.json').read_text())
-        if config.get('backbone'): found['tokenizer'] = story_tokenizer(config['backbone'], config['num_slots'])
+        if not (folder / place).is_dir():
+            raise WeightsError(f'{folder} shares its {part} with {(folder / place).resolve()}, which is not there')
+        found[part] = getattr(importlib.import_module(library), name).from_pretrained(
+            folder / place, **({} if part == 'scheduler' else dict(torch_dtype=dtype))
+        )
+    if not (folder / 'tokenizer').is_dir() and (folder / 'mllm' / 'config.json').is_file():
+        config = json.loads((folder / 'mllm' / 'config.json').read_text())
+        if config.get('backbone'):
+            found['tokenizer'] = story_tokenizer(config['backbone'], config['num_slots'])
     return found
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #a008c72b
@@ -117,8 +135,13 @@ class Defaults:
 
     def sampling(self, temperature=None, top_p=None, max_text_tokens=None) -> Sampling:
         "How text is chosen."
-        return Sampling(self.setting('temperature', temperature), self.setting('top_p', top_p), self.setting('max_text_tokens', max_text_tokens),
-                        self.config.min_text_tokens, self.config.repetition_tries)
+        return Sampling(
+            self.setting('temperature', temperature),
+            self.setting('top_p', top_p),
+            self.setting('max_text_tokens', max_text_tokens),
+            self.config.min_text_tokens,
+            self.config.repetition_tries,
+        )
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #8707b6c5
 class Narrates(Defaults):
@@ -131,8 +154,21 @@ class Narrates(Defaults):
         pixels = self.visual_tokenizer.preprocess([as_picture(im) for im in images])
         return self.visual_tokenizer(pixels.to(runs_on(self.visual_tokenizer)))
 
-    def narrate(self, image, text, pages=None, attention=None, seed=None, temperature=None, top_p=None, max_text_tokens=None, *,
-                features: Tensor | None = None, told=(), progress=None) -> Iterator:
+    def narrate(
+        self,
+        image,
+        text,
+        pages=None,
+        attention=None,
+        seed=None,
+        temperature=None,
+        top_p=None,
+        max_text_tokens=None,
+        *,
+        features: Tensor | None = None,
+        told=(),
+        progress=None,
+    ) -> Iterator:
         """Yields a `Told` (`.text`, `.features` [V, F]) for each page, the given one first.
 
         With lists of pictures, texts and seeds many stories are told at once, and each item is a list, one `Told` a story.
@@ -140,12 +176,27 @@ class Narrates(Defaults):
         many, pages = not isinstance(text, str), self.setting('pages', pages)
         policy, sampling = self.policy(attention), self.sampling(temperature, top_p, max_text_tokens)
         texts, seeds = (list(text), seed or [None] * len(text)) if many else ([text], [seed])
-        if pages < 1: raise ValueError(f'pages must be at least 1, not {pages}')
-        for one in texts: check_text(self, one, sampling)
-        if features is None: features = self.encode(list(image) if many else image)
-        if not len(features) == len(texts) == len(seeds): raise ValueError(f'{len(features)} pictures, {len(texts)} texts and {len(seeds)} seeds do not match')
-        rows = narrate(self.mllm, self.tokenizer, texts, features, pages, policy, sampling, [new_seed(s) for s in seeds],
-                       told if many else [[page] for page in told], self.config.separator, progress=progress)
+        if pages < 1:
+            raise ValueError(f'pages must be at least 1, not {pages}')
+        for one in texts:
+            check_text(self, one, sampling)
+        if features is None:
+            features = self.encode(list(image) if many else image)
+        if not len(features) == len(texts) == len(seeds):
+            raise ValueError(f'{len(features)} pictures, {len(texts)} texts and {len(seeds)} seeds do not match')
+        rows = narrate(
+            self.mllm,
+            self.tokenizer,
+            texts,
+            features,
+            pages,
+            policy,
+            sampling,
+            [new_seed(s) for s in seeds],
+            told if many else [[page] for page in told],
+            self.config.separator,
+            progress=progress,
+        )
         return rows if many else (row[0] for row in rows)
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #a92648cb
@@ -161,66 +212,149 @@ def context_length(mllm) -> int | None:
 
 def check_text(pipe, text: str, sampling: Sampling) -> None:
     "ValueError if `text` is empty, or if it, its picture and one page after it do not fit the language model's context."
-    if not clean_text(text): raise ValueError('the text is empty: give the first sentence of the story')
+    if not clean_text(text):
+        raise ValueError('the text is empty: give the first sentence of the story')
     count, limit = len(pipe.tokenizer(text, add_special_tokens=False)['input_ids']), context_length(pipe.mllm)
     room = limit and limit - sampling.max_text_tokens - 2 * (pipe.mllm.config.num_slots + 4)
-    if room and count > room: raise ValueError(f'the text is too long: {count} tokens, and at most {room} fit the context of {limit}; shorten it')
+    if room and count > room:
+        raise ValueError(
+            f'the text is too long: {count} tokens, and at most {room} fit the context of {limit}; shorten it'
+        )
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #f8740e20
 class Illustrates(Defaults):
     "Pictures of features."
 
     @torch.no_grad()
-    def illustrate(self, features: Tensor, seeds: Sequence[int] | None = None, num_inference_steps=None, guidance_scale=None, *,
-                   batch_size: int = 16, output_type: str = 'pil', unconditional=None, progress=None) -> list[Image.Image] | Tensor:
+    def illustrate(
+        self,
+        features: Tensor,
+        seeds: Sequence[int] | None = None,
+        num_inference_steps=None,
+        guidance_scale=None,
+        *,
+        batch_size: int = 16,
+        output_type: str = 'pil',
+        unconditional=None,
+        progress=None,
+    ) -> list[Image.Image] | Tensor:
         """Pictures of `features` [N, V, F]: a list of PIL images, or a tensor [N, 3, H, W] in 0…1 (`output_type='pt'`).
 
         `seeds`: one a picture. `unconditional`: from `pipe.unconditional(guidance_scale)`, if many calls are made."""
-        steps, scale = self.setting('num_inference_steps', num_inference_steps), self.setting('guidance_scale', guidance_scale)
+        steps, scale = (
+            self.setting('num_inference_steps', num_inference_steps),
+            self.setting('guidance_scale', guidance_scale),
+        )
         unconditional = self.unconditional(scale) if unconditional is None else unconditional
         seeds = [secrets.randbits(63) for _ in features] if seeds is None else list(seeds)
-        if len(seeds) != len(features): raise ValueError(f'{len(features)} pictures need as many seeds, not {len(seeds)}')
+        if len(seeds) != len(features):
+            raise ValueError(f'{len(features)} pictures need as many seeds, not {len(seeds)}')
         callback = (lambda step, total, latents: progress('picture', step, total)) if progress else None
         parts = []
         for k in range(0, len(seeds), batch_size):
-            generators = [torch.Generator().manual_seed(s) for s in seeds[k:k + batch_size]]
-            parts.append(detokenize(features[k:k + batch_size], self.feature_resampler, self.unet, self.vae, self.scheduler,
-                                    unconditional, steps, scale, generators, callback=callback, output=output_type))
+            generators = [torch.Generator().manual_seed(s) for s in seeds[k : k + batch_size]]
+            parts.append(
+                detokenize(
+                    features[k : k + batch_size],
+                    self.feature_resampler,
+                    self.unet,
+                    self.vae,
+                    self.scheduler,
+                    unconditional,
+                    steps,
+                    scale,
+                    generators,
+                    callback=callback,
+                    output=output_type,
+                )
+            )
         return torch.cat(parts) if output_type == 'pt' else [image for part in parts for image in part]
 
     @torch.no_grad()
     def unconditional(self, guidance_scale=None):
         "What the de-tokenizer is told of nothing: the condition of an all-zero picture. None where guidance does not need it."
-        if self.setting('guidance_scale', guidance_scale) <= 1: return None
+        if self.setting('guidance_scale', guidance_scale) <= 1:
+            return None
         return self.feature_resampler(unconditional_features(self.visual_tokenizer))
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #6f76a309
 class Tells(Narrates, Illustrates):
     "Stories: texts and pictures."
 
-    def stream(self, image, text: str, pages=None, attention=None, seed=None, num_inference_steps=None, guidance_scale=None,
-               temperature=None, top_p=None, max_text_tokens=None, *, progress=None) -> Iterator[Page]:
+    def stream(
+        self,
+        image,
+        text: str,
+        pages=None,
+        attention=None,
+        seed=None,
+        num_inference_steps=None,
+        guidance_scale=None,
+        temperature=None,
+        top_p=None,
+        max_text_tokens=None,
+        *,
+        progress=None,
+    ) -> Iterator[Page]:
         "Pages as they come: the given one, then new ones with `image` a PIL picture; `meta['page']` is their number."
         seed, first = new_seed(seed), as_picture(image)
-        pages = self.narrate(first, text, pages, attention, seed, temperature, top_p, max_text_tokens, progress=progress)
+        pages = self.narrate(
+            first, text, pages, attention, seed, temperature, top_p, max_text_tokens, progress=progress
+        )
         return self._illustrated(first, pages, seed, num_inference_steps, guidance_scale, progress)
 
     def _illustrated(self, first, pages, seed, num_inference_steps, guidance_scale, progress):
         unconditional = self.unconditional(guidance_scale)
         for number, told in enumerate(pages):
-            drawn = first if number == 0 else self.illustrate(told.features[None], [picture_seed(seed, number)], num_inference_steps,
-                                                              guidance_scale, unconditional=unconditional, progress=progress)[0]
+            drawn = (
+                first
+                if number == 0
+                else self.illustrate(
+                    told.features[None],
+                    [picture_seed(seed, number)],
+                    num_inference_steps,
+                    guidance_scale,
+                    unconditional=unconditional,
+                    progress=progress,
+                )[0]
+            )
             yield Page(told.text, drawn, dict(page=number))
 
-    def __call__(self, image, text: str, pages=None, attention=None, seed=None, num_inference_steps=None, guidance_scale=None,
-                 temperature=None, top_p=None, max_text_tokens=None, *, progress=None) -> Story:
+    def __call__(
+        self,
+        image,
+        text: str,
+        pages=None,
+        attention=None,
+        seed=None,
+        num_inference_steps=None,
+        guidance_scale=None,
+        temperature=None,
+        top_p=None,
+        max_text_tokens=None,
+        *,
+        progress=None,
+    ) -> Story:
         """A story of `pages` pages that begins with `image` (PIL, or a path) and `text`.
 
         None means the pipeline's default; `seed` None tells another story each time. `attention`: a policy or its name (`seed_story.sinks.policies`).
         `temperature` 0: greedy. `progress(stage, done, total)` is called with stage 'text' or 'picture'."""
         seed = new_seed(seed)
-        pages = list(self.stream(image, text, pages, attention, seed, num_inference_steps, guidance_scale, temperature, top_p,
-                                 max_text_tokens, progress=progress))
+        pages = list(
+            self.stream(
+                image,
+                text,
+                pages,
+                attention,
+                seed,
+                num_inference_steps,
+                guidance_scale,
+                temperature,
+                top_p,
+                max_text_tokens,
+                progress=progress,
+            )
+        )
         return Story(pages, seed, dict(seed=seed, attention=policy_name(self.policy(attention))))
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #4549a1ae
@@ -228,33 +362,79 @@ class StoryPipeline(Tells, DiffusionPipeline):
     """Tells illustrated stories: `pipe(image, text, pages=25)` → `Story`. METHOD: the paper's sections on its three stages, as one object.
 
     The first seven arguments are components; all others are defaults of a story, saved with the pipeline, and each can be given anew in a call."""
+
     model_cpu_offload_seq = 'visual_tokenizer->feature_resampler->unet->vae'
     _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
 
-    def __init__(self, tokenizer, visual_tokenizer, mllm, feature_resampler, unet, vae, scheduler, pages: int = 25, attention: str = 'reencode',
-                 window_pages: int = 8, reach: int | None = None, num_inference_steps: int = 50, guidance_scale: float = 7.5, temperature: float = 0.0, top_p: float = 1.0,
-                 max_text_tokens: int = 120, min_text_tokens: int = 1, repetition_tries: int = 3, separator: str = SEPARATOR):
+    def __init__(
+        self,
+        tokenizer,
+        visual_tokenizer,
+        mllm,
+        feature_resampler,
+        unet,
+        vae,
+        scheduler,
+        pages: int = 25,
+        attention: str = 'reencode',
+        window_pages: int = 8,
+        reach: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_text_tokens: int = 120,
+        min_text_tokens: int = 1,
+        repetition_tries: int = 3,
+        separator: str = SEPARATOR,
+    ):
         super().__init__()
-        self.register_modules(tokenizer=tokenizer, visual_tokenizer=visual_tokenizer, mllm=mllm, feature_resampler=feature_resampler,
-                              unet=unet, vae=vae, scheduler=scheduler)
-        self.register_to_config(pages=pages, attention=attention, window_pages=window_pages, reach=reach, num_inference_steps=num_inference_steps,
-                                guidance_scale=guidance_scale, temperature=temperature, top_p=top_p, max_text_tokens=max_text_tokens,
-                                min_text_tokens=min_text_tokens, repetition_tries=repetition_tries, separator=separator)
+        self.register_modules(
+            tokenizer=tokenizer,
+            visual_tokenizer=visual_tokenizer,
+            mllm=mllm,
+            feature_resampler=feature_resampler,
+            unet=unet,
+            vae=vae,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            pages=pages,
+            attention=attention,
+            window_pages=window_pages,
+            reach=reach,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            temperature=temperature,
+            top_p=top_p,
+            max_text_tokens=max_text_tokens,
+            min_text_tokens=min_text_tokens,
+            repetition_tries=repetition_tries,
+            separator=separator,
+        )
 
     @classmethod
     def load_config(cls, *args, **kwargs):
         "As diffusers does; folders that earlier commits saved name modules by their former places."
         loaded = super().load_config(*args, **kwargs)
-        return (with_present_modules(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else with_present_modules(loaded)
+        return (
+            (with_present_modules(loaded[0]), *loaded[1:])
+            if isinstance(loaded, tuple)
+            else with_present_modules(loaded)
+        )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         "As diffusers does (fp32 unless `dtype` says otherwise); WeightsError if a local folder lacks weights."
-        if 'torch_dtype' not in kwargs: kwargs.setdefault('dtype', torch.float32)
+        if 'torch_dtype' not in kwargs:
+            kwargs.setdefault('dtype', torch.float32)
         folder = Path(pretrained_model_name_or_path)
-        if (folder/'model_index.json').is_file(): kwargs = shared_parts(folder, kwargs.get('dtype', kwargs.get('torch_dtype'))) | kwargs
+        if (folder / 'model_index.json').is_file():
+            kwargs = shared_parts(folder, kwargs.get('dtype', kwargs.get('torch_dtype'))) | kwargs
         pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if folder.is_dir(): check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
+        if folder.is_dir():
+            check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         for part in pipe.components.values():
-            if isinstance(part, torch.nn.Module): part.eval()
+            if isinstance(part, torch.nn.Module):
+                part.eval()
         return pipe

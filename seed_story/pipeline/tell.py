@@ -16,7 +16,21 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..story.book import Book, BookError, add, begin, bind, check_free, default_folder, differing, digest, keep_settings, read_told, reopen, worth_binding
+from seed_story.story.book import (
+    Book,
+    BookError,
+    add,
+    begin,
+    bind,
+    check_free,
+    default_folder,
+    differing,
+    digest,
+    keep_settings,
+    read_told,
+    reopen,
+    worth_binding,
+)
 from ..sinks.policies import attention_policy, policy_name
 from ..story.format import open_image
 
@@ -26,7 +40,8 @@ LARGEST = 1024  # pixels of the longer side of a kept opening picture
 
 def read_opening(image: Path, text: str):
     "(PIL image, text) of the user's opening; ValueError if either cannot be used."
-    if not text.strip(): raise ValueError('the text is empty: give --text the first sentence of the story')
+    if not text.strip():
+        raise ValueError('the text is empty: give --text the first sentence of the story')
     picture = open_image(image)
     picture.thumbnail((LARGEST, LARGEST))
     return picture, ' '.join(text.split())
@@ -37,6 +52,7 @@ def bundled_opening(folder: Path | None):
     found = sorted(folder.rglob('opening.png')) if folder else []
     if not found:
         from seed_story.storyland.world import opening
+
         return opening()
     return open_image(found[0]), ' '.join(found[0].with_suffix('.txt').read_text('utf-8').split())
 
@@ -44,28 +60,44 @@ def bundled_opening(folder: Path | None):
 def model_folder(model: str) -> Path | None:
     "The local folder that `model` means, None for a hub id; ValueError if it looks like a folder and is none."
     from seed_story.models.presets import PRESETS, bundled_folder
+
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if not (folder/'model_index.json').is_file(): raise ValueError(f'{model} is not a model: it has no model_index.json; give the folder that save_pretrained wrote')
+        if not (folder / 'model_index.json').is_file():
+            raise ValueError(
+                f'{model} is not a model: it has no model_index.json; give the folder that save_pretrained wrote'
+            )
         return folder
-    if model in PRESETS: return bundled_folder(model)
-    if re.fullmatch(r'[\w.-]+/[\w.-]+', model) and not model.startswith('.'): return None
-    raise ValueError(f'no such model: {model} is neither a folder, nor a hub id (owner/name), nor one of {", ".join(PRESETS)}')
+    if model in PRESETS:
+        return bundled_folder(model)
+    if re.fullmatch(r'[\w.-]+/[\w.-]+', model) and not model.startswith('.'):
+        return None
+    raise ValueError(
+        f'no such model: {model} is neither a folder, nor a hub id (owner/name), nor one of {", ".join(PRESETS)}'
+    )
 
 
 def load_pipeline(model: str, device: str = 'cpu', dtype: str = 'float32'):
     "The pipeline of `model`, silently; ValueError (one line) if its weights cannot be loaded."
     folder = model_folder(model)
-    import diffusers, torch, transformers
+    import diffusers
+    import torch
+    import transformers
     from seed_story.pipeline.story_pipeline import StoryPipeline
+
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
-    try: torch.zeros(1, device=device)
-    except Exception as e: raise ValueError(f'device {device!r} cannot be used: {first_line(e)}') from e
-    try: pipe = StoryPipeline.from_pretrained(str(folder or model), dtype=getattr(torch, dtype)).to(device)
-    except Exception as e: raise ValueError(f'the weights of {model} cannot be loaded: {first_line(e)}') from e
-    if pipe.mllm.config.lora: pipe.mllm.merge_adapter()  # nothing but speed
+    try:
+        torch.zeros(1, device=device)
+    except Exception as e:
+        raise ValueError(f'device {device!r} cannot be used: {first_line(e)}') from e
+    try:
+        pipe = StoryPipeline.from_pretrained(str(folder or model), dtype=getattr(torch, dtype)).to(device)
+    except Exception as e:
+        raise ValueError(f'the weights of {model} cannot be loaded: {first_line(e)}') from e
+    if pipe.mllm.config.lora:
+        pipe.mllm.merge_adapter()  # nothing but speed
     return pipe
 
 
@@ -76,8 +108,13 @@ def first_line(error: Exception) -> str:
 
 def fingerprint(pipe) -> str:
     "A short text that changes when any weight matrix of the pipeline's modules is another one. Folded adapters leave it as it was: the sums end in other bits on other machines."
-    parts = [f'{name}.{key}'.encode() + getattr(part, 'unmerged', {}).get(key, value).detach().flatten()[:64].float().cpu().numpy().tobytes()
-             for name, part in sorted(pipe.components.items()) if hasattr(part, 'named_parameters') for key, value in part.named_parameters()]
+    parts = [
+        f'{name}.{key}'.encode()
+        + getattr(part, 'unmerged', {}).get(key, value).detach().flatten()[:64].float().cpu().numpy().tobytes()
+        for name, part in sorted(pipe.components.items())
+        if hasattr(part, 'named_parameters')
+        for key, value in part.named_parameters()
+    ]
     return digest(*parts)
 
 # %% ../../nbs/5_pipeline/07_tell.ipynb #84d364bb
@@ -86,31 +123,47 @@ class Bars:
 
     def __init__(self, pages: int, done: int = 0, quiet: bool = False):
         from tqdm import tqdm
+
         off = quiet or not sys.stderr.isatty()
         self.pages = tqdm(total=pages, initial=done, desc='pages', unit='page', disable=off, position=0)
-        self.parts = {stage: tqdm(desc=f'  {stage}', disable=off, position=k, leave=False, bar_format='{desc:9} {bar:30} {n_fmt}/{total_fmt}')
-                      for k, stage in enumerate(('text', 'picture'), 1)}
+        self.parts = {
+            stage: tqdm(
+                desc=f'  {stage}',
+                disable=off,
+                position=k,
+                leave=False,
+                bar_format='{desc:9} {bar:30} {n_fmt}/{total_fmt}',
+            )
+            for k, stage in enumerate(('text', 'picture'), 1)
+        }
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         bar = self.parts[stage]
-        if done <= bar.n: bar.reset()
+        if done <= bar.n:
+            bar.reset()
         bar.total = total
         bar.update(done - bar.n)
 
     def close(self) -> None:
-        for bar in (*self.parts.values(), self.pages): bar.close()
+        for bar in (*self.parts.values(), self.pages):
+            bar.close()
 
 
 @contextmanager
 def terminable():
     "SIGTERM is taken as Ctrl-C while this lasts (in the main thread, the only one that may say so)."
-    def stop(*_): raise KeyboardInterrupt
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, stop)
-    try: yield
-    finally: signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 # %% ../../nbs/5_pipeline/07_tell.ipynb #7795965d
 SMALL = 50_000_000  # parameters of the largest part, below which one thread is the default
@@ -119,29 +172,48 @@ SMALL = 50_000_000  # parameters of the largest part, below which one thread is 
 def default_threads(pipe) -> int:
     "CPU threads for a pipeline: 1 for a small one, else as many as torch likes."
     import torch
-    parts = [sum(p.numel() for p in part.parameters()) for part in pipe.components.values() if hasattr(part, 'parameters')]
+
+    parts = [
+        sum(p.numel() for p in part.parameters()) for part in pipe.components.values() if hasattr(part, 'parameters')
+    ]
     return 1 if max(parts) < SMALL else torch.get_num_threads()
 
 
 def story_settings(pipe, opening, given: dict, book) -> dict:
     "All that the pages depend on: `given` options, else what the `book` was begun with, else the pipeline's defaults."
     from seed_story.pipeline.story_pipeline import new_seed
+
     before = book.settings if book else {}
     picture, text = opening
     take = lambda name, default: given[name] if given.get(name) is not None else before.get(name, default)
-    settings = dict(attention=take('attention', policy_name(pipe.policy())), seed=take('seed', None), pages=take('pages', pipe.config.pages),
-                    steps=take('steps', pipe.config.num_inference_steps), guidance=take('guidance', pipe.config.guidance_scale),
-                    temperature=take('temperature', pipe.config.temperature), threads=take('threads', default_threads(pipe)))
+    settings = dict(
+        attention=take('attention', policy_name(pipe.policy())),
+        seed=take('seed', None),
+        pages=take('pages', pipe.config.pages),
+        steps=take('steps', pipe.config.num_inference_steps),
+        guidance=take('guidance', pipe.config.guidance_scale),
+        temperature=take('temperature', pipe.config.temperature),
+        threads=take('threads', default_threads(pipe)),
+    )
     settings['attention'] = policy_name(pipe.policy(settings['attention']))
     settings['seed'] = new_seed(settings['seed'])
-    return dict(settings, model=take('model', 'tiny'), device=take('device', 'cpu'), dtype=take('dtype', 'float32'),
-                weights=fingerprint(pipe), opening=digest(text.encode(), picture.tobytes()))
+    return dict(
+        settings,
+        model=take('model', 'tiny'),
+        device=take('device', 'cpu'),
+        dtype=take('dtype', 'float32'),
+        weights=fingerprint(pipe),
+        opening=digest(text.encode(), picture.tobytes()),
+    )
 
 # %% ../../nbs/5_pipeline/07_tell.ipynb #e45c49fd
 class Stopped(Exception):
     "The story was interrupted; the message says what there is and how to go on. `book` holds the pages so far."
+
     def __init__(self, book: Book, pages: int):
-        super().__init__(f'interrupted: {len(book)} of {pages} pages are in {book.out}; go on with: seed-story tell --resume --out {shlex.quote(str(book.out))}')
+        super().__init__(
+            f'interrupted: {len(book)} of {pages} pages are in {book.out}; go on with: seed-story tell --resume --out {shlex.quote(str(book.out))}'
+        )
         self.book = book
 
 
@@ -149,25 +221,49 @@ def tell_book(pipe, book: Book | None, out: Path, opening, settings: dict, quiet
     "Write the pages that the book lacks, each to disk as soon as it exists; `book` None begins one. Stopped if interrupted."
     from seed_story.pipeline.narrate import Told
     from seed_story.pipeline.story_pipeline import picture_seed
+
     picture, text = opening
     told = [Told(*page) for page in read_told(book)] if book else []
     bars = Bars(settings['pages'], len(book or ()), quiet)
-    pages = pipe.narrate(picture, text, settings['pages'], settings['attention'], settings['seed'], settings['temperature'], told=told, progress=bars)
+    pages = pipe.narrate(
+        picture,
+        text,
+        settings['pages'],
+        settings['attention'],
+        settings['seed'],
+        settings['temperature'],
+        told=told,
+        progress=bars,
+    )
     book = keep_settings(book, settings) if book else begin(out, settings)
     try:
         nothing = pipe.unconditional(settings['guidance'])
         for number, page in enumerate(pages):
-            if number < len(book): continue
-            drawn = picture if number == 0 else pipe.illustrate(page.features[None], [picture_seed(settings['seed'], number)], settings['steps'],
-                                                                settings['guidance'], unconditional=nothing, progress=bars)[0]
+            if number < len(book):
+                continue
+            drawn = (
+                picture
+                if number == 0
+                else pipe.illustrate(
+                    page.features[None],
+                    [picture_seed(settings['seed'], number)],
+                    settings['steps'],
+                    settings['guidance'],
+                    unconditional=nothing,
+                    progress=bars,
+                )[0]
+            )
             add(book, page.text, drawn, page if number else None)
-            if worth_binding(len(book)): bind(book)
+            if worth_binding(len(book)):
+                bind(book)
             bars.pages.update()
         bind(book)
     except KeyboardInterrupt:
-        if len(book): bind(book)
+        if len(book):
+            bind(book)
         raise Stopped(book, settings['pages']) from None
-    finally: bars.close()
+    finally:
+        bars.close()
     return book
 
 # %% ../../nbs/5_pipeline/07_tell.ipynb #94d7c4b3
@@ -175,30 +271,41 @@ def find_book(out: Path | None, resume: bool):
     "(folder, the book to go on with or None); BookError if the folder cannot be used."
     out = out or default_folder(resume)
     book = reopen(out) if resume else None
-    if book is None: check_free(out)
+    if book is None:
+        check_free(out)
     return out, book
 
 
 def find_opening(image, text, book, model: str):
     "(picture, text): the user's, the resumed book's, or the bundled one."
-    if (image is None) != (text is None): raise ValueError('--image and --text go together: a story begins with a picture and its text')
-    if image is not None: return read_opening(image, text)
+    if (image is None) != (text is None):
+        raise ValueError('--image and --text go together: a story begins with a picture and its text')
+    if image is not None:
+        return read_opening(image, text)
     return (book.pages[0].pil(), book.pages[0].text) if book else bundled_opening(model_folder(model))
 
 # %% ../../nbs/5_pipeline/07_tell.ipynb #b7dfb61b
-OPTIONS = dict.fromkeys(('pages', 'attention', 'seed', 'model', 'steps', 'guidance', 'temperature', 'threads', 'device', 'dtype'))
+OPTIONS = dict.fromkeys(
+    ('pages', 'attention', 'seed', 'model', 'steps', 'guidance', 'temperature', 'threads', 'device', 'dtype')
+)
 
 
 def check_options(given: dict) -> None:
     "ValueError for options that can be judged without a model."
-    if given['pages'] is not None and given['pages'] < 1: raise ValueError(f"--pages must be at least 1, not {given['pages']}")
-    if given['attention'] is not None: attention_policy(given['attention'])
+    if given['pages'] is not None and given['pages'] < 1:
+        raise ValueError(f"--pages must be at least 1, not {given['pages']}")
+    if given['attention'] is not None:
+        attention_policy(given['attention'])
     for name in ('temperature', 'guidance'):
-        if given[name] is not None and not 0 <= given[name] < float('inf'): raise ValueError(f'--{name} must be 0 or more, not {given[name]}')
-    if given['dtype'] not in (None, 'float32', 'bfloat16', 'float16'): raise ValueError(f"--dtype must be float32, bfloat16 or float16, not {given['dtype']}")
+        if given[name] is not None and not 0 <= given[name] < float('inf'):
+            raise ValueError(f'--{name} must be 0 or more, not {given[name]}')
+    if given['dtype'] not in (None, 'float32', 'bfloat16', 'float16'):
+        raise ValueError(f"--dtype must be float32, bfloat16 or float16, not {given['dtype']}")
 
 
-def tell_story(image=None, text=None, out=None, resume: bool = False, given: dict | None = None, quiet: bool = False) -> Book:
+def tell_story(
+    image=None, text=None, out=None, resume: bool = False, given: dict | None = None, quiet: bool = False
+) -> Book:
     """Tell a book into the folder `out`, or go on with the one there (`resume`); everything is checked before the model is loaded or a file written.
 
     `given`: options by name (pages, attention, seed, model, steps, guidance, temperature, threads, device, dtype), None where not given."""
@@ -206,22 +313,33 @@ def tell_story(image=None, text=None, out=None, resume: bool = False, given: dic
     check_options(given)
     out, book = find_book(out, resume)
     before = book.settings if book else {}
-    if book and len(book) >= (given['pages'] or before.get('pages', 0)) and not any(given.values()): return book
+    if book and len(book) >= (given['pages'] or before.get('pages', 0)) and not any(given.values()):
+        return book
     model = given['model'] or before.get('model', 'tiny')
-    if Path(model).is_dir(): model = given['model'] = str(Path(model).resolve())  # a resumed story may be called from another folder
+    if Path(model).is_dir():
+        model = given['model'] = str(Path(model).resolve())  # a resumed story may be called from another folder
     opening = find_opening(image, text, book, model)
-    pipe = load_pipeline(model, given['device'] or before.get('device', 'cpu'), given['dtype'] or before.get('dtype', 'float32'))
+    pipe = load_pipeline(
+        model, given['device'] or before.get('device', 'cpu'), given['dtype'] or before.get('dtype', 'float32')
+    )
     settings = story_settings(pipe, opening, given, book)
     changed = differing(book, settings) if book else []
-    if changed: raise BookError(f'{out} holds another book ({"; ".join(changed)}): leave these options out to go on with it, or choose another --out')
-    with terminable(), threads_of_torch(settings['threads']): return tell_book(pipe, book, out, opening, settings, quiet)
+    if changed:
+        raise BookError(
+            f'{out} holds another book ({"; ".join(changed)}): leave these options out to go on with it, or choose another --out'
+        )
+    with terminable(), threads_of_torch(settings['threads']):
+        return tell_book(pipe, book, out, opening, settings, quiet)
 
 
 @contextmanager
 def threads_of_torch(count: int):
     "Torch computes with `count` CPU threads while this lasts."
     import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
-    try: yield
-    finally: torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

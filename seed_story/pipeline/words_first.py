@@ -25,7 +25,9 @@ def read_words(narrator: Narrator, memory: Memory, pages: Sequence[Sequence[int]
     "Read the ids of one page a row; shorter ones are followed by holes."
     width = max(map(len, pages))
     ids = torch.tensor([[*page, *[0] * (width - len(page))] for page in pages], device=narrator.device)
-    alive = torch.arange(width, device=narrator.device) < torch.tensor([[len(page)] for page in pages], device=narrator.device)
+    alive = torch.arange(width, device=narrator.device) < torch.tensor(
+        [[len(page)] for page in pages], device=narrator.device
+    )
     memory.feed(narrator.mllm, narrator.embed(ids), None if bool(alive.all()) else alive)
 
 
@@ -37,57 +39,100 @@ def end_page(narrator: Narrator, memory: Memory, policy: Policy) -> None:
     forget(memory, policy, narrator.rotary if getattr(policy, 'positions', 'absolute') != 'absolute' else None)
 
 
-def opened(narrator: Narrator, texts: Sequence[Sequence[int]] | None, rows: int, openings: Sequence[Told] | None = None) -> Memory:
+def opened(
+    narrator: Narrator, texts: Sequence[Sequence[int]] | None, rows: int, openings: Sequence[Told] | None = None
+) -> Memory:
     "A memory of `<s>` and the opening `texts` (ids; None: of `<s>` alone), or of `openings` with their pictures."
-    if openings is not None: return read(narrator, [[page] for page in openings])
+    if openings is not None:
+        return read(narrator, [[page] for page in openings])
     memory = Memory.empty(rows, narrator.device)
     read_words(narrator, memory, [[narrator.tokenizer.bos_token_id, *page] for page in texts or [[]] * rows])
     return memory
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #3d89c8df
 @torch.no_grad()
-def write_first(mllm, tokenizer, texts: Sequence[str], pages: int = 25, policy: Policy = Dense(), sampling: Sampling = Sampling(), seeds: Sequence[int] | None = None,
-                features: Tensor | None = None, blank: Tensor | None = None, separator: str = SEPARATOR) -> Iterator[list[Told]]:
+def write_first(
+    mllm,
+    tokenizer,
+    texts: Sequence[str],
+    pages: int = 25,
+    policy: Policy = Dense(),
+    sampling: Sampling = Sampling(),
+    seeds: Sequence[int] | None = None,
+    features: Tensor | None = None,
+    blank: Tensor | None = None,
+    separator: str = SEPARATOR,
+) -> Iterator[list[Told]]:
     """Texts of stories that begin with `texts` [B], written with no picture in sight; yields one page of every story at a time, without features, the opening first.
 
     `features` [B, V, F]: those of the openings, the only pictures that are read (None: not even these). `blank` [V, F]: features of nothing, which stand where every picture would, so that the
     layout is the one that the model knows. ValueError for a policy that re-encodes or measures."""
-    if policy.reencodes or getattr(policy, 'measures', False): raise ValueError('texts are written over one cache: choose a policy that neither re-encodes nor measures')
+    if policy.reencodes or getattr(policy, 'measures', False):
+        raise ValueError('texts are written over one cache: choose a policy that neither re-encodes nor measures')
     narrator = Narrator(mllm, tokenizer, separator)
     ids = [narrator.encoder([text])[0].tolist() for text in texts]
-    if blank is not None: features = blank.expand(len(ids), *blank.shape)
+    if blank is not None:
+        features = blank.expand(len(ids), *blank.shape)
     openings = None if features is None else [narrator.page(text, f) for text, f in zip(texts, features, strict=True)]
     seeds, earlier = list(range(len(ids))) if seeds is None else list(seeds), [{text} for text in texts]
     memory = opened(narrator, ids, len(ids), openings)
-    if openings is None: end_page(narrator, memory, policy)
+    if openings is None:
+        end_page(narrator, memory, policy)
     yield [Told(text, row, None) for text, row in zip(texts, ids)]
     for number in range(1, pages):
         logits = memory.feed(narrator.mllm, narrator.embeds([narrator.separator] * len(ids))).logits[:, -1]
-        told = [Told(narrator.decode(row), row, None) for row in write_new(narrator, memory, logits, sampling, seeds, number, earlier)]
-        for known, page in zip(earlier, told): known.add(page.text)
-        if blank is None: end_page(narrator, memory, policy)
+        told = [
+            Told(narrator.decode(row), row, None)
+            for row in write_new(narrator, memory, logits, sampling, seeds, number, earlier)
+        ]
+        for known, page in zip(earlier, told):
+            known.add(page.text)
+        if blank is None:
+            end_page(narrator, memory, policy)
         else:
             memory.feed(narrator.mllm, narrator.embeds([[narrator.image.boi]] * len(ids)))
-            remember_page(narrator, memory, [[replace(page, context=opening.context)] for page, opening in zip(told, openings)], policy)
+            remember_page(
+                narrator,
+                memory,
+                [[replace(page, context=opening.context)] for page, opening in zip(told, openings)],
+                policy,
+            )
         yield told
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #c560de5e
 @torch.no_grad()
-def illustrate_later(mllm, tokenizer, texts: Sequence[Sequence[str]], alone: bool = False, policy: Policy = Dense(), features: Tensor | None = None, separator: str = SEPARATOR) -> Iterator[Tensor]:
+def illustrate_later(
+    mllm,
+    tokenizer,
+    texts: Sequence[Sequence[str]],
+    alone: bool = False,
+    policy: Policy = Dense(),
+    features: Tensor | None = None,
+    separator: str = SEPARATOR,
+) -> Iterator[Tensor]:
     """Features [S, V, F] of the picture of each page after the first, regressed from `texts` [S][P] (after the first page also token ids) without other pictures in sight.
 
     `alone`: from the page's own text, else from all texts up to it under `policy`. `features` [S, V, F]: those of the openings, which are then read before all else.
     ValueError if the stories have no equal number of pages, or for a policy that re-encodes or measures."""
-    if len({len(story) for story in texts}) != 1: raise ValueError('stories that are illustrated together need an equal number of pages')
-    if policy.reencodes or getattr(policy, 'measures', False): raise ValueError('texts are read over one cache: choose a policy that neither re-encodes nor measures')
+    if len({len(story) for story in texts}) != 1:
+        raise ValueError('stories that are illustrated together need an equal number of pages')
+    if policy.reencodes or getattr(policy, 'measures', False):
+        raise ValueError('texts are read over one cache: choose a policy that neither re-encodes nor measures')
     narrator, memory = Narrator(mllm, tokenizer, separator), None
-    ids = [[narrator.encoder([page])[0].tolist() if isinstance(page, str) else list(page) for page in story] for story in texts]
-    openings = None if features is None else [narrator.page(story[0], f) for story, f in zip(texts, features, strict=True)]
+    ids = [
+        [narrator.encoder([page])[0].tolist() if isinstance(page, str) else list(page) for page in story]
+        for story in texts
+    ]
+    openings = (
+        None if features is None else [narrator.page(story[0], f) for story, f in zip(texts, features, strict=True)]
+    )
     for number in range(1, len(texts[0])):
         if alone or memory is None:
             memory = opened(narrator, None if alone else [story[0] for story in ids], len(ids), openings)
-            if openings is None and not alone: end_page(narrator, memory, policy)
+            if openings is None and not alone:
+                end_page(narrator, memory, policy)
         read_words(narrator, memory, [[*narrator.separator, *story[number]] for story in ids])
         yield picture(narrator, memory)
-        roll_back(memory, 1) # its `<img>`
-        if not alone: end_page(narrator, memory, policy)
+        roll_back(memory, 1)  # its `<img>`
+        if not alone:
+            end_page(narrator, memory, policy)

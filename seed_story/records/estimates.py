@@ -15,13 +15,16 @@ import numpy as np
 @dataclass(frozen=True)
 class Figure:
     "A measured value with its 95 % interval; `n` stories (or other units that were resampled) and `count` answers went into it."
+
     value: float
     low: float | None = None
     high: float | None = None
     n: int = 0
     count: float = 0
 
-    def __str__(self): return f'{self.value:.3f}' if self.low is None else f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]'
+    def __str__(self):
+        return f'{self.value:.3f}' if self.low is None else f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]'
+
 
 def ratio(hits, counts, draws: int = 2000, seed: int = 0) -> Figure:
     "`sum(hits) / sum(counts)` over stories, with the 95 % bootstrap interval over stories. NaN if nothing was counted."
@@ -29,9 +32,10 @@ def ratio(hits, counts, draws: int = 2000, seed: int = 0) -> Figure:
     if hits.shape != counts.shape or hits.ndim != 1:
         raise ValueError(f'hits {hits.shape} and counts {counts.shape} must be two lists of the same length')
     hits, counts = hits[counts > 0], counts[counts > 0]
-    if not len(hits): return Figure(math.nan)
+    if not len(hits):
+        return Figure(math.nan)
     weights = np.random.default_rng(seed).multinomial(len(hits), np.full(len(hits), 1 / len(hits)), size=draws)
-    low, high = np.quantile((weights @ hits) / (weights @ counts), [.025, .975])
+    low, high = np.quantile((weights @ hits) / (weights @ counts), [0.025, 0.975])
     return Figure(hits.sum() / counts.sum(), float(low), float(high), len(hits), float(counts.sum()))
 
 # %% ../../nbs/8_records/01_estimates.ipynb #60904b83
@@ -40,21 +44,24 @@ def mean(values, draws: int = 2000, seed: int = 0) -> Figure:
     values = np.asarray(values, float)
     return ratio(np.nan_to_num(values), ~np.isnan(values), draws, seed)
 
+
 def share(yes) -> Figure:
     "Share of stories for which something holds, with Wilson's 95 % interval (a bootstrap says nothing where all of them do)."
     yes = np.asarray(yes, bool)
     n, z = len(yes), 1.959964
-    if not n: return Figure(math.nan)
+    if not n:
+        return Figure(math.nan)
     p = yes.mean()
     centre, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - reach) / (1 + z * z / n), (centre + reach) / (1 + z * z / n)
-    return Figure(float(p), max(0., low), min(1., high), n, n)
+    return Figure(float(p), max(0.0, low), min(1.0, high), n, n)
 
 # %% ../../nbs/8_records/01_estimates.ipynb #a1ff2b36
 def cosine(features, truth) -> np.ndarray:
     "Mean over tokens of the cosine between `features` and `truth` [N, V, F] → [N]."
     a, b = np.asarray(features, np.float64), np.asarray(truth, np.float64)
-    if a.shape != b.shape: raise ValueError(f'features {a.shape} and truth {b.shape} must have the same shape')
+    if a.shape != b.shape:
+        raise ValueError(f'features {a.shape} and truth {b.shape} must have the same shape')
     size = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return ((a * b).sum(-1) / np.maximum(size, 1e-12)).reshape(len(a), -1).mean(1)
 
@@ -64,8 +71,10 @@ def _two_sets(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f'feature sets {a.shape} and {b.shape} must be [N, F] with one F')
-    if min(len(a), len(b)) < 2: raise ValueError('each set needs at least 2 pictures')
+    if min(len(a), len(b)) < 2:
+        raise ValueError('each set needs at least 2 pictures')
     return a, b
+
 
 def frechet_distance(a, b) -> float:
     "FID between two sets of features [N, F] (Heusel et al. 2017). 0 for equal sets; biased upwards for few pictures."
@@ -74,7 +83,13 @@ def frechet_distance(a, b) -> float:
     values, vectors = np.linalg.eigh(np.atleast_2d(cov_a))
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     overlap = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.atleast_2d(cov_a)) + np.trace(np.atleast_2d(cov_b)) - 2 * overlap)
+    return float(
+        ((a.mean(0) - b.mean(0)) ** 2).sum()
+        + np.trace(np.atleast_2d(cov_a))
+        + np.trace(np.atleast_2d(cov_b))
+        - 2 * overlap
+    )
+
 
 def kernel_distance(a, b) -> float:
     "KID between two sets of features [N, F] (Bińkowski et al. 2018), unbiased: near 0 for two samples of the same kind, sometimes below."
@@ -86,6 +101,15 @@ def kernel_distance(a, b) -> float:
 # %% ../../nbs/8_records/01_estimates.ipynb #0cff2c35
 def curve(figures: dict, what: str) -> tuple:
     "`what` by page: four lists (pages, values, lows, highs) from figures named `what/page N`, by rising page."
-    pages = {int(name.removeprefix(f'{what}/page ')): figure for name, figure in figures.items() if name.startswith(f'{what}/page ')}
+    pages = {
+        int(name.removeprefix(f'{what}/page ')): figure
+        for name, figure in figures.items()
+        if name.startswith(f'{what}/page ')
+    }
     pages = {page: figure for page, figure in sorted(pages.items()) if not math.isnan(figure.value)}
-    return [*pages], [f.value for f in pages.values()], [f.low for f in pages.values()], [f.high for f in pages.values()]
+    return (
+        [*pages],
+        [f.value for f in pages.values()],
+        [f.low for f in pages.values()],
+        [f.high for f in pages.values()],
+    )

@@ -7,7 +7,13 @@ __all__ = ['COLOUR', 'BEFORE', 'PYTHON', 'BAR', 'small_png', 'small_pictures', '
            'folders', 'without_folders', 'each_text', 'without_bars', 'shown_outputs', 'tidy', 'main']
 
 # %% ../../nbs/8_records/04_executed.ipynb #3a9fc84f
-import base64, io, json, os, re, sys, tempfile
+import base64
+import io
+import json
+import os
+import re
+import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -19,13 +25,23 @@ def small_png(png: bytes, colours: int = 128) -> bytes:
     """The picture `png` with at most `colours` (2–256) colours, if that makes a smaller file; else `png` itself.
 
     Transparent, animated and 16-bit pictures are left alone. Doing it twice changes nothing. Raises ValueError if `png` is no picture."""
-    try: picture = Image.open(io.BytesIO(png))
-    except OSError as error: raise ValueError(f'not a picture: {error}') from error
-    if getattr(picture, 'n_frames', 1) > 1 or picture.mode not in ('1', 'L', 'P', 'RGB', 'RGBA') or picture.convert('RGBA').getextrema()[3][0] < 255: return png
+    try:
+        picture = Image.open(io.BytesIO(png))
+    except OSError as error:
+        raise ValueError(f'not a picture: {error}') from error
+    if (
+        getattr(picture, 'n_frames', 1) > 1
+        or picture.mode not in ('1', 'L', 'P', 'RGB', 'RGBA')
+        or picture.convert('RGBA').getextrema()[3][0] < 255
+    ):
+        return png
     rgb, packed = picture.convert('RGB'), io.BytesIO()
     few = rgb.getcolors(colours)
-    if few and picture.mode != 'RGB' and picture.mode != 'RGBA': return png
-    rgb.quantize(len(few) if few else colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE).save(packed, 'PNG', optimize=True, **{k: v for k, v in picture.info.items() if k == 'dpi'})
+    if few and picture.mode != 'RGB' and picture.mode != 'RGBA':
+        return png
+    rgb.quantize(
+        len(few) if few else colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+    ).save(packed, 'PNG', optimize=True, **{k: v for k, v in picture.info.items() if k == 'dpi'})
     return min(png, packed.getvalue(), key=len)
 
 # %% ../../nbs/8_records/04_executed.ipynb #0c256ad0
@@ -33,80 +49,122 @@ def small_pictures(notebook: dict, colours: int = 128) -> tuple[int, int]:
     "Applies `small_png` to every PNG among the outputs and attachments of `notebook`, in place; returns their bytes before and after."
     before = after = 0
     for cell in notebook['cells']:
-        bundles = [output['data'] for output in cell.get('outputs', []) if 'data' in output] + list(cell.get('attachments', {}).values())
+        bundles = [output['data'] for output in cell.get('outputs', []) if 'data' in output] + list(
+            cell.get('attachments', {}).values()
+        )
         for bundle in bundles:
-            if 'image/png' not in bundle: continue
+            if 'image/png' not in bundle:
+                continue
             png = base64.b64decode(''.join(bundle['image/png']))
             small = small_png(png, colours)
             before, after = before + len(png), after + len(small)
-            if small is not png: bundle['image/png'] = base64.b64encode(small).decode()
+            if small is not png:
+                bundle['image/png'] = base64.b64encode(small).decode()
     return before, after
+
 
 def read_notebook(path) -> dict:
     "The notebook in the file `path`. Raises ValueError that names the file if it is none."
-    try: notebook = json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as error: raise ValueError(f'{path} is not a notebook: {error}') from error
-    if not isinstance(notebook, dict) or 'cells' not in notebook: raise ValueError(f'{path} is not a notebook: it has no cells')
+    try:
+        notebook = json.loads(Path(path).read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is not a notebook: {error}') from error
+    if not isinstance(notebook, dict) or 'cells' not in notebook:
+        raise ValueError(f'{path} is not a notebook: it has no cells')
     return notebook
+
 
 def write_notebook(path, notebook: dict) -> None:
     "Writes `notebook` to `path` as nbformat and nbdev do, whole or not at all."
     write_atomic_text(Path(path), json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + '\n')
 
+
 def shrink(paths, colours: int = 128):
     "Yields (notebook's path, bytes of its pictures before, after) for all notebooks among `paths` (files, or folders with all below), each rewritten if that saves anything."
     for top in map(Path, paths):
-        if not top.exists(): raise ValueError(f'{top}: no such notebook or folder')
-        for path in [top] if top.is_file() else sorted(p for p in top.rglob('*.ipynb') if not any(part.startswith('.') for part in p.relative_to(top).parts)):
+        if not top.exists():
+            raise ValueError(f'{top}: no such notebook or folder')
+        for path in (
+            [top]
+            if top.is_file()
+            else sorted(
+                p for p in top.rglob('*.ipynb') if not any(part.startswith('.') for part in p.relative_to(top).parts)
+            )
+        ):
             notebook = read_notebook(path)
             before, after = small_pictures(notebook, colours)
-            if after < before: write_notebook(path, notebook)
-            if before: yield path, before, after
+            if after < before:
+                write_notebook(path, notebook)
+            if before:
+                yield path, before, after
 
 # %% ../../nbs/8_records/04_executed.ipynb #312364c5
-COLOUR = r'\x1b\[[\d;]*m' # an escape sequence of a terminal, which may stand right before a path
-BEFORE = rf'(^|[^\w.~/-]|file://|\\[nrt]|{COLOUR})' # what a path starts after: it is not the rest of another one
+COLOUR = r'\x1b\[[\d;]*m'  # an escape sequence of a terminal, which may stand right before a path
+BEFORE = rf'(^|[^\w.~/-]|file://|\\[nrt]|{COLOUR})'  # what a path starts after: it is not the rest of another one
 PYTHON = re.compile(BEFORE + r'[~/][^\s\'":,;()<>\x1b]*/(?=site-packages/|python3\.\d+/)', re.M)
+
 
 def folders(root, parameters: dict | None = None) -> list:
     "(folder, what stands for it), longest first: the checkout `root`, absolute paths outside it among the values of `parameters`, temporary folder, home."
     root, home = Path(root).resolve(), Path.home()
-    found = {str(value): Path(value).name for value in (parameters or {}).values() if isinstance(value, str) and Path(value).is_absolute() and not Path(value).is_relative_to(root)}
+    found = {
+        str(value): Path(value).name
+        for value in (parameters or {}).values()
+        if isinstance(value, str) and Path(value).is_absolute() and not Path(value).is_relative_to(root)
+    }
     found |= {str(Path(tempfile.gettempdir())): '$TMPDIR', str(home): '~'}
-    found |= {str(root): '.'} | ({'~/' + root.relative_to(home).as_posix(): '.'} if root.is_relative_to(home) and root != home else {})
+    found |= {str(root): '.'} | (
+        {'~/' + root.relative_to(home).as_posix(): '.'} if root.is_relative_to(home) and root != home else {}
+    )
     return sorted(((folder, name) for folder, name in found.items() if folder != '/'), key=lambda pair: -len(pair[0]))
+
 
 def without_folders(text: str, found: list) -> str:
     "`text` with the paths that `folders` found replaced, and those of Python's own files and of packages cut."
     for folder, name in found:
-        after = r'(?![\w-]|\.\w)' # where its last name ends
-        text = re.sub(BEFORE + re.escape(folder) + (rf'(/(?=[\w.])|{after})' if name == '.' else f'({after})'), lambda m: m[1] + ('' if m[2] else name), text, flags=re.M)
+        after = r'(?![\w-]|\.\w)'  # where its last name ends
+        text = re.sub(
+            BEFORE + re.escape(folder) + (rf'(/(?=[\w.])|{after})' if name == '.' else f'({after})'),
+            lambda m: m[1] + ('' if m[2] else name),
+            text,
+            flags=re.M,
+        )
     return PYTHON.sub(r'\1', text)
+
 
 def each_text(value, change):
     "`value` (nested lists and dicts of a notebook) with `change` applied to all texts, those of pictures excepted."
-    if isinstance(value, str): return change(value)
-    if isinstance(value, list): return [each_text(v, change) for v in value]
-    if isinstance(value, dict): return {k: v if k.startswith('image/') and 'svg' not in k else each_text(v, change) for k, v in value.items()}
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [each_text(v, change) for v in value]
+    if isinstance(value, dict):
+        return {k: v if k.startswith('image/') and 'svg' not in k else each_text(v, change) for k, v in value.items()}
     return value
 
 # %% ../../nbs/8_records/04_executed.ipynb #c537038e
 BAR = re.compile(r'\d%\|.*\||\d+(it|B|page|s) \[\d+:\d\d|[\d?.]+ ?(it/s|s/it)\b')
 
+
 def without_bars(text: str) -> str:
     "The lines of `text` that are no state of a progress bar."
-    lines = [line.rstrip('\r').rpartition('\r')[2].replace('\x1b[A', '') for line in text.split('\n')] # what a terminal shows in the end
+    lines = [
+        line.rstrip('\r').rpartition('\r')[2].replace('\x1b[A', '') for line in text.split('\n')
+    ]  # what a terminal shows in the end
     kept = [line for line in lines if not (BAR.search(line) or 'TqdmWarning' in line or 'as notebook_tqdm' in line)]
     return '\n'.join(kept) if any(line.strip() for line in kept) else ''
+
 
 def shown_outputs(outputs: list) -> list:
     "`outputs` of a cell without progress bars, be they on stderr or widgets."
     kept = []
     for output in outputs:
-        if any('widget-view' in kind for kind in output.get('data', ())): continue
+        if any('widget-view' in kind for kind in output.get('data', ())):
+            continue
         if output.get('output_type') == 'stream' and output.get('name') == 'stderr':
             text = without_bars(''.join(output['text']))
-            if not text: continue
+            if not text:
+                continue
             output = output | dict(text=text.splitlines(keepends=True))
         kept.append(output)
     return kept
@@ -122,19 +180,29 @@ def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
     again = lambda text: without_folders(text.replace(f'{root}/', f'{back}/').replace(f'{root}', back), found)
     metadata = {key: value for key, value in notebook.get('metadata', {}).items() if key != 'widgets'}
     if papermill:
-        ends = {key: str(Path(papermill[key]).resolve()) for key in ('input_path', 'output_path') if Path(papermill.get(key) or '').is_absolute()}
-        ends = {key: os.path.relpath(path, root) if Path(path).is_relative_to(root) else Path(path).name for key, path in ends.items()}
+        ends = {
+            key: str(Path(papermill[key]).resolve())
+            for key in ('input_path', 'output_path')
+            if Path(papermill.get(key) or '').is_absolute()
+        }
+        ends = {
+            key: os.path.relpath(path, root) if Path(path).is_relative_to(root) else Path(path).name
+            for key, path in ends.items()
+        }
         metadata['papermill'] = papermill | ends | dict(parameters=each_text(papermill.get('parameters', {}), again))
     cells = []
     for cell in notebook['cells']:
         tags = cell.get('metadata', {}).get('tags', [])
         cell = cell | dict(metadata={'tags': tags} if tags else {})
-        if 'injected-parameters' in tags: cell['source'] = each_text(cell['source'], again)
-        if 'outputs' in cell: cell['outputs'] = each_text(shown_outputs(cell['outputs']), change)
+        if 'injected-parameters' in tags:
+            cell['source'] = each_text(cell['source'], again)
+        if 'outputs' in cell:
+            cell['outputs'] = each_text(shown_outputs(cell['outputs']), change)
         cells.append(cell)
     notebook = notebook | dict(cells=cells, metadata=each_text(metadata, change))
     small_pictures(notebook, colours)
     return notebook
+
 
 def main() -> None:
     "What `make pictures` runs: small pictures in all notebooks among the files and folders on the command line, in place."

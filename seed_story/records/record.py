@@ -8,7 +8,13 @@ __all__ = ['PACKAGES', 'PACKAGE', 'COLUMNS', 'REVISIONS', 'versions', 'hardware'
            'standings', 'write_atomic_text', 'write_record', 'set_aside', 'table', 'percent', 'Claim', 'claims_table']
 
 # %% ../../nbs/8_records/02_record.ipynb #b5051d4b
-import datetime, hashlib, json, math, os, platform, subprocess
+import datetime
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -19,27 +25,36 @@ from .estimates import Figure
 # %% ../../nbs/8_records/02_record.ipynb #154cdfce
 PACKAGES = ('torch', 'transformers', 'diffusers', 'peft', 'accelerate', 'numpy', 'pillow', 'aggdraw')
 
+
 def versions() -> dict:
     "Installed versions of Python and of the packages that can change a result; absent ones are left out."
     found = {'python': platform.python_version()}
     for name in PACKAGES:
-        try: found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError: continue
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
     return found
+
 
 def hardware() -> dict:
     "The processor's model and usable cores, and the GPU's name if PyTorch sees one."
-    try: lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError: lines = []
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
     model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), platform.machine())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     found = {'cpu': model, 'cores': cores, 'system': platform.system()}
     import torch
-    if torch.cuda.is_available(): found |= {'gpu': torch.cuda.get_device_name(), 'gpus': torch.cuda.device_count()}
+
+    if torch.cuda.is_available():
+        found |= {'gpu': torch.cuda.get_device_name(), 'gpus': torch.cuda.device_count()}
     return found
 
 # %% ../../nbs/8_records/02_record.ipynb #22513e18
 PACKAGE = Path(seed_story.__file__).parent
+
 
 def source_hash(folder=None) -> str:
     "12 hex digits over the names and bytes of all Python files of the package (or of `folder`)."
@@ -48,13 +63,18 @@ def source_hash(folder=None) -> str:
         total.update(path.relative_to(folder).as_posix().encode() + b'\0' + path.read_bytes() + b'\0')
     return total.hexdigest()[:12]
 
+
 def code_state(folder=None) -> dict:
     "`source` (see `source_hash`), and in a git checkout `commit` and `dirty`: whether tracked files had changed."
     folder = Path(folder or PACKAGE)
+
     def git(*words):
-        try: done = subprocess.run(['git', '-C', str(folder), *words], capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired): return None
+        try:
+            done = subprocess.run(['git', '-C', str(folder), *words], capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
         return done.stdout.strip() if done.returncode == 0 else None
+
     state = {'source': source_hash(folder), 'commit': None, 'dirty': None}
     if commit := git('rev-parse', 'HEAD'):
         changes = git('status', '--porcelain', '--untracked-files=no', '--', str(folder))
@@ -65,43 +85,55 @@ def code_state(folder=None) -> dict:
 @dataclass(frozen=True)
 class Record:
     "One run and what it measured. `figures`: name → `Figure`; `curves`: name → list of numbers; `settings`: what was chosen."
+
     name: str
     command: str
     figures: dict
-    n: int # samples: stories, pictures, steps, …; `unit` says which
+    n: int  # samples: stories, pictures, steps, …; `unit` says which
     seed: int | None
     seconds: float
     unit: str = 'stories'
     settings: dict = field(default_factory=dict)
     curves: dict = field(default_factory=dict)
     notes: str = ''
-    date: str = '' # UTC, ISO 8601
-    code: dict = field(default_factory=dict) # source, commit, dirty
+    date: str = ''  # UTC, ISO 8601
+    code: dict = field(default_factory=dict)  # source, commit, dirty
     versions: dict = field(default_factory=dict)
     hardware: dict = field(default_factory=dict)
-    revision: int = 1 # of what the measurement means, see `REVISIONS`
+    revision: int = 1  # of what the measurement means, see `REVISIONS`
 
     def __post_init__(self):
         for what in ('name', 'command'):
-            if not (isinstance(getattr(self, what), str) and getattr(self, what).strip()): raise ValueError(f'a record needs a {what}')
-        if not (isinstance(self.n, int) and self.n >= 0): raise ValueError(f'n is {self.n!r}; it must be a whole number of samples')
+            if not (isinstance(getattr(self, what), str) and getattr(self, what).strip()):
+                raise ValueError(f'a record needs a {what}')
+        if not (isinstance(self.n, int) and self.n >= 0):
+            raise ValueError(f'n is {self.n!r}; it must be a whole number of samples')
         number = isinstance(self.seconds, (int, float)) and math.isfinite(self.seconds)
-        if not (number and self.seconds >= 0): raise ValueError(f'seconds is {self.seconds!r}; it must be a number')
+        if not (number and self.seconds >= 0):
+            raise ValueError(f'seconds is {self.seconds!r}; it must be a number')
         object.__setattr__(self, 'figures', {key: as_figure(value, key) for key, value in self.figures.items()})
 
-COLUMNS = tuple(f.name for f in fields(Figure)) # of a figure in a record's file: value, low and high end of the interval, stories, answers
+
+COLUMNS = tuple(
+    f.name for f in fields(Figure)
+)  # of a figure in a record's file: value, low and high end of the interval, stories, answers
+
 
 def as_figure(value, name: str = 'figure') -> Figure:
     "A `Figure` from a Figure, a number, or what a record holds (a list in the order of `COLUMNS`, or a dict). Raises ValueError if it lies outside of its interval."
-    if isinstance(value, list): value = dict(zip(COLUMNS[:len(value)], value, strict=True))
-    if isinstance(value, dict): value = Figure(**(value | ({'value': math.nan} if value.get('value') is None else {})))
-    elif not isinstance(value, Figure): value = Figure(float(value))
+    if isinstance(value, list):
+        value = dict(zip(COLUMNS[: len(value)], value, strict=True))
+    if isinstance(value, dict):
+        value = Figure(**(value | ({'value': math.nan} if value.get('value') is None else {})))
+    elif not isinstance(value, Figure):
+        value = Figure(float(value))
     if value.low is not None and not (value.low - 1e-9 <= value.value <= value.high + 1e-9):
         raise ValueError(f'{name}: {value.value} lies outside of its interval [{value.low}, {value.high}]')
     return value
 
 # %% ../../nbs/8_records/02_record.ipynb #5e9f44a7
-REVISIONS = {} # name of a notebook in nbs/repro → revision of its measurements, where that is not 1; say why beside it
+REVISIONS = {}  # name of a notebook in nbs/repro → revision of its measurements, where that is not 1; say why beside it
+
 
 def current_revision(command: str) -> int:
     "The revision that the measurement of `command` (`seed-story repro NAME …`) has today."
@@ -113,36 +145,48 @@ def read_record(path) -> Record:
     "The record in the file `path`. Raises ValueError that names the file if it is not one."
     try:
         found = json.loads(Path(path).read_text(encoding='utf-8'))
-        if tuple(found.pop('columns', COLUMNS)) != COLUMNS: raise ValueError(f"the columns of its figures are not {', '.join(COLUMNS)}")
+        if tuple(found.pop('columns', COLUMNS)) != COLUMNS:
+            raise ValueError(f"the columns of its figures are not {', '.join(COLUMNS)}")
         return Record(**found)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'{path} is not a valid record ({error}); run the command that makes it again') from error
+
 
 def read_records(folder) -> dict:
     "All records in JSON files under `folder`: relative path without suffix → Record, sorted. Dot files are passed over."
     paths = [path for path in sorted(Path(folder).rglob('*.json')) if not path.name.startswith('.')]
     return {path.relative_to(folder).with_suffix('').as_posix(): read_record(path) for path in paths}
 
+
 def _plain(value):
     "`value` with tuples as lists, array scalars as numbers, floats to 6 digits, and NaN as None: fit for JSON."
-    if isinstance(value, dict): return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [_plain(v) for v in value]
-    if hasattr(value, 'item'): value = value.item()
-    if isinstance(value, float): return float(f'{value:.6g}') if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, 'item'):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f'{value:.6g}') if math.isfinite(value) else None
     return value
 
 # %% ../../nbs/8_records/02_record.ipynb #26fa02f0
 @dataclass(frozen=True)
 class Standing:
     "Whether a measurement has been made: `state` is 'absent', 'good' or 'stale'. `reasons`: what differs and counts, `notes`: what differs and does not, in words."
+
     state: str
     record: Record | None = None
     reasons: tuple = ()
     notes: tuple = ()
 
     @property
-    def good(self) -> bool: return self.state == 'good'
-    def __str__(self) -> str: return self.state + (': ' + '; '.join(self.reasons) if self.reasons else '')
+    def good(self) -> bool:
+        return self.state == 'good'
+
+    def __str__(self) -> str:
+        return self.state + (': ' + '; '.join(self.reasons) if self.reasons else '')
+
 
 def standing(found, settings: dict, libraries=(), later=(), revision: int | None = None) -> Standing:
     """How the record `found` (a path, or a `Record`) stands to a measurement with `settings`, which may also ask for `n` and `seed`.
@@ -150,26 +194,47 @@ def standing(found, settings: dict, libraries=(), later=(), revision: int | None
     `libraries`: packages whose version must be today's. `later`: settings that older records do not state. `revision`: default, the current one of the record's command.
     A file that is no record is stale; a path where nothing is, absent."""
     if not isinstance(found, Record):
-        if not Path(found).exists(): return Standing('absent')
-        try: found = read_record(found)
-        except ValueError as error: return Standing('stale', None, (str(error),))
+        if not Path(found).exists():
+            return Standing('absent')
+        try:
+            found = read_record(found)
+        except ValueError as error:
+            return Standing('stale', None, (str(error),))
     wanted, held, now = _plain(settings), _plain(dict(n=found.n, seed=found.seed) | found.settings), versions()
-    reasons = [f'{key} is {held[key]}, not {value}' for key, value in wanted.items() if key in held and held[key] != value]
-    reasons += [f'{key} is not stated, wanted is {value}' for key, value in wanted.items() if key not in held and key not in later]
-    reasons += [f'{key} is {value}, which is not asked for' for key, value in _plain(found.settings).items() if key not in wanted and key not in later]
+    reasons = [
+        f'{key} is {held[key]}, not {value}' for key, value in wanted.items() if key in held and held[key] != value
+    ]
+    reasons += [
+        f'{key} is not stated, wanted is {value}'
+        for key, value in wanted.items()
+        if key not in held and key not in later
+    ]
+    reasons += [
+        f'{key} is {value}, which is not asked for'
+        for key, value in _plain(found.settings).items()
+        if key not in wanted and key not in later
+    ]
     if found.revision != (current := current_revision(found.command) if revision is None else revision):
         reasons.append(f'revision of the measurement is {found.revision}, not {current}')
-    others = {name: f'{name} was {found.versions.get(name)}, is {now.get(name)}' for name in dict.fromkeys((*libraries, *found.versions)) if found.versions.get(name) != now.get(name)}
+    others = {
+        name: f'{name} was {found.versions.get(name)}, is {now.get(name)}'
+        for name in dict.fromkeys((*libraries, *found.versions))
+        if found.versions.get(name) != now.get(name)
+    }
     reasons += [words for name, words in others.items() if name in libraries]
-    notes = [f'{key} is not stated' for key in later if key not in held] + [words for name, words in others.items() if name not in libraries]
-    if found.code.get('source') != source_hash(): notes.append(f"code was {found.code.get('source')}, is {source_hash()}")
+    notes = [f'{key} is not stated' for key in later if key not in held] + [
+        words for name, words in others.items() if name not in libraries
+    ]
+    if found.code.get('source') != source_hash():
+        notes.append(f"code was {found.code.get('source')}, is {source_hash()}")
     return Standing('stale' if reasons else 'good', found, tuple(reasons), tuple(notes))
 
 # %% ../../nbs/8_records/02_record.ipynb #986273f5
 def kept(path, settings: dict, tell=None, **more) -> bool:
     "Does `path` hold a good record (see `standing`, which takes `more`)? `tell(text)` is told why one is stale."
     found = standing(path, settings, **more)
-    if tell and found.state == 'stale': tell(f'{Path(path).stem}: {found}')
+    if tell and found.state == 'stale':
+        tell(f'{Path(path).stem}: {found}')
     return found.good
 
 
@@ -182,7 +247,8 @@ def standings(records: dict, each: str, settings: dict | None = None, **more) ->
     """Name → `Standing` of `records` (name → Record) that are shown beside each other: they may differ in the setting `each` alone, which is the record's name.
 
     `settings`: those that they share; default, the first record's. `more`: for `standing`."""
-    if settings is None: settings = next(iter(records.values())).settings if records else {}
+    if settings is None:
+        settings = next(iter(records.values())).settings if records else {}
     return {name: standing(record, settings | {each: name}, **more) for name, record in records.items()}
 
 # %% ../../nbs/8_records/02_record.ipynb #b6d8dbc5
@@ -193,6 +259,7 @@ def write_atomic_text(path: Path, text: str):
     half.write_text(text, encoding='utf-8')
     os.replace(half, path)
 
+
 def write_record(path, command: str, figures: dict, n: int, seed: int | None, seconds: float, **more) -> Record:
     """Writes a record to the JSON file `path` and returns it. Date, commit, versions and hardware are filled in, unless `more` gives them.
 
@@ -200,32 +267,66 @@ def write_record(path, command: str, figures: dict, n: int, seed: int | None, se
     What stands at `path` is replaced if it has the same settings, `n`, `seed` and revision, else it is kept as `NAME.json.stale` (see `set_aside`)."""
     path = Path(path)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
-    filled = dict(name=path.stem, date=now, code=code_state(), versions=versions(), hardware=hardware(), revision=current_revision(command))
+    filled = dict(
+        name=path.stem,
+        date=now,
+        code=code_state(),
+        versions=versions(),
+        hardware=hardware(),
+        revision=current_revision(command),
+    )
     record = Record(command=command, figures=figures, n=n, seed=seed, seconds=round(seconds, 3), **(filled | more))
-    if standing(path, dict(n=n, seed=seed) | record.settings, revision=record.revision).state == 'stale': set_aside(path)
+    if standing(path, dict(n=n, seed=seed) | record.settings, revision=record.revision).state == 'stale':
+        set_aside(path)
     write_atomic_text(path, _lines(_brief(_plain(asdict(record)))))
     return record
 
-def _whole(number): return int(number) if isinstance(number, float) and number.is_integer() else number
+
+def _whole(number):
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
 
 def _brief(record: dict) -> dict:
     "The `record` with each figure as a list in the order of `columns`, without what is not known at its end; whole numbers of figures and curves without a point."
+
     def row(figure):
-        known = max(k for k, name in enumerate(COLUMNS) if k == 0 or figure[name] is not None and (k < 3 or figure[name] > 0)) + 1
+        known = (
+            max(
+                k
+                for k, name in enumerate(COLUMNS)
+                if k == 0 or figure[name] is not None and (k < 3 or figure[name] > 0)
+            )
+            + 1
+        )
         return [_whole(figure[name]) for name in COLUMNS[:known]]
-    curves = {name: [_whole(v) for v in values] if isinstance(values, list) else values for name, values in record['curves'].items()}
-    return {'name': record['name'], 'columns': COLUMNS} | record | dict(figures={name: row(f) for name, f in record['figures'].items()}, curves=curves)
+
+    curves = {
+        name: [_whole(v) for v in values] if isinstance(values, list) else values
+        for name, values in record['curves'].items()
+    }
+    return (
+        {'name': record['name'], 'columns': COLUMNS}
+        | record
+        | dict(figures={name: row(f) for name, f in record['figures'].items()}, curves=curves)
+    )
+
 
 def _lines(record: dict) -> str:
     "A record as JSON text: a figure, a curve and a setting has one line each."
     dump = lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ': '))
-    spread = lambda value: '{\n' + ',\n'.join(f'  {dump(k)}: {dump(v)}' for k, v in value.items()) + '\n }' if isinstance(value, dict) and value else dump(value)
+    spread = lambda value: (
+        '{\n' + ',\n'.join(f'  {dump(k)}: {dump(v)}' for k, v in value.items()) + '\n }'
+        if isinstance(value, dict) and value
+        else dump(value)
+    )
     return '{\n' + ',\n'.join(f' {dump(k)}: {spread(v)}' for k, v in record.items()) + '\n}\n'
+
 
 def set_aside(path) -> Path:
     "Renames the file `path` to `NAME.json.stale`, `.stale2`, …, which `read_records` passes over; returns the new path."
     path, number = Path(path), 1
-    while (target := path.with_name(f"{path.name}.stale{'' if number == 1 else number}")).exists(): number += 1
+    while (target := path.with_name(f"{path.name}.stale{'' if number == 1 else number}")).exists():
+        number += 1
     return path.rename(target)
 
 # %% ../../nbs/8_records/02_record.ipynb #ec232eff
@@ -237,15 +338,20 @@ def table(rows: list, columns: list) -> str:
     line = lambda cells: '| ' + ' | '.join(map(cell, cells)) + ' |'
     return '\n'.join([line(columns), line(['---'] * len(columns)), *map(line, rows)])
 
+
 def percent(figure: Figure) -> str:
     "A share in percent with its interval: `97.1 % [96.2, 98.0]`."
-    if math.isnan(figure.value): return '–'
-    return f'{100 * figure.value:.1f} %' + ('' if figure.low is None else f' [{100 * figure.low:.1f}, {100 * figure.high:.1f}]')
+    if math.isnan(figure.value):
+        return '–'
+    return f'{100 * figure.value:.1f} %' + (
+        '' if figure.low is None else f' [{100 * figure.low:.1f}, {100 * figure.high:.1f}]'
+    )
 
 # %% ../../nbs/8_records/02_record.ipynb #0e195111
 @dataclass(frozen=True)
 class Claim:
     "`what` is measured by `figure` of the record `record`, and should be at least `least` (or below `below`)."
+
     what: str
     record: str
     figure: str
@@ -255,6 +361,7 @@ class Claim:
     def holds(self, figure: Figure) -> bool:
         return (self.least is None or figure.value >= self.least) and (self.below is None or figure.value < self.below)
 
+
 def claims_table(claims: list, records: dict) -> str:
     "A Markdown table of `claims` with what `records` (see `read_records`) measured; a missing record or figure shows as –."
     rows = []
@@ -262,7 +369,8 @@ def claims_table(claims: list, records: dict) -> str:
         record = records.get(claim.record)
         figure = record.figures.get(claim.figure, Figure(math.nan)) if record else Figure(math.nan)
         wanted = '' if claim.least is None else f'≥ {100 * claim.least:g} %'
-        if claim.below is not None: wanted = f'< {100 * claim.below:g} %'
+        if claim.below is not None:
+            wanted = f'< {100 * claim.below:g} %'
         verdict = '–' if math.isnan(figure.value) else 'yes' if claim.holds(figure) else 'no'
         rows.append([claim.what, wanted, percent(figure), verdict, f'{record.n} {record.unit}' if record else '–'])
     return table(rows, ['what', 'wanted', 'measured [95 % interval]', 'reached', 'n'])

@@ -13,22 +13,35 @@ from .estimates import Figure
 from .record import standing, table
 
 # %% ../../nbs/8_records/03_reports.ipynb #08b96274
-UNITS = {'%': (100, '.1f', ' %'), 'ms': (1e3, '.2f', ' ms'), 's': (1, '.2f', ' s'), 'MiB': (1, '.1f', ' MiB'), '×': (1, '.3f', ' ×'), 'whole': (1, ',.0f', ''), '': (1, ',.2f', ''), 'fine': (1, '.3f', '')} # factor, format, what follows
+UNITS = {
+    '%': (100, '.1f', ' %'),
+    'ms': (1e3, '.2f', ' ms'),
+    's': (1, '.2f', ' s'),
+    'MiB': (1, '.1f', ' MiB'),
+    '×': (1, '.3f', ' ×'),
+    'whole': (1, ',.0f', ''),
+    '': (1, ',.2f', ''),
+    'fine': (1, '.3f', ''),
+}  # factor, format, what follows
+
 
 def amount(value: float, unit: str = '', name: bool = True) -> str:
     "`value` in `unit` (a key of `UNITS`; figures in % are shares, those in ms are seconds); NaN as –."
     factor, form, after = UNITS[unit]
     return '–' if math.isnan(value) else f'{factor * value:{form}}{after if name else ""}'
 
+
 @dataclass(frozen=True)
 class Published:
     "A published number: `measure` with `value`; `better`: '↑' if more of it is better, '↓' if less is, '' if neither; `source`: where it stands."
+
     value: float
     measure: str
     better: str
     source: str
 
-    def __str__(self) -> str: return f'{self.measure} {self.value:g} {self.better}'.strip()
+    def __str__(self) -> str:
+        return f'{self.measure} {self.value:g} {self.better}'.strip()
 
 # %% ../../nbs/8_records/03_reports.ipynb #3da0c0c7
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class Row:
 
     `better`: as in `Published`. `published`: `Published` numbers to stand beside it. `unit`: see `UNITS`. `setting`: names of the record's settings to show.
     `spread`: what the figure's bounds are, where they are no 95 % interval."""
+
     what: str
     record: str
     figure: str
@@ -47,34 +61,64 @@ class Row:
     spread: str = ''
 
     def __post_init__(self):
-        if self.better not in ('↑', '↓', ''): raise ValueError(f"{self.what}: better is {self.better!r}; it must be '↑', '↓' or ''")
-        if self.unit not in UNITS: raise ValueError(f"{self.what}: no unit {self.unit!r}; known: {', '.join(map(repr, UNITS))}")
+        if self.better not in ('↑', '↓', ''):
+            raise ValueError(f"{self.what}: better is {self.better!r}; it must be '↑', '↓' or ''")
+        if self.unit not in UNITS:
+            raise ValueError(f"{self.what}: no unit {self.unit!r}; known: {', '.join(map(repr, UNITS))}")
 
     def cells(self, record, found) -> list:
         "The row's cells for `record` (None: there is none), whose standing is `found`. Of a single story there is no interval."
         published = ' · '.join(map(str, self.published)) or '–'
-        if record is None: return [f'{self.what} {self.better}'.strip(), published, '–', '–', 'not measured', '–']
+        if record is None:
+            return [f'{self.what} {self.better}'.strip(), published, '–', '–', 'not measured', '–']
         figure = record.figures.get(self.figure, Figure(math.nan))
-        samples = f'{figure.n} of {record.n} {record.unit}' if record.unit == 'stories' and 0 < figure.n < record.n else f'{record.n:,} {record.unit}'
-        bounds = '–' if figure.low is None or figure.n == 1 else f'[{amount(figure.low, self.unit, False)}, {amount(figure.high, self.unit, False)}]' + (f' ({self.spread})' if self.spread else '')
-        setting = ', '.join([*(f'{name} {record.settings[name]}' for name in self.setting if name in record.settings), record.hardware.get('gpu') or record.hardware.get('cpu', '')])
-        ours = amount(figure.value, self.unit) if found.good else f'**stale** {amount(figure.value, self.unit)}: ' + '; '.join(found.reasons)
+        samples = (
+            f'{figure.n} of {record.n} {record.unit}'
+            if record.unit == 'stories' and 0 < figure.n < record.n
+            else f'{record.n:,} {record.unit}'
+        )
+        bounds = (
+            '–'
+            if figure.low is None or figure.n == 1
+            else f'[{amount(figure.low, self.unit, False)}, {amount(figure.high, self.unit, False)}]'
+            + (f' ({self.spread})' if self.spread else '')
+        )
+        setting = ', '.join(
+            [
+                *(f'{name} {record.settings[name]}' for name in self.setting if name in record.settings),
+                record.hardware.get('gpu') or record.hardware.get('cpu', ''),
+            ]
+        )
+        ours = (
+            amount(figure.value, self.unit)
+            if found.good
+            else f'**stale** {amount(figure.value, self.unit)}: ' + '; '.join(found.reasons)
+        )
         return [f'{self.what} {self.better}'.strip(), published, ours, bounds, setting, samples]
 
 # %% ../../nbs/8_records/03_reports.ipynb #a36bdadb
 def states(records: dict, wanted: dict | None = None) -> dict:
     "Name → `Standing` of `records` (see `read_records`). `wanted`: folder → settings that its records must have today; those that a record does not state are told in its notes."
     settings = lambda name: (wanted or {}).get(name.split('/')[0], {})
-    return {name: standing(record, record.settings | settings(name), later=tuple(settings(name))) for name, record in records.items()}
+    return {
+        name: standing(record, record.settings | settings(name), later=tuple(settings(name)))
+        for name, record in records.items()
+    }
+
 
 def report_table(rows: list, records: dict, wanted: dict | None = None) -> str:
     "A Markdown table of `rows` (`Row`) with what `records` measured; a missing record or figure shows as –, a stale record as stale, with the reason."
     found = states({row.record: records[row.record] for row in rows if row.record in records}, wanted)
-    return table([row.cells(records.get(row.record), found.get(row.record)) for row in rows], ['what', 'published', 'ours', '95 % interval', 'setting', 'n'])
+    return table(
+        [row.cells(records.get(row.record), found.get(row.record)) for row in rows],
+        ['what', 'published', 'ours', '95 % interval', 'setting', 'n'],
+    )
+
 
 def sources(rows: list) -> str:
     "A Markdown list of where the published numbers of `rows` stand."
     return '\n'.join(f'- {source}' for source in dict.fromkeys(p.source for row in rows for p in row.published))
+
 
 def records_table(records: dict, wanted: dict | None = None) -> str:
     "A Markdown table, one row a folder of `records`: how many there are, are good, are stale and why; when and with which PyTorch they were made; settings that could not be checked."
@@ -84,6 +128,15 @@ def records_table(records: dict, wanted: dict | None = None) -> str:
         gather = lambda texts: '; '.join(sorted(set(texts))) or '–'
         stale = [f'{name}: ' + '; '.join(found[name].reasons) for name in names if not found[name].good]
         days = sorted({records[name].date[:10] for name in names})
-        rows.append([folder, len(names), len(names) - len(stale), gather(stale), ' – '.join(dict.fromkeys((days[0], days[-1]))), gather(records[name].versions.get('torch', '') for name in names),
-                     gather(note for name in names for note in found[name].notes if note.endswith('not stated'))])
+        rows.append(
+            [
+                folder,
+                len(names),
+                len(names) - len(stale),
+                gather(stale),
+                ' – '.join(dict.fromkeys((days[0], days[-1]))),
+                gather(records[name].versions.get('torch', '') for name in names),
+                gather(note for name in names for note in found[name].notes if note.endswith('not stated')),
+            ]
+        )
     return table(rows, ['records', 'there', 'good', 'stale', 'made', 'PyTorch', 'unchecked'])

@@ -7,7 +7,14 @@ __all__ = ['reproductions', 'program', 'summary', 'smallest_of', 'parameters_of'
            'run_notebook', 'Run', 'run_all', 'runs_table']
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #379b0ec0
-import ast, hashlib, json, os, re, subprocess, sys, time
+import ast
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,33 +28,61 @@ def reproductions(folder) -> dict:
     "Name → path of the notebooks in `folder` (`nbs/repro`), sorted."
     return {path.stem: path for path in sorted(Path(folder).glob('*.ipynb'))}
 
+
 def program(name: str = 'seed-story') -> str:
     "Where the program `name` of this environment is: beside its Python, else wherever the shell finds it."
     beside = Path(sys.executable).with_name(name)
     return str(beside) if beside.is_file() else name
 
+
 def summary(path) -> str:
     "The line `> …` under the title of the notebook `path`."
-    text = ''.join(next((cell['source'] for cell in read_notebook(path)['cells'] if cell['cell_type'] == 'markdown'), ''))
+    text = ''.join(
+        next((cell['source'] for cell in read_notebook(path)['cells'] if cell['cell_type'] == 'markdown'), '')
+    )
     found = re.search(r'^> *(.+)$', text, re.M)
     return found[1] if found else ''
 
+
 def _parameter_lines(path) -> str:
     "The source of the cell of the notebook `path` that is tagged `parameters`; nothing if there is none."
-    return next((''.join(cell['source']) for cell in read_notebook(path)['cells'] if 'parameters' in cell['metadata'].get('tags', [])), '')
+    return next(
+        (
+            ''.join(cell['source'])
+            for cell in read_notebook(path)['cells']
+            if 'parameters' in cell['metadata'].get('tags', [])
+        ),
+        '',
+    )
+
 
 def smallest_of(path) -> dict:
     "The parameters of the smallest run of the notebook `path`, from the line `# smallest: name=value, …` of its parameters' cell. ValueError for a name that is no parameter."
     found = re.search(r'^# smallest: *(.+)$', _parameter_lines(path), re.M)
-    wanted = {word.arg: ast.literal_eval(word.value) for word in ast.parse(f'dict({found[1]})', mode='eval').body.keywords} if found else {}
-    if unknown := wanted.keys() - parameters_of(path).keys(): raise ValueError(f'{path}: the line "# smallest" names {", ".join(sorted(unknown))}, which is no parameter')
+    wanted = (
+        {word.arg: ast.literal_eval(word.value) for word in ast.parse(f'dict({found[1]})', mode='eval').body.keywords}
+        if found
+        else {}
+    )
+    if unknown := wanted.keys() - parameters_of(path).keys():
+        raise ValueError(f'{path}: the line "# smallest" names {", ".join(sorted(unknown))}, which is no parameter')
     return wanted
+
 
 def parameters_of(path) -> dict:
     "Name → default of the parameters of the notebook `path`, from its cell tagged `parameters`."
     lines = ast.parse(_parameter_lines(path)).body
-    pairs = [(target, line.value) if isinstance(target, ast.Name) else tuple(zip(target.elts, line.value.elts)) for line in lines if isinstance(line, ast.Assign) for target in line.targets]
-    return {name.id: ast.literal_eval(value) for pair in pairs for name, value in ([pair] if isinstance(pair[0], ast.Name) else pair)}
+    pairs = [
+        (target, line.value) if isinstance(target, ast.Name) else tuple(zip(target.elts, line.value.elts))
+        for line in lines
+        if isinstance(line, ast.Assign)
+        for target in line.targets
+    ]
+    return {
+        name.id: ast.literal_eval(value)
+        for pair in pairs
+        for name, value in ([pair] if isinstance(pair[0], ast.Name) else pair)
+    }
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #2d30ecc6
 def data_hash(root) -> str:
@@ -57,31 +92,44 @@ def data_hash(root) -> str:
         total.update(path.relative_to(data).as_posix().encode() + b'\0' + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
 
+
 def run_key(path, root, parameters: dict) -> str:
     "16 hex digits that change with the code cells of the notebook `path`, the `parameters` given, the package's code, the data of the checkout `root` and the libraries' versions."
     code = [''.join(cell['source']) for cell in read_notebook(path)['cells'] if cell['cell_type'] == 'code']
-    return hashlib.sha256(json.dumps([code, parameters, source_hash(), data_hash(root), versions()], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([code, parameters, source_hash(), data_hash(root), versions()], sort_keys=True).encode()
+    ).hexdigest()[:16]
+
 
 def has_run(path, out, root, parameters: dict) -> bool:
     "Is `out` the notebook `path`, run to its end as it would be run now?"
-    if not Path(out).is_file(): return False
-    try: return read_notebook(out)['metadata'].get('seed_story', {}).get('key') == run_key(path, root, parameters)
-    except ValueError: return False # half a notebook
+    if not Path(out).is_file():
+        return False
+    try:
+        return read_notebook(out)['metadata'].get('seed_story', {}).get('key') == run_key(path, root, parameters)
+    except ValueError:
+        return False  # half a notebook
+
 
 def run_notebook(path, out, root, parameters: dict | None = None, bar: bool = False) -> float:
     """Runs the notebook `path` with papermill, in its folder, and leaves it, tidied, at `out`; returns the seconds.
 
     `root`: the checkout, to which paths are made relative. Raises ValueError if papermill is not installed or the notebook fails; `out` then ends with the error."""
-    try: import papermill
-    except ImportError: raise ValueError("repro needs papermill: pip install 'seed_story[dev]'") from None
+    try:
+        import papermill
+    except ImportError:
+        raise ValueError("repro needs papermill: pip install 'seed_story[dev]'") from None
     path, out, parameters, began = Path(path), Path(out), parameters or {}, time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
-    done, key = {}, run_key(path, root, parameters) # of what is run, whatever is edited meanwhile
+    done, key = {}, run_key(path, root, parameters)  # of what is run, whatever is edited meanwhile
     try:
-        papermill.execute_notebook(str(path.resolve()), str(out.resolve()), parameters=parameters, cwd=str(path.parent), progress_bar=bar)
+        papermill.execute_notebook(
+            str(path.resolve()), str(out.resolve()), parameters=parameters, cwd=str(path.parent), progress_bar=bar
+        )
         done = dict(seed_story=dict(key=key, seconds=round(time.monotonic() - began, 1)))
-    except papermill.exceptions.PapermillExecutionError as error: raise ValueError(f'{path.stem} failed with {error.ename}: {error.evalue}; see {out}') from error
-    finally: # interrupted, too
+    except papermill.exceptions.PapermillExecutionError as error:
+        raise ValueError(f'{path.stem} failed with {error.ename}: {error.evalue}; see {out}') from error
+    finally:  # interrupted, too
         if out.is_file():
             notebook = tidy(read_notebook(out), root, path.parent)
             write_notebook(out, notebook | dict(metadata=notebook['metadata'] | done))
@@ -91,30 +139,54 @@ def run_notebook(path, out, root, parameters: dict | None = None, bar: bool = Fa
 @dataclass(frozen=True)
 class Run:
     "What came of a notebook: `state` is 'ok', 'kept' (it had been run already) or the last line of its error."
+
     name: str
     seconds: float
     state: str
 
     @property
-    def ok(self) -> bool: return self.state in ('ok', 'kept')
+    def ok(self) -> bool:
+        return self.state in ('ok', 'kept')
+
 
 def _run_one(path, folder, out, root, smallest: bool) -> Run:
     "One notebook of `run_all`."
     path, out = Path(path), Path(out)
     name, writes, began = path.stem, 'out' in parameters_of(path), time.monotonic()
-    parameters = (dict(out=os.path.relpath(out / name, folder)) if writes else {}) | (smallest_of(path) if smallest else {})
-    if writes and has_run(path, out / f'{name}.ipynb', root, parameters): return Run(name, time.monotonic() - began, 'kept')
+    parameters = (dict(out=os.path.relpath(out / name, folder)) if writes else {}) | (
+        smallest_of(path) if smallest else {}
+    )
+    if writes and has_run(path, out / f'{name}.ipynb', root, parameters):
+        return Run(name, time.monotonic() - began, 'kept')
     state = 'ok'
-    try: run_notebook(path, out / f'{name}.ipynb', root, parameters)
-    except Exception as error: state = (str(error).strip() or type(error).__name__).splitlines()[-1].removeprefix(f'{name} failed with ') # told in the summary; the others still run
+    try:
+        run_notebook(path, out / f'{name}.ipynb', root, parameters)
+    except Exception as error:
+        state = (
+            (str(error).strip() or type(error).__name__).splitlines()[-1].removeprefix(f'{name} failed with ')
+        )  # told in the summary; the others still run
     return Run(name, time.monotonic() - began, state)
+
 
 def _run_apart(path, **more) -> Run:
     "`_run_one` in a process of its own, for papermill changes the current folder."
     call = 'import json, sys; from dataclasses import astuple; from seed_story.records.reproduce import _run_one; print(json.dumps(astuple(_run_one(**json.loads(sys.argv[1])))))'
-    began, done = time.monotonic(), subprocess.run([sys.executable, '-c', call, json.dumps(dict(path=path, **more), default=str)], capture_output=True, text=True)
-    if done.returncode: return Run(path.stem, time.monotonic() - began, (done.stderr.strip() or f'exit code {done.returncode}').splitlines()[-1])
+    began, done = (
+        time.monotonic(),
+        subprocess.run(
+            [sys.executable, '-c', call, json.dumps(dict(path=path, **more), default=str)],
+            capture_output=True,
+            text=True,
+        ),
+    )
+    if done.returncode:
+        return Run(
+            path.stem,
+            time.monotonic() - began,
+            (done.stderr.strip() or f'exit code {done.returncode}').splitlines()[-1],
+        )
     return Run(*json.loads(done.stdout.splitlines()[-1]))
+
 
 def run_all(folder, out, root, smallest: bool = False, jobs: int = 1):
     """Yields a `Run` for each notebook of `folder`, when it has been run with its defaults; executed notebooks go to `out`, and what the notebook NAME writes to `out`/NAME.
@@ -122,14 +194,26 @@ def run_all(folder, out, root, smallest: bool = False, jobs: int = 1):
     `smallest`: with the parameters of its smallest run (see `smallest_of`): that tests the machinery, no more. `jobs`: so many at a time; interrupted, those that run come to their end.
 
     One that writes nothing (it has no parameter `out`), only shows: it is always run. ValueError unless `jobs` is 1 or more."""
-    if jobs < 1: raise ValueError(f'jobs must be 1 or more, not {jobs}')
+    if jobs < 1:
+        raise ValueError(f'jobs must be 1 or more, not {jobs}')
     folder, out = Path(folder).resolve(), Path(out).resolve()
     one = partial(_run_one if jobs == 1 else _run_apart, folder=folder, out=out, root=root, smallest=smallest)
-    if jobs == 1: yield from map(one, reproductions(folder).values()); return
-    with ThreadPoolExecutor(jobs) as pool: yield from pool.map(one, reproductions(folder).values())
+    if jobs == 1:
+        yield from map(one, reproductions(folder).values())
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(one, reproductions(folder).values())
+
 
 def runs_table(runs: list) -> str:
     "`runs` as aligned lines of text: name, seconds, how it ended; last their sum."
     wide = max([len(run.name) for run in runs] + [18])
-    lines = [f"{run.name:{wide}} {run.seconds:8.1f} s  {run.state if run.ok else 'FAILED: ' + run.state}" for run in runs]
-    return '\n'.join([*lines, f"{'together':{wide}} {sum(run.seconds for run in runs):8.1f} s  {sum(run.ok for run in runs)} of {len(runs)} ok"])
+    lines = [
+        f"{run.name:{wide}} {run.seconds:8.1f} s  {run.state if run.ok else 'FAILED: ' + run.state}" for run in runs
+    ]
+    return '\n'.join(
+        [
+            *lines,
+            f"{'together':{wide}} {sum(run.seconds for run in runs):8.1f} s  {sum(run.ok for run in runs)} of {len(runs)} ok",
+        ]
+    )

@@ -5,7 +5,12 @@
 # %% ../../nbs/9_released/02_convert.ipynb #79f74373
 from __future__ import annotations
 
-import hashlib, json, os, pickle, re, warnings
+import hashlib
+import json
+import os
+import pickle
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,73 +29,119 @@ __all__ = ['PLACES', 'OPTIONAL', 'find_released', 'Weights', 'Filled', 'shards',
 
 # %% ../../nbs/9_released/02_convert.ipynb #4732288e
 PLACES = dict(
-    tokenizer=('cvlm_llama2_tokenizer',), visual_tokenizer=('visual_tokenizer/qwen_vit_G.pt', 'QwenViT/qwen_vit_G.pt', 'qwen_vit_G.pt', 'Qwen-VL-Chat'),
-    mllm=('seed_story/george_sft/pytorch_model.bin',), llm=('Llama-2-7b-hf',),
-    detokenizer=('detokenizer/detokenizer_george_adapted/checkpoint-4000/pytorch_model.bin', 'detokenizer_pretrained/checkpoint-55000/pytorch_model.bin'),
-    sdxl=('stable-diffusion-xl-base-1.0',))  # names of the released configuration files
+    tokenizer=('cvlm_llama2_tokenizer',),
+    visual_tokenizer=('visual_tokenizer/qwen_vit_G.pt', 'QwenViT/qwen_vit_G.pt', 'qwen_vit_G.pt', 'Qwen-VL-Chat'),
+    mllm=('seed_story/george_sft/pytorch_model.bin',),
+    llm=('Llama-2-7b-hf',),
+    detokenizer=(
+        'detokenizer/detokenizer_george_adapted/checkpoint-4000/pytorch_model.bin',
+        'detokenizer_pretrained/checkpoint-55000/pytorch_model.bin',
+    ),
+    sdxl=('stable-diffusion-xl-base-1.0',),
+)  # names of the released configuration files
 OPTIONAL = ('llm',)
+
 
 def find_released(folder) -> dict[str, Path]:
     "Part → path of the released files in `folder`, the first place of each that is there. ValueError naming all that are missing, and where they were looked for."
     folder = Path(folder)
-    if not folder.is_dir(): raise ValueError(f'no such folder: {folder}')
-    found = {part: next((folder / place for place in places if (folder / place).exists()), None) for part, places in PLACES.items()}
-    missing = [f"{part} ({' or '.join(PLACES[part])})" for part, path in found.items() if path is None and part not in OPTIONAL]
-    if missing: raise ValueError(f"{folder} lacks {', '.join(missing)}: download these as the release's README says, under these names")
+    if not folder.is_dir():
+        raise ValueError(f'no such folder: {folder}')
+    found = {
+        part: next((folder / place for place in places if (folder / place).exists()), None)
+        for part, places in PLACES.items()
+    }
+    missing = [
+        f"{part} ({' or '.join(PLACES[part])})" for part, path in found.items() if path is None and part not in OPTIONAL
+    ]
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {', '.join(missing)}: download these as the release's README says, under these names"
+        )
     return {part: path for part, path in found.items() if path}
 
 # %% ../../nbs/9_released/02_convert.ipynb #340c6253
 def _pickled(path: Path) -> dict:
     "The tensors of a file that `torch.save` wrote, mapped into memory. ValueError if it holds anything else, or is cut off."
-    try: held = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
+    try:
+        held = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
     except pickle.UnpicklingError as e:
         culprit = re.search(r'GLOBAL (\S+)|global (\S+)', str(e))
         named = f' ({culprit[1] or culprit[2]})' if culprit else ''
-        raise ValueError(f'{path} holds more than weights{named} and is not opened, since that could run any code: get a file of tensors alone') from e
+        raise ValueError(
+            f'{path} holds more than weights{named} and is not opened, since that could run any code: get a file of tensors alone'
+        ) from e
     except RuntimeError as e:
-        if 'mmap can only be used' in str(e): return torch.load(path, map_location='cpu', weights_only=True)  # older than PyTorch 1.6
+        if 'mmap can only be used' in str(e):
+            return torch.load(path, map_location='cpu', weights_only=True)  # older than PyTorch 1.6
         raise ValueError(f'{path} is cut off or damaged ({str(e).splitlines()[0][:100]}): download it again') from e
-    except (EOFError, OSError, ValueError) as e: raise ValueError(f'{path} is no file of weights ({str(e)[:100]}): download it again') from e
+    except (EOFError, OSError, ValueError) as e:
+        raise ValueError(f'{path} is no file of weights ({str(e)[:100]}): download it again') from e
     for name in ('state_dict', 'module', 'model'):
-        if isinstance(held, dict) and isinstance(held.get(name), dict): held = held[name]
-    if not isinstance(held, dict) or not all(isinstance(v, torch.Tensor) for v in held.values()): raise ValueError(f'{path} holds no dictionary of tensors')
+        if isinstance(held, dict) and isinstance(held.get(name), dict):
+            held = held[name]
+    if not isinstance(held, dict) or not all(isinstance(v, torch.Tensor) for v in held.values()):
+        raise ValueError(f'{path} holds no dictionary of tensors')
     return held
 
 # %% ../../nbs/9_released/02_convert.ipynb #e2a63a25
 class Weights(Mapping):
     "Name → tensor of a weights file, or of a folder of them (`*.safetensors`, else `*.bin`), read when asked for. `prefix`: only names that begin with it, without it. ValueError for files that cannot be read."
+
     def __init__(self, path, prefix: str = ''):
         self.path, self._at = Path(path), {}
-        files = sorted(self.path.glob('*.safetensors')) or sorted(self.path.glob('*.bin')) if self.path.is_dir() else [self.path]
-        if not files: raise ValueError(f'{path} holds no weights (*.safetensors or *.bin): download it again')
+        files = (
+            sorted(self.path.glob('*.safetensors')) or sorted(self.path.glob('*.bin'))
+            if self.path.is_dir()
+            else [self.path]
+        )
+        if not files:
+            raise ValueError(f'{path} holds no weights (*.safetensors or *.bin): download it again')
         for file in files:
-            for name, get in self._open(file): self._at.setdefault(name, get)
-        if prefix: self._at = self.below(prefix)._at
+            for name, get in self._open(file):
+                self._at.setdefault(name, get)
+        if prefix:
+            self._at = self.below(prefix)._at
 
     def below(self, prefix: str) -> Weights:
         "Those whose names begin with `prefix`, without it."
         found = object.__new__(Weights)
-        found.path, found._at = self.path, {name.removeprefix(prefix): held for name, held in self._at.items() if name.startswith(prefix)}
+        found.path, found._at = (
+            self.path,
+            {name.removeprefix(prefix): held for name, held in self._at.items() if name.startswith(prefix)},
+        )
         return found
 
     def _open(self, file: Path) -> Iterator[tuple[str, tuple]]:
         "Name → (shape, what reads it)."
         if file.suffix != '.safetensors':
-            for name, tensor in _pickled(file).items(): yield name, (tuple(tensor.shape), lambda tensor=tensor: tensor)
+            for name, tensor in _pickled(file).items():
+                yield name, (tuple(tensor.shape), lambda tensor=tensor: tensor)
             return
-        try: opened = safe_open(file, 'pt')
-        except (SafetensorError, OSError) as e: raise ValueError(f'{file} is cut off or damaged ({e}): download it again') from e
-        for name in opened.keys(): yield name, (tuple(opened.get_slice(name).get_shape()), lambda name=name: opened.get_tensor(name))
+        try:
+            opened = safe_open(file, 'pt')
+        except (SafetensorError, OSError) as e:
+            raise ValueError(f'{file} is cut off or damaged ({e}): download it again') from e
+        for name in opened.keys():
+            yield name, (tuple(opened.get_slice(name).get_shape()), lambda name=name: opened.get_tensor(name))
 
-    def shape(self, name: str) -> tuple: return self._at[name][0]
-    def __getitem__(self, name): return self._at[name][1]()
-    def __iter__(self): return iter(self._at)
-    def __len__(self): return len(self._at)
+    def shape(self, name: str) -> tuple:
+        return self._at[name][0]
+
+    def __getitem__(self, name):
+        return self._at[name][1]()
+
+    def __iter__(self):
+        return iter(self._at)
+
+    def __len__(self):
+        return len(self._at)
 
 # %% ../../nbs/9_released/02_convert.ipynb #2f34cb59
 @dataclass
 class Filled:
     "One component: `wanted` name → shape, and where each comes from: `source` name → (shape, a function that reads it). `files`: stem of its weight files; `config`: text of its `config.json`."
+
     wanted: dict
     source: dict
     files: str
@@ -99,46 +150,86 @@ class Filled:
     def check(self, part: str, origin) -> 'Filled':
         "ValueError that names what is missing or of another shape."
         missing = [name for name in self.wanted if name not in self.source]
-        if missing: raise ValueError(f'{origin} lacks {len(missing)} of the weights of the {part} ({", ".join(missing[:3])}{", …" if missing[3:] else ""}): it is another file than the one that is needed')
+        if missing:
+            raise ValueError(
+                f'{origin} lacks {len(missing)} of the weights of the {part} ({", ".join(missing[:3])}{", …" if missing[3:] else ""}): it is another file than the one that is needed'
+            )
         for name, shape in self.wanted.items():
-            if (found := self.source[name][0]) != tuple(shape): raise ValueError(f'{origin}: {name} of the {part} is {list(found)}, and {list(shape)} is needed: other sizes than the preset has')
+            if (found := self.source[name][0]) != tuple(shape):
+                raise ValueError(
+                    f'{origin}: {name} of the {part} is {list(found)}, and {list(shape)} is needed: other sizes than the preset has'
+                )
         return self
 
 
 def _left_over(source: Mapping, used, part: str, origin) -> None:
-    if extra := [name for name in source if name not in used]: raise ValueError(f'{origin} holds {len(extra)} that the {part} does not know ({", ".join(extra[:3])}{", …" if extra[3:] else ""})')
+    if extra := [name for name in source if name not in used]:
+        raise ValueError(
+            f'{origin} holds {len(extra)} that the {part} does not know ({", ".join(extra[:3])}{", …" if extra[3:] else ""})'
+        )
 
 
-def _shapes(module) -> dict: return {name: tuple(t.shape) for name, t in module.state_dict().items()}
+def _shapes(module) -> dict:
+    return {name: tuple(t.shape) for name, t in module.state_dict().items()}
+
 
 def _plain(module, source: Mapping, part: str, files: str, origin, spare: Mapping = {}) -> Filled:
     "A component whose names are the released ones. `spare`: where what is missing may come from."
     wanted = _shapes(module)
     _left_over(source, wanted, part, origin)
-    each = {name: (held.shape(name), lambda name=name, held=held: held[name]) for held in (spare, source) for name in held if name in wanted}
-    return Filled(wanted, each, files, module.to_json_string() if hasattr(module, 'to_json_string') else module.config.to_json_string()).check(part, origin)
+    each = {
+        name: (held.shape(name), lambda name=name, held=held: held[name])
+        for held in (spare, source)
+        for name in held
+        if name in wanted
+    }
+    return Filled(
+        wanted,
+        each,
+        files,
+        module.to_json_string() if hasattr(module, 'to_json_string') else module.config.to_json_string(),
+    ).check(part, origin)
 
 # %% ../../nbs/9_released/02_convert.ipynb #6e9c9faf
 def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> Filled:
     "The multimodal language model, with its adapters (`lora` None), or with them folded in. `base`: the language model's own weights, for what `held` does not bring along."
     names, adapted = agent_names(held), adapted_layers(held)
-    kept = {name: ours for name, ours in names.items() if lora is None or not (".lora_" in name or ".original_module." in name)}
-    def adapted_weight(layer, weight): return fold(weight, *(held[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora)
+    kept = {
+        name: ours
+        for name, ours in names.items()
+        if lora is None or not (".lora_" in name or ".original_module." in name)
+    }
+
+    def adapted_weight(layer, weight):
+        return fold(weight, *(held[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora)
+
     def read(name):
         layer, _, kind = name.rpartition(".")
-        if lora is None or layer not in adapted or kind != "weight": return held[name]
+        if lora is None or layer not in adapted or kind != "weight":
+            return held[name]
         return adapted_weight(layer, held[name])
-    plain = (lambda ours: ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")) if lora else (lambda ours: ours)
+
+    plain = (
+        (lambda ours: ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", "."))
+        if lora
+        else (lambda ours: ours)
+    )
     source = {plain(ours): (held.shape(name), lambda name=name: read(name)) for name, ours in kept.items()}
     wanted = _shapes(module)
     _left_over(source, wanted, "multimodal language model", origin)
     for name in wanted.keys() - source.keys():
         own = name.removeprefix("llm.").replace(".base_layer.", ".").replace(".original_module.", ".")
-        if own in base and (lora is None or f"{WRAPPER}{own.rpartition('.')[0]}" not in adapted): source[name] = base.shape(own), lambda own=own: base[own]
-    if lora and (lost := [layer for layer in adapted if f"{layer}.weight" not in held]):  # adapters whose layers are in the base model
+        if own in base and (lora is None or f"{WRAPPER}{own.rpartition('.')[0]}" not in adapted):
+            source[name] = base.shape(own), lambda own=own: base[own]
+    if lora and (
+        lost := [layer for layer in adapted if f"{layer}.weight" not in held]
+    ):  # adapters whose layers are in the base model
         for layer in lost:
             own = layer.removeprefix(WRAPPER)
-            source[f"llm.{own}.weight"] = base.shape(f"{own}.weight"), lambda layer=layer, own=own: adapted_weight(layer, base[f"{own}.weight"])
+            source[f"llm.{own}.weight"] = (
+                base.shape(f"{own}.weight"),
+                lambda layer=layer, own=own: adapted_weight(layer, base[f"{own}.weight"]),
+            )
     return Filled(wanted, source, "model", module.config.to_json_string()).check("multimodal language model", origin)
 
 # %% ../../nbs/9_released/02_convert.ipynb #94c580cd
@@ -147,20 +238,29 @@ def shards(filled: Filled, dtype, limit: int) -> list[list[str]]:
     groups, size = [[]], 0
     for name, shape in filled.wanted.items():
         bytes_ = torch.Size(shape).numel() * dtype.itemsize
-        if groups[-1] and size + bytes_ > limit: groups.append([]); size = 0
-        groups[-1].append(name); size += bytes_
+        if groups[-1] and size + bytes_ > limit:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += bytes_
     return groups
 
 
 class Written:
     "What has been written to `out`, in `convert.json`: file → SHA-256. `made_from`: what it was made from; ValueError if the folder was begun with something else."
+
     def __init__(self, out: Path, made_from: dict):
         self.out, self.note = out, out / 'convert.json'
         known = json.loads(self.note.read_text()) if self.note.is_file() else None
         if known and known['made_from'] != made_from:
-            other = [name for name in {**known['made_from'], **made_from} if known['made_from'].get(name) != made_from.get(name)]
+            other = [
+                name
+                for name in {**known['made_from'], **made_from}
+                if known['made_from'].get(name) != made_from.get(name)
+            ]
             raise ValueError(f'{out} was begun with another {other[0]}: choose another folder, or delete this one')
-        if known is None and out.is_dir() and any(out.iterdir()): raise ValueError(f'{out} is not empty: choose another folder')
+        if known is None and out.is_dir() and any(out.iterdir()):
+            raise ValueError(f'{out} is not empty: choose another folder')
         self.made_from, self.files = made_from, known['files'] if known else {}
         out.mkdir(parents=True, exist_ok=True)
 
@@ -173,7 +273,8 @@ class Written:
         path, digest = self.out / name, hashlib.sha256(data).hexdigest()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
-        if sha256_of(path) != digest: raise OSError(f'{path} was not written as it should be: the disk may be failing')
+        if sha256_of(path) != digest:
+            raise OSError(f'{path} was not written as it should be: the disk may be failing')
         self.files[name] = digest
         write_atomic(self.note, json.dumps(dict(made_from=self.made_from, files=self.files), indent=1) + '\n')
 
@@ -181,55 +282,113 @@ class Written:
 def write_component(written: Written, part: str, filled: Filled, dtype, limit: int, progress=None) -> None:
     "The weights of `filled` in `dtype`, in shards, their index, and the configuration, into the folder `part`."
     groups, total = shards(filled, dtype, limit), 0
-    name_of = lambda k: f'{part}/{filled.files}.safetensors' if len(groups) == 1 else f'{part}/{filled.files}-{k + 1:05d}-of-{len(groups):05d}.safetensors'
+    name_of = lambda k: (
+        f'{part}/{filled.files}.safetensors'
+        if len(groups) == 1
+        else f'{part}/{filled.files}-{k + 1:05d}-of-{len(groups):05d}.safetensors'
+    )
     for k, names in enumerate(groups):
         total += sum(torch.Size(filled.wanted[name]).numel() for name in names) * dtype.itemsize
-        if progress: progress(part, k, len(groups))
-        if written.has(name_of(k)): continue
+        if progress:
+            progress(part, k, len(groups))
+        if written.has(name_of(k)):
+            continue
         tensors = {name: filled.source[name][1]().to(dtype).contiguous().clone() for name in names}
         bad = next((name for name, t in tensors.items() if not torch.isfinite(t).all()), None)
-        if bad: raise ValueError(f'{bad} of the {part} is not finite in {str(dtype).removeprefix("torch.")}: choose --dtype bfloat16 or float32')
+        if bad:
+            raise ValueError(
+                f'{bad} of the {part} is not finite in {str(dtype).removeprefix("torch.")}: choose --dtype bfloat16 or float32'
+            )
         written.write(name_of(k), save(tensors, metadata=dict(format='pt')))
     if len(groups) > 1:
-        index = dict(metadata=dict(total_size=total), weight_map={name: name_of(k).rpartition('/')[2] for k, names in enumerate(groups) for name in names})
+        index = dict(
+            metadata=dict(total_size=total),
+            weight_map={name: name_of(k).rpartition('/')[2] for k, names in enumerate(groups) for name in names},
+        )
         written.write(f'{part}/{filled.files}.safetensors.index.json', (json.dumps(index, indent=1) + '\n').encode())
     written.write(f'{part}/config.json', filled.config.encode())
-    if progress: progress(part, len(groups), len(groups))
+    if progress:
+        progress(part, len(groups), len(groups))
 
 # %% ../../nbs/9_released/02_convert.ipynb #113f1ccc
 def _tokenizer(path, config: dict):
     "The text tokenizer; ValueError unless it has as many tokens as the checkpoint has rows, and the image tokens. A warning where these do not stand in the published order, behind all others."
     from transformers import AutoTokenizer
     from seed_story.models.sequence import ImageTokens
-    try: tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as e: raise ValueError(f'{path} is no tokenizer ({str(e).splitlines()[0][:150]}): download it again') from e
-    size, slots, image = config['mllm']['llm_config']['vocab_size'], config['num_slots'], ImageTokens.from_tokenizer(tokenizer)
-    if len(tokenizer) != size or image.num_slots != slots: raise ValueError(f'{path} has {len(tokenizer)} tokens, {image.num_slots} of them image slots; the checkpoint has {size} and {slots}')
-    if [image.boi, image.eoi, *image.slots] != list(range(size - slots - 2, size)): warnings.warn(f'{path}: <img>, </img> and the slots do not stand behind all other tokens in this order, as published; their ids {image.boi}, {image.eoi}, {image.slots[0]} … are used')
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as e:
+        raise ValueError(f'{path} is no tokenizer ({str(e).splitlines()[0][:150]}): download it again') from e
+    size, slots, image = (
+        config['mllm']['llm_config']['vocab_size'],
+        config['num_slots'],
+        ImageTokens.from_tokenizer(tokenizer),
+    )
+    if len(tokenizer) != size or image.num_slots != slots:
+        raise ValueError(
+            f'{path} has {len(tokenizer)} tokens, {image.num_slots} of them image slots; the checkpoint has {size} and {slots}'
+        )
+    if [image.boi, image.eoi, *image.slots] != list(range(size - slots - 2, size)):
+        warnings.warn(
+            f'{path}: <img>, </img> and the slots do not stand behind all other tokens in this order, as published; their ids {image.boi}, {image.eoi}, {image.slots[0]} … are used'
+        )
     return tokenizer
 
 
 def _sizes(config: dict, tokenizer, found: dict) -> dict:
     "The components of the preset without memory; VAE and scheduler from SDXL's own configurations."
     from diffusers import AutoencoderKL, EulerDiscreteScheduler
+
     with torch.device('meta'):
         parts = build(config, tokenizer, only=('visual_tokenizer', 'mllm', 'feature_resampler', 'unet'))
         parts['vae'] = AutoencoderKL.from_config(AutoencoderKL.load_config(found['sdxl'] / 'vae'))
-    return parts | dict(scheduler=EulerDiscreteScheduler.from_config(EulerDiscreteScheduler.load_config(found['sdxl'] / 'scheduler')))
+    return parts | dict(
+        scheduler=EulerDiscreteScheduler.from_config(EulerDiscreteScheduler.load_config(found['sdxl'] / 'scheduler'))
+    )
 
 # %% ../../nbs/9_released/02_convert.ipynb #f4580f27
-def convert(folder, out, preset_name='paper', merge: bool = False, dtype=torch.float16, shard_bytes: int = 2 * 10**9, progress=None) -> Path:
+def convert(
+    folder,
+    out,
+    preset_name='paper',
+    merge: bool = False,
+    dtype=torch.float16,
+    shard_bytes: int = 2 * 10**9,
+    progress=None,
+) -> Path:
     """Turn the released files in `folder` into the pipeline folder `out`; returns it. `preset_name`: a preset's name, or a configuration, with the sizes.
 
     `merge`: fold the adapters into the language model. `progress(part, done, total)` is called for every shard. What an interrupted call has written is kept.
     ValueError names the file that is missing, damaged, of other sizes, or begun with other options."""
     from seed_story.pipeline.story_pipeline import StoryPipeline
-    found, out, config = find_released(folder), Path(out), preset(preset_name) if isinstance(preset_name, str) else preset_name
+
+    found, out, config = (
+        find_released(folder),
+        Path(out),
+        preset(preset_name) if isinstance(preset_name, str) else preset_name,
+    )
     tokenizer = _tokenizer(found['tokenizer'], config)
-    made_from = {part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}' for part, path in found.items()}
-    written = Written(out, made_from | dict(merge=merge, dtype=str(dtype), sizes=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16], shard_bytes=shard_bytes))
-    lora, parts = config['mllm']['lora'], _sizes(dict(config, mllm=config['mllm'] | dict(lora=None)) if merge else config, tokenizer, found)
-    for part, filled in _filled(parts, found, lora if merge else None): write_component(written, part, filled, dtype, shard_bytes, progress)
+    made_from = {
+        part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}'
+        for part, path in found.items()
+    }
+    written = Written(
+        out,
+        made_from
+        | dict(
+            merge=merge,
+            dtype=str(dtype),
+            sizes=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16],
+            shard_bytes=shard_bytes,
+        ),
+    )
+    lora, parts = (
+        config['mllm']['lora'],
+        _sizes(dict(config, mllm=config['mllm'] | dict(lora=None)) if merge else config, tokenizer, found),
+    )
+    for part, filled in _filled(parts, found, lora if merge else None):
+        write_component(written, part, filled, dtype, shard_bytes, progress)
     tokenizer.save_pretrained(out / 'tokenizer')
     parts['scheduler'].save_pretrained(out / 'scheduler')
     StoryPipeline(tokenizer=tokenizer, **parts, **config['pipeline']).save_config(out)  # last: now it is a pipeline
@@ -239,12 +398,41 @@ def convert(folder, out, preset_name='paper', merge: bool = False, dtype=torch.f
 def _filled(parts: dict, found: dict, lora) -> Iterator[tuple[str, Filled]]:
     "Each component with where its weights come from, one after the other, so that only one source is open."
     eye, weights = found['visual_tokenizer'], 'diffusion_pytorch_model'
-    yield 'visual_tokenizer', _plain(parts['visual_tokenizer'], Weights(eye, 'transformer.visual.' if eye.is_dir() else ''), 'visual tokenizer', weights, eye)
-    yield 'mllm', _mllm(parts['mllm'], Weights(found['mllm']), found['mllm'], lora, Weights(found['llm']) if 'llm' in found else {})
+    yield (
+        'visual_tokenizer',
+        _plain(
+            parts['visual_tokenizer'],
+            Weights(eye, 'transformer.visual.' if eye.is_dir() else ''),
+            'visual tokenizer',
+            weights,
+            eye,
+        ),
+    )
+    yield (
+        'mllm',
+        _mllm(
+            parts['mllm'], Weights(found['mllm']), found['mllm'], lora, Weights(found['llm']) if 'llm' in found else {}
+        ),
+    )
     pen = Weights(found['detokenizer'])
-    _left_over(pen, {name for name in pen if name.startswith(('resampler.', 'unet.'))}, 'de-tokenizer', found['detokenizer'])
-    yield 'feature_resampler', _plain(parts['feature_resampler'], pen.below('resampler.'), 'feature resampler', weights, found['detokenizer'])
-    yield 'unet', _plain(parts['unet'], pen.below('unet.'), 'UNet', weights, found['detokenizer'], Weights(found['sdxl'] / 'unet') if (found['sdxl'] / 'unet').is_dir() else {})
+    _left_over(
+        pen, {name for name in pen if name.startswith(('resampler.', 'unet.'))}, 'de-tokenizer', found['detokenizer']
+    )
+    yield (
+        'feature_resampler',
+        _plain(parts['feature_resampler'], pen.below('resampler.'), 'feature resampler', weights, found['detokenizer']),
+    )
+    yield (
+        'unet',
+        _plain(
+            parts['unet'],
+            pen.below('unet.'),
+            'UNet',
+            weights,
+            found['detokenizer'],
+            Weights(found['sdxl'] / 'unet') if (found['sdxl'] / 'unet').is_dir() else {},
+        ),
+    )
     yield 'vae', _plain(parts['vae'], Weights(found['sdxl'] / 'vae'), 'VAE', weights, found['sdxl'] / 'vae')
 
 # %% ../../nbs/9_released/02_convert.ipynb #a861ac2e
@@ -253,21 +441,44 @@ def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.
     "Released files with random weights at the sizes of `config` (see `preset`), in the release's layout and under its names, in `folder`; returns it. `tokenizer`: with the image tokens."
     from transformers.modeling_utils import local_torch_dtype
     from seed_story.released.names import released_agent_names
-    folder, kept = Path(folder), dict(mllm=PLACES['mllm'][0], visual_tokenizer=PLACES['visual_tokenizer'][0], detokenizer=PLACES['detokenizer'][0])
-    for place in kept.values(): (folder / place).parent.mkdir(parents=True, exist_ok=True)
+
+    folder, kept = (
+        Path(folder),
+        dict(
+            mllm=PLACES['mllm'][0], visual_tokenizer=PLACES['visual_tokenizer'][0], detokenizer=PLACES['detokenizer'][0]
+        ),
+    )
+    for place in kept.values():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+
     def made(part):
         "A component, made in `dtype` at once; its adapters do something."
         with torch.random.fork_rng(), torch.device(device), local_torch_dtype(dtype):
             torch.manual_seed(seed)
             module = build(config, tokenizer, only=(part,))[part]
             for name, p in module.named_parameters():
-                if 'lora_B' in name or 'modules_to_save' in name: p.add_(.02 * torch.randn_like(p))
+                if 'lora_B' in name or 'modules_to_save' in name:
+                    p.add_(0.02 * torch.randn_like(p))
         return module.to(dtype)
-    def renamed(state): return {old: state[ours].cpu() for ours, old in released_agent_names(state).items()}
+
+    def renamed(state):
+        return {old: state[ours].cpu() for ours, old in released_agent_names(state).items()}
+
     tokenizer.save_pretrained(folder / PLACES['tokenizer'][0])
-    torch.save(renamed(made('mllm').state_dict()), folder / kept['mllm'])  # not held on to: one component at a time is in memory
-    torch.save({name: t.cpu() for name, t in made('visual_tokenizer').state_dict().items()}, folder / kept['visual_tokenizer'])
-    torch.save({f'{side}.{name}': t.cpu() for side, part in (('resampler', 'feature_resampler'), ('unet', 'unet')) for name, t in made(part).state_dict().items()}, folder / kept['detokenizer'])
+    torch.save(
+        renamed(made('mllm').state_dict()), folder / kept['mllm']
+    )  # not held on to: one component at a time is in memory
+    torch.save(
+        {name: t.cpu() for name, t in made('visual_tokenizer').state_dict().items()}, folder / kept['visual_tokenizer']
+    )
+    torch.save(
+        {
+            f'{side}.{name}': t.cpu()
+            for side, part in (('resampler', 'feature_resampler'), ('unet', 'unet'))
+            for name, t in made(part).state_dict().items()
+        },
+        folder / kept['detokenizer'],
+    )
     made('vae').save_pretrained(folder / PLACES['sdxl'][0] / 'vae')
     build(config, tokenizer, only=('scheduler',))['scheduler'].save_pretrained(folder / PLACES['sdxl'][0] / 'scheduler')
     return folder

@@ -28,7 +28,8 @@ def agent_names(released: Iterable[str]) -> dict[str, str]:
     for name in released:
         layer, _, kind = name.rpartition(".")
         ours = f"{layer}.base_layer.{kind}" if layer in adapted else name
-        if not name.endswith(ROTARY): names[name] = "llm." + ours.removeprefix(WRAPPER) if ours.startswith(WRAPPER) else ours
+        if not name.endswith(ROTARY):
+            names[name] = "llm." + ours.removeprefix(WRAPPER) if ours.startswith(WRAPPER) else ours
     return names
 
 
@@ -48,10 +49,13 @@ def folded(weights: dict, lora: dict) -> dict:
     names, adapted, found = agent_names(weights), adapted_layers(weights), {}
     for name, ours in names.items():
         layer, _, kind = name.rpartition(".")
-        if ".lora_" in name or ".original_module." in name: continue
+        if ".lora_" in name or ".original_module." in name:
+            continue
         tensor = weights[name]
         if layer in adapted and kind == "weight":
-            tensor = fold(tensor, *(weights[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora).to(tensor.dtype)
+            tensor = fold(
+                tensor, *(weights[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora
+            ).to(tensor.dtype)
         found[ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")] = tensor
     return found
 
@@ -59,12 +63,27 @@ def folded(weights: dict, lora: dict) -> dict:
 def load_agent(mllm, weights: dict):
     "Load released MLLM weights; an MLLM without LoRA needs `folded` ones. `ValueError` names what is missing, left over, or of another shape."
     names, state = agent_names(weights), mllm.state_dict()
-    missing, extra = state.keys() - set(names.values()) - mllm.all_tied_weights_keys.keys(), set(names.values()) - state.keys()
-    shapes = [f"{ours} {list(weights[old].shape)} instead of {list(state[ours].shape)}" for old, ours in names.items() if ours in state and weights[old].shape != state[ours].shape]
+    missing, extra = (
+        state.keys() - set(names.values()) - mllm.all_tied_weights_keys.keys(),
+        set(names.values()) - state.keys(),
+    )
+    shapes = [
+        f"{ours} {list(weights[old].shape)} instead of {list(state[ours].shape)}"
+        for old, ours in names.items()
+        if ours in state and weights[old].shape != state[ours].shape
+    ]
     if missing or extra or shapes:
-        told = [f"{what}: {', '.join(sorted(which)[:3])}{' …' if len(which) > 3 else ''}" for what, which in (("missing", missing), ("not known", extra), ("shape", shapes)) if which]
-        raise ValueError(f"these weights do not fit the model: {'; '.join(told)}; check vocab_size, lora and the resamplers' sizes in its configuration")
-    mllm.load_state_dict({ours: weights[old] for old, ours in names.items()}, strict=False)  # tied weights are stored once
+        told = [
+            f"{what}: {', '.join(sorted(which)[:3])}{' …' if len(which) > 3 else ''}"
+            for what, which in (("missing", missing), ("not known", extra), ("shape", shapes))
+            if which
+        ]
+        raise ValueError(
+            f"these weights do not fit the model: {'; '.join(told)}; check vocab_size, lora and the resamplers' sizes in its configuration"
+        )
+    mllm.load_state_dict(
+        {ours: weights[old] for old, ours in names.items()}, strict=False
+    )  # tied weights are stored once
     return mllm
 
 # %% ../../nbs/9_released/01_names.ipynb #8cbefc23

@@ -5,7 +5,8 @@
 # %% ../../nbs/4_sinks/04_cache.ipynb #5455c9ab
 from __future__ import annotations
 
-import copy, weakref
+import copy
+import weakref
 
 import torch
 from torch import Tensor
@@ -25,11 +26,15 @@ def places(positions: Tensor, seen: Tensor, mode: str = 'absolute', reach: int =
     """Where kept tokens are set: [B, H], from their own `positions` [B, H] (ascending; −1: a hole, stays −1) and the position `seen` [B] of the next query.
 
     `reach`: for `clamped`, the greatest distance."""
-    if mode == 'absolute': return positions
+    if mode == 'absolute':
+        return positions
     there = positions >= 0
-    if mode == 'clamped': moved = torch.maximum(positions, seen[:, None] - reach)
-    elif mode == 'cache': moved = seen[:, None] - there.flip(1).cumsum(1).flip(1)
-    else: raise ValueError(f"unknown positions {mode!r}; known: {', '.join(POSITIONS)}")
+    if mode == 'clamped':
+        moved = torch.maximum(positions, seen[:, None] - reach)
+    elif mode == 'cache':
+        moved = seen[:, None] - there.flip(1).cumsum(1).flip(1)
+    else:
+        raise ValueError(f"unknown positions {mode!r}; known: {', '.join(POSITIONS)}")
     return torch.where(there, moved, positions)
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #26002397
@@ -40,12 +45,14 @@ def _columns(x: Tensor, index: Tensor) -> Tensor:
 
 SPARE = 128  # columns that a layer allocates ahead
 
+
 def _appended(held: Tensor, new: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
     "`held` [B, heads, H, d] followed by `new`, and the buffer in which they stand. `room`: the one of last time; while it is large enough, and `held` is its beginning, nothing is copied."
     width, wanted = (held.shape[2], held.shape[2] + new.shape[2]) if held.ndim == 4 else (0, new.shape[2])
     if room is None or room.shape[2] < wanted or room.data_ptr() != held.data_ptr() or room.shape[0] != len(new):
         room = new.new_empty(*new.shape[:2], wanted + SPARE, new.shape[3])
-        if width: room[:, :, :width] = held
+        if width:
+            room[:, :, :width] = held
     room[:, :, width:wanted] = new
     return room[:, :, :wanted], room
 
@@ -54,13 +61,19 @@ class KeptLayer(DynamicLayer):
     """transformers' `DynamicLayer`, with `keys`, `values` [B, heads, H, d]; `untouched` holds the first columns' keys where they were first set, if they have been moved.
 
     Columns are written behind the last one, into a buffer with room for some more, so that a token does not cost a copy of all that is held."""
+
     untouched, _rooms = None, (None, None)
 
     def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         "All keys and values, the new ones last."
-        if torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad): return super().update(keys, values, *args, **kwargs)  # gradients want a graph without writes
-        if not self.is_initialized: self.lazy_initialization(keys, values)
-        (self.keys, room), (self.values, other) = _appended(self.keys, keys, self._rooms[0]), _appended(self.values, values, self._rooms[1])
+        if torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad):
+            return super().update(keys, values, *args, **kwargs)  # gradients want a graph without writes
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        (self.keys, room), (self.values, other) = (
+            _appended(self.keys, keys, self._rooms[0]),
+            _appended(self.values, values, self._rooms[1]),
+        )
         self._rooms = room, other
         return self.keys, self.values
 
@@ -70,8 +83,9 @@ class KeptLayer(DynamicLayer):
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, turn=None) -> None:
         "Keep the columns `index` [B, H′] (None: all), then set them `shift` [B, H′] positions further than where they were first set (None: there)."
-        first = torch.cat([self.untouched, self.keys[:, :, self.untouched.shape[2]:]], 2)
-        if index is not None: first, self.values = _columns(first, index), _columns(self.values, index)
+        first = torch.cat([self.untouched, self.keys[:, :, self.untouched.shape[2] :]], 2)
+        if index is not None:
+            first, self.values = _columns(first, index), _columns(self.values, index)
         moved = int((shift != 0).any(0).nonzero().max() + 1) if shift is not None and bool((shift != 0).any()) else 0
         self.untouched = first[:, :, :moved].clone()
         self.keys = torch.cat([turn(self.untouched, shift[:, :moved]), first[:, :, moved:]], 2) if moved else first
@@ -79,36 +93,51 @@ class KeptLayer(DynamicLayer):
     def crop(self, tokens_to_remove: int) -> None:
         "Remove the newest columns (a negative number, as everywhere in transformers)."
         super().crop(tokens_to_remove)
-        if self.is_initialized: self.untouched = self.untouched[:, :, :self.keys.shape[2]]
+        if self.is_initialized:
+            self.untouched = self.untouched[:, :, : self.keys.shape[2]]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with these rows."
-        self.keys, self.values, self.untouched = (x[indices.to(x.device)] for x in (self.keys, self.values, self.untouched))
+        self.keys, self.values, self.untouched = (
+            x[indices.to(x.device)] for x in (self.keys, self.values, self.untouched)
+        )
 
     @property
     def nbytes(self) -> int:
         "Bytes of what this layer holds; the room for up to `SPARE` columns more is not counted."
-        return sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched)) if self.is_initialized else 0
+        return (
+            sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched))
+            if self.is_initialized
+            else 0
+        )
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #5f6ae2c1
 class KeptCache(Cache):
     "A cache that grows like transformers' `DynamicCache`, and can drop columns and move keys. `mass` [B, H]: the attention that each column has drawn, if it is watched."
+
     def __init__(self):
         super().__init__(layer_class_to_replicate=KeptLayer)
         self.mass: Tensor | None = None
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, rotary: Rotary | None = None) -> None:
         "Keep the columns `index` [B, H′] (None: all) of every layer, set `shift` [B, H′] positions further than where they were first set (None: there)."
-        for number, layer in enumerate(self.layers): layer.select(index, shift, rotary and (lambda keys, by: rotary.turn(keys, by, number)))
-        if self.mass is not None and index is not None: self.mass = self.mass.gather(1, index)
+        for number, layer in enumerate(self.layers):
+            layer.select(index, shift, rotary and (lambda keys, by: rotary.turn(keys, by, number)))
+        if self.mass is not None and index is not None:
+            self.mass = self.mass.gather(1, index)
 
     def crop(self, tokens_to_remove: int) -> None:
         super().crop(tokens_to_remove)
-        if self.mass is not None: self.mass = self.mass[:, :self.get_seq_length()]
+        if self.mass is not None:
+            self.mass = self.mass[:, : self.get_seq_length()]
 
     def drawn(self, attention: Tensor, last: bool) -> None:
         "Add what a layer has looked at: [B, columns]; `last`: the pass is over."
-        self.mass = attention if self.mass is None else attention + torch.nn.functional.pad(self.mass, (0, attention.shape[1] - self.mass.shape[1]))
+        self.mass = (
+            attention
+            if self.mass is None
+            else attention + torch.nn.functional.pad(self.mass, (0, attention.shape[1] - self.mass.shape[1]))
+        )
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #57bbf54d
 def kept(policy: Policy, positions: Tensor, seen: Tensor, pages, mass: Tensor | None = None) -> Tensor:
@@ -118,42 +147,62 @@ def kept(policy: Policy, positions: Tensor, seen: Tensor, pages, mass: Tensor | 
     found = torch.zeros_like(positions, dtype=torch.bool)
     for row, (at, length) in enumerate(zip(positions.cpu(), seen.clamp(min=0).tolist())):
         at = at % (length + 1)  # a hole reads and writes the entry after the last
-        drawn = None if mass is None else torch.full((length + 1,), torch.nan).scatter(0, at, mass[row].float().cpu())[:length].tolist()
+        drawn = (
+            None
+            if mass is None
+            else torch.full((length + 1,), torch.nan).scatter(0, at, mass[row].float().cpu())[:length].tolist()
+        )
         stays = torch.zeros(length + 1, dtype=torch.bool)
-        for r in policy.keep(Layout(tuple(pages[row]), length, drawn)): stays[r.start:r.stop] = True
+        for r in policy.keep(Layout(tuple(pages[row]), length, drawn)):
+            stays[r.start : r.stop] = True
         found[row] = stays[at]
     return found
 
 
 def gathered(stays: Tensor) -> Tensor:
     "The columns [B, H′] that `stays` [B, H] names, in their order; rows with fewer than H′, the most of any row, begin with columns that go."
-    return stays.to(torch.int8).argsort(dim=1, stable=True)[:, stays.shape[1] - int(stays.sum(1).max()):]
+    return stays.to(torch.int8).argsort(dim=1, stable=True)[:, stays.shape[1] - int(stays.sum(1).max()) :]
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #71e65215
 class PageReader:
     "Follows one row's ids and notes its finished `pages`; `read` takes ids in the order in which the model sees them. `image`: its `.boi` and `.eoi` are ids."
+
     def __init__(self, image=None, ends=frozenset()):
-        self.image, self.ends, self.pages, self.length, self._start, self._boi, self._stops = image, ends, [], 0, 0, None, []
+        self.image, self.ends, self.pages, self.length, self._start, self._boi, self._stops = (
+            image,
+            ends,
+            [],
+            0,
+            0,
+            None,
+            [],
+        )
 
     def read(self, ids) -> None:
         for token in ids:
-            if self.image and token == self.image.boi: self._boi = self.length
+            if self.image and token == self.image.boi:
+                self._boi = self.length
             elif self.image and token == self.image.eoi and self._boi is not None:
                 self.pages.append(PageSpan(self._start, self._boi, self.length, tuple(self._stops)))
                 self._start, self._boi, self._stops = self.length + 1, None, []
-            elif token in self.ends and self._boi is None: self._stops.append(self.length)
+            elif token in self.ends and self._boi is None:
+                self._stops.append(self.length)
             self.length += 1
 
     def forget(self, length: int) -> None:
         "As if only the first `length` tokens had been read; ValueError if that ends within a page that is already finished."
-        if length > self.length: raise ValueError(f'{length} tokens are more than the {self.length} that were read')
-        if self.pages and length < self.pages[-1].stop: raise ValueError('cannot go back into a finished page')
+        if length > self.length:
+            raise ValueError(f'{length} tokens are more than the {self.length} that were read')
+        if self.pages and length < self.pages[-1].stop:
+            raise ValueError('cannot go back into a finished page')
         self.length, self._stops = length, [s for s in self._stops if s < length]
-        if self._boi is not None and self._boi >= length: self._boi = None
+        if self._boi is not None and self._boi >= length:
+            self._boi = None
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #896ea59b
 class Incoming:
     "What is known of the texts of a batch before they reach the cache: the `padding` [B] on their left, and the `pages` of each."
+
     def __init__(self, image=None, ends=frozenset()):
         self.image, self.ends, self.padding, self.readers = image, ends, None, []
 
@@ -162,39 +211,55 @@ class Incoming:
         if mask is not None and mask.ndim == 2:
             there = mask.bool().cpu()
             padding = (~there).sum(1)
-            if not torch.equal(there, torch.arange(there.shape[1]) >= padding[:, None]): raise ValueError('the attention mask has holes, or padding on the right: pad on the left')
-            if columns == 0: self.padding = padding
-            elif not torch.equal(padding, self._padding(len(padding))): raise ValueError('the padding of this batch is no longer what it was when its first tokens were read')
-        if ids is None or self.image is None: return
-        if columns == 0: self.readers = [PageReader(self.image, self.ends) for _ in ids]
-        if len(ids) != len(self.readers): raise ValueError(f'this cache holds {len(self.readers)} texts, and {len(ids)} are read: call reset() for new ones')
+            if not torch.equal(there, torch.arange(there.shape[1]) >= padding[:, None]):
+                raise ValueError('the attention mask has holes, or padding on the right: pad on the left')
+            if columns == 0:
+                self.padding = padding
+            elif not torch.equal(padding, self._padding(len(padding))):
+                raise ValueError('the padding of this batch is no longer what it was when its first tokens were read')
+        if ids is None or self.image is None:
+            return
+        if columns == 0:
+            self.readers = [PageReader(self.image, self.ends) for _ in ids]
+        if len(ids) != len(self.readers):
+            raise ValueError(
+                f'this cache holds {len(self.readers)} texts, and {len(ids)} are read: call reset() for new ones'
+            )
         for reader, row, pad in zip(self.readers, ids.tolist(), self._padding(len(ids)).tolist(), strict=True):
-            if reader.length > columns - pad: reader.forget(max(0, columns - pad))
-            reader.read(row[max(0, pad - columns):])
+            if reader.length > columns - pad:
+                reader.forget(max(0, columns - pad))
+            reader.read(row[max(0, pad - columns) :])
 
-    def _padding(self, rows: int) -> Tensor: return torch.zeros(rows, dtype=torch.long) if self.padding is None else self.padding
+    def _padding(self, rows: int) -> Tensor:
+        return torch.zeros(rows, dtype=torch.long) if self.padding is None else self.padding
 
-    def pages(self, row: int) -> tuple[PageSpan, ...]: return tuple(self.readers[row].pages) if self.readers else ()
+    def pages(self, row: int) -> tuple[PageSpan, ...]:
+        return tuple(self.readers[row].pages) if self.readers else ()
 
     def take(self, rows: list[int]) -> None:
         "Go on with these rows."
-        if self.padding is not None: self.padding = self.padding[rows]
+        if self.padding is not None:
+            self.padding = self.padding[rows]
         self.readers = [copy.deepcopy(self.readers[row]) for row in rows] if self.readers else []
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #d55af66f
 class Held:
     "Of `columns` tokens read, padding included: the `positions` [B, H] of those held (−1: a hole), their `places`, `seen` [B], the attention `mass` [B, H] they drew."
+
     def __init__(self, rows: int, device, padding: Tensor | None = None):
         self.positions = self.places = torch.zeros(rows, 0, dtype=torch.long, device=device)
         self.padding = self.positions.new_zeros(rows) if padding is None else padding.to(device)
         self.seen, self.mass = -self.padding, torch.zeros(rows, 0, device=device)
         self.columns, self.dropped_at, self.asked_at = 0, 0, 0
 
-    def __len__(self): return self.positions.shape[1]
+    def __len__(self):
+        return self.positions.shape[1]
 
     def enter(self, new: int) -> None:
         "So many new columns."
-        fresh = (torch.arange(self.columns, self.columns + new, device=self.positions.device) - self.padding[:, None]).clamp(min=-1)
+        fresh = (
+            torch.arange(self.columns, self.columns + new, device=self.positions.device) - self.padding[:, None]
+        ).clamp(min=-1)
         self.positions, self.places = torch.cat([self.positions, fresh], 1), torch.cat([self.places, fresh], 1)
         self.mass = torch.cat([self.mass, self.mass.new_zeros(fresh.shape)], 1)
         self.columns, self.seen = self.columns + new, self.seen + new
@@ -202,10 +267,15 @@ class Held:
     def drop(self, stays: Tensor) -> Tensor | None:
         "Keep what `stays` [B, H] says; returns the index [B, H′] of those columns, or None if all stay. ValueError if a row would need a mask of its own."
         count, width = stays.sum(1), int(stays.sum(1).max())
-        if width == len(self): return None
-        hidden = (self.padding - (self.columns - width)).clamp(min=0)  # columns that the mask of the newest `width` hides
+        if width == len(self):
+            return None
+        hidden = (self.padding - (self.columns - width)).clamp(
+            min=0
+        )  # columns that the mask of the newest `width` hides
         if not torch.equal(width - count, hidden):
-            raise ValueError(f'{count.tolist()} tokens would be kept of the rows of this batch: use a policy that counts tokens, or one text at a time')
+            raise ValueError(
+                f'{count.tolist()} tokens would be kept of the rows of this batch: use a policy that counts tokens, or one text at a time'
+            )
         index = gathered(stays)
         self.positions = self.positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
         self.mass, self.dropped_at = self.mass.gather(1, index), self.columns
@@ -213,46 +283,71 @@ class Held:
 
     def crop(self, tokens: int) -> None:
         "Take the newest `tokens` back. ValueError if others were dropped since they were read."
-        if self.columns - tokens < self.dropped_at: raise ValueError(f'cannot take back {tokens} tokens: others were dropped since they were read, and those do not come back')
+        if self.columns - tokens < self.dropped_at:
+            raise ValueError(
+                f'cannot take back {tokens} tokens: others were dropped since they were read, and those do not come back'
+            )
         self.columns, self.seen, keep = self.columns - tokens, self.seen - tokens, len(self) - tokens
         self.asked_at = min(self.asked_at, self.columns)
         self.positions, self.places, self.mass = self.positions[:, :keep], self.places[:, :keep], self.mass[:, :keep]
 
     def take(self, rows: list[int]) -> None:
         "Go on with these rows."
-        for name in ('positions', 'places', 'mass', 'seen', 'padding'): setattr(self, name, getattr(self, name)[rows])
+        for name in ('positions', 'places', 'mass', 'seen', 'padding'):
+            setattr(self, name, getattr(self, name)[rows])
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #1682acf6
 def attention_span(config) -> int | None:
     "The number of tokens that the narrowest layer of a model looks back on; None: all. ValueError for layers that are no attention."
     kinds, window = getattr(config, 'layer_types', None) or (), getattr(config, 'sliding_window', None)
     strange = sorted(set(kinds) - {'full_attention', 'sliding_attention'})
-    if strange: raise ValueError(f"{config.model_type} has layers of the kind {', '.join(strange)}: this cache serves full and sliding attention")
-    return window if window and ('sliding_attention' in kinds or not kinds) and getattr(config, 'use_sliding_window', True) else None
+    if strange:
+        raise ValueError(
+            f"{config.model_type} has layers of the kind {', '.join(strange)}: this cache serves full and sliding attention"
+        )
+    return (
+        window
+        if window and ('sliding_attention' in kinds or not kinds) and getattr(config, 'use_sliding_window', True)
+        else None
+    )
+
 
 def placed_policy(policy: str | Policy, every: int, image) -> Placed:
     "The policy with its positions; ValueError for what no cache can do."
     policy = attention_policy(policy)
-    if every < 1: raise ValueError(f'every is {every}; it must be at least 1')
-    if policy.reencodes: raise ValueError(f"attention '{policy_name(policy)}' reads its pages anew: no cache can do that; choose another")
+    if every < 1:
+        raise ValueError(f'every is {every}; it must be at least 1')
+    if policy.reencodes:
+        raise ValueError(
+            f"attention '{policy_name(policy)}' reads its pages anew: no cache can do that; choose another"
+        )
     placed = policy if isinstance(policy, Placed) else Placed(policy)
     if image is None and not getattr(placed.policy, 'tokens', 1):
-        raise ValueError(f"attention '{policy_name(policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer)), or count tokens (tokens=1000)")
+        raise ValueError(
+            f"attention '{policy_name(policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer)), or count tokens (tokens=1000)"
+        )
     return placed
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #dddaa88a
 class _Counted(Cache):
     "Tokens seen and tokens held, and rows that come and go: what transformers asks of a cache, answered from its `books` (a `Held`, None before the first pass)."
+
     @property
     def held(self) -> int:
         "Tokens held, padding included."
         return 0 if self.books is None else len(self.books)
+
     @property
     def nbytes(self) -> int:
         "Bytes of all layers."
         return sum(layer.nbytes for layer in self.layers)
-    def get_seq_length(self, layer_idx: int = 0) -> int: return 0 if self.books is None else self.books.columns
-    def get_max_length(self, layer_idx: int | None = None) -> int: return -1
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0 if self.books is None else self.books.columns
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        return -1
+
     def get_mask_sizes(self, query_length: int | Tensor, layer_idx: int = 0) -> tuple[int, int]:
         "Columns that the mask of a pass has, and the position of the first. `query_length`: a number, or as transformers once gave it the positions of the new tokens."
         new = query_length if isinstance(query_length, int) else len(query_length)
@@ -261,11 +356,16 @@ class _Counted(Cache):
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with the rows `indices` (numbers, or a mask)."
         rows = (indices.nonzero().flatten() if indices.dtype == torch.bool else indices).tolist()
-        for part in (self.books, self.incoming): part.take(rows)
-        for layer in self.layers: layer.batch_select_indices(torch.tensor(rows))
+        for part in (self.books, self.incoming):
+            part.take(rows)
+        for layer in self.layers:
+            layer.batch_select_indices(torch.tensor(rows))
 
-    def batch_repeat_interleave(self, repeats: int) -> None: self.batch_select_indices(torch.arange(len(self.books.seen)).repeat_interleave(repeats))
-    def reorder_cache(self, beam_idx: Tensor) -> None: self.batch_select_indices(beam_idx)
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.batch_select_indices(torch.arange(len(self.books.seen)).repeat_interleave(repeats))
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.batch_select_indices(beam_idx)
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #8a4b94d2
 class SinkCache(_Counted):
@@ -275,10 +375,16 @@ class SinkCache(_Counted):
     and `.eoi` are ids, as [`ImageTokens`](10_sequence.ipynb)), and one that keeps ends of sentences the ids that
     `ends` them. `reach` 0 of `clamped` is the model's `max_position_embeddings`. The policy is asked, and keys are moved, when `every` tokens were read since it
     last was. ValueError for models whose keys cannot be moved, and policies that re-encode. One cache serves one batch of texts at a time."""
+
     def __init__(self, model, policy: str | Policy = 'sink:tokens=1000', every: int = 1, image=None, ends=frozenset()):
         super().__init__(layers=[])
         config, self.policy = model.config.get_text_config(), placed_policy(policy, every, image)
-        self.every, self.span, self.mode, self.reach = every, attention_span(config), self.policy.positions, self.policy.reach or config.max_position_embeddings
+        self.every, self.span, self.mode, self.reach = (
+            every,
+            attention_span(config),
+            self.policy.positions,
+            self.policy.reach or config.max_position_embeddings,
+        )
         self.incoming, self.books, self.measured = Incoming(image, ends), None, False
         self.rotary = None if self.mode == 'absolute' else Rotary.of(model)
         _listen(self, model)
@@ -288,46 +394,70 @@ class SinkCache(_Counted):
         self.layers.clear()
         self.books, self.incoming = None, Incoming(self.incoming.image, self.incoming.ends)
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
         "Append new keys and values; returns all that this pass may look at. What the policy does not name is gone afterwards."
-        while len(self.layers) <= layer_idx: self.layers.append(KeptLayer())
+        while len(self.layers) <= layer_idx:
+            self.layers.append(KeptLayer())
         found = self.layers[layer_idx].update(key_states, value_states)
-        if layer_idx == 0: _enter(self, key_states)
+        if layer_idx == 0:
+            _enter(self, key_states)
         _obey(self, self.layers[layer_idx], layer_idx)
         return found
 
     def crop(self, tokens_to_remove: int) -> None:
         "Take the newest tokens back (a negative number). ValueError if the policy has dropped others since: those do not come back."
-        if tokens_to_remove < 0 and self.books is not None: self.books.crop(-tokens_to_remove)
-        for layer in self.layers: layer.crop(tokens_to_remove)
-        if self.books is not None: _place(self, None)
-        for number, layer in enumerate(self.layers): _obey(self, layer, number)
+        if tokens_to_remove < 0 and self.books is not None:
+            self.books.crop(-tokens_to_remove)
+        for layer in self.layers:
+            layer.crop(tokens_to_remove)
+        if self.books is not None:
+            _place(self, None)
+        for number, layer in enumerate(self.layers):
+            _obey(self, layer, number)
 
     def drawn(self, attention: Tensor, last: bool) -> None:
         "Add what a layer has looked at: [B, columns]; after the `last` one a policy that needs to know it is asked."
-        self.measured, self.books.mass = True, self.books.mass + (attention if self._index is None else attention.gather(1, self._index))
-        if not (last and self.policy.measures): return
+        self.measured, self.books.mass = (
+            True,
+            self.books.mass + (attention if self._index is None else attention.gather(1, self._index)),
+        )
+        if not (last and self.policy.measures):
+            return
         _decide(self)
-        for number, layer in enumerate(self.layers): _obey(self, layer, number)
+        for number, layer in enumerate(self.layers):
+            _obey(self, layer, number)
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #f11aa7a1
 def _enter(cache: SinkCache, keys: Tensor) -> None:
     "Enter the tokens of a pass and decide what stays, and how far it has to move: the index and shift [B, H′] for every layer (None: nothing to do)."
-    if cache.books is None: cache.books = Held(keys.shape[0], keys.device, cache.incoming.padding)
+    if cache.books is None:
+        cache.books = Held(keys.shape[0], keys.device, cache.incoming.padding)
     books = cache.books
-    if keys.shape[0] != len(books.seen): raise ValueError(f'this cache holds {len(books.seen)} texts, and {keys.shape[0]} are read: call reset() for new ones')
+    if keys.shape[0] != len(books.seen):
+        raise ValueError(
+            f'this cache holds {len(books.seen)} texts, and {keys.shape[0]} are read: call reset() for new ones'
+        )
     if cache.span and len(books) + keys.shape[2] > cache.span:
-        raise ValueError(f'a layer of this model looks back on {cache.span} tokens only, and {len(books) + keys.shape[2]} would be held: give the policy a smaller budget, or read less at once')
-    if cache.policy.measures and not cache.measured and len(books): raise ValueError(f"attention '{policy_name(cache.policy)}' needs measured attention: call watch(cache, model) first")
+        raise ValueError(
+            f'a layer of this model looks back on {cache.span} tokens only, and {len(books) + keys.shape[2]} would be held: give the policy a smaller budget, or read less at once'
+        )
+    if cache.policy.measures and not cache.measured and len(books):
+        raise ValueError(
+            f"attention '{policy_name(cache.policy)}' needs measured attention: call watch(cache, model) first"
+        )
     books.enter(keys.shape[2])
     cache._index = cache._shift = None
-    if not cache.policy.measures: _decide(cache)
+    if not cache.policy.measures:
+        _decide(cache)
 
 
 def _decide(cache: SinkCache) -> None:
     "Ask the policy, if it is time, and set what stays where it belongs."
     books = cache.books
-    if books.columns - books.asked_at < cache.every: return
+    if books.columns - books.asked_at < cache.every:
+        return
     pages = [cache.incoming.pages(row) for row in range(len(books.seen))]
     index = books.drop(kept(cache.policy, books.positions, books.seen, pages, books.mass if cache.measured else None))
     books.asked_at = books.columns
@@ -346,29 +476,40 @@ def _place(cache: SinkCache, index: Tensor | None) -> None:
 def _obey(cache: SinkCache, layer: KeptLayer, number: int) -> None:
     "Do in one layer what was decided for all."
     if cache._index is not None or cache._shift is not None:
-        layer.select(cache._index, cache._shift, cache.rotary and (lambda keys, by: cache.rotary.turn(keys, by, number)))
+        layer.select(
+            cache._index, cache._shift, cache.rotary and (lambda keys, by: cache.rotary.turn(keys, by, number))
+        )
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #ebf5c953
 def _listen(cache: SinkCache, model) -> None:
     "Note ids and padding whenever `model` is called with this cache; ends with the cache."
     known = weakref.ref(cache)
+
     def before(module, args, kwargs):
-        if known() is None or not is_given(known(), args, kwargs): return
+        if known() is None or not is_given(known(), args, kwargs):
+            return
         ids, mask = (argument(module, name, args, kwargs) for name in ('input_ids', 'attention_mask'))
         known().incoming.note(ids, mask, known().get_seq_length())
+
     weakref.finalize(cache, model.register_forward_pre_hook(before, with_kwargs=True).remove)
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #c9267e3d
 def watch(cache: Cache, model) -> Cache:
     "Let the cache measure how much attention each token draws; returns it. ValueError if the model does not hand out its attention (it must be loaded with `attn_implementation='eager'`)."
     layers = [module for module in model.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
-    if not layers: raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
+    if not layers:
+        raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
     known = weakref.ref(cache)
+
     def after(module, args, kwargs, output):
-        if known() is None or not is_given(known(), args, kwargs): return
-        if output[1] is None: raise ValueError("the model does not hand out its attention: load it with attn_implementation='eager'")
+        if known() is None or not is_given(known(), args, kwargs):
+            return
+        if output[1] is None:
+            raise ValueError("the model does not hand out its attention: load it with attn_implementation='eager'")
         known().drawn(output[1].float().mean(1).sum(1) / len(layers), module is layers[-1])
-    for layer in layers: weakref.finalize(cache, layer.register_forward_hook(after, with_kwargs=True).remove)
+
+    for layer in layers:
+        weakref.finalize(cache, layer.register_forward_hook(after, with_kwargs=True).remove)
     return cache
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #24091760

@@ -6,7 +6,8 @@
 __all__ = ['NEW', 'OLD', 'NAMES', 'cache_name', 'cache_argument', 'one_cache', 'is_given', 'argument', 'cache_of', 'NamedBoth']
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c4e1a003
-import functools, inspect
+import functools
+import inspect
 
 from transformers import GenerationMixin
 from transformers.utils import ModelOutput
@@ -20,7 +21,8 @@ def _name(function) -> str:
     "The name under which a function, a model's `forward` for one, takes a cache."
     for known in (function, GenerationMixin.prepare_inputs_for_generation):
         for name in NAMES:
-            if name in inspect.signature(known).parameters: return name
+            if name in inspect.signature(known).parameters:
+                return name
     return NEW
 
 
@@ -37,7 +39,8 @@ def cache_argument(model, cache) -> dict:
 
 def one_cache(cache, past_key_values):
     "What was given by either name; ValueError if it was given by both."
-    if cache is not None and past_key_values is not None: raise ValueError('cache and past_key_values are two names of one argument: give one of them')
+    if cache is not None and past_key_values is not None:
+        raise ValueError('cache and past_key_values are two names of one argument: give one of them')
     return past_key_values if cache is None else cache
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c4e1a010
@@ -48,7 +51,8 @@ def is_given(cache: object, args: tuple, kwargs: dict) -> bool:
 
 def argument(module, name: str, args: tuple, kwargs: dict):
     "What the argument `name` of a call of `module` is, given by name or by position; None if it was not given."
-    if name in kwargs or not args: return kwargs.get(name)
+    if name in kwargs or not args:
+        return kwargs.get(name)
     return dict(zip(inspect.signature(module.forward).parameters, args)).get(name)
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c4e1a013
@@ -57,14 +61,22 @@ def cache_of(output):
     return getattr(output, NEW) if hasattr(output, NEW) else getattr(output, OLD, None)
 
 
-def _new(key): return NEW if key == OLD else key
+def _new(key):
+    return NEW if key == OLD else key
 
 
 class NamedBoth(ModelOutput):
     "A model output with a field `cache`, which is found by its old name, too."
-    @property
-    def past_key_values(self): return self.cache
 
-    def __getitem__(self, key): return super().__getitem__(_new(key))
-    def __contains__(self, key): return super().__contains__(_new(key))
-    def get(self, key, default=None): return super().get(_new(key), default)
+    @property
+    def past_key_values(self):
+        return self.cache
+
+    def __getitem__(self, key):
+        return super().__getitem__(_new(key))
+
+    def __contains__(self, key):
+        return super().__contains__(_new(key))
+
+    def get(self, key, default=None):
+        return super().get(_new(key), default)

@@ -25,13 +25,16 @@ def at_any_length():
     "While this lasts, attention on a GPU is computed by kernels that need no plan for every new length (cuDNN's needs one)."
     was = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
-    try: yield
-    finally: torch.backends.cuda.enable_cudnn_sdp(was)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
 
 # %% ../../nbs/4_sinks/06_memory.ipynb #e7656b57
 @dataclass
 class Memory:
     "A cache of H columns, `positions` [B, H] of what stands there (−1: a hole), `seen` [B] tokens read, and each row's finished `pages`."
+
     cache: KeptCache
     positions: Tensor
     seen: Tensor
@@ -53,9 +56,17 @@ class Memory:
         "Read `embeds` [B, L, D]; `alive` [B, L] bool marks what is not a hole (None: all). Returns the model's output (logits, hidden)."
         steps = torch.arange(embeds.shape[1], device=embeds.device)[None] if alive is None else alive.cumsum(1) - 1
         positions = self.seen[:, None] + steps
-        if alive is not None: positions, self.holes = positions.masked_fill(~alive, -1), True
+        if alive is not None:
+            positions, self.holes = positions.masked_fill(~alive, -1), True
         mask = self._mask(positions) if self.holes else None
-        with at_any_length(): output = mllm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions.clamp(min=0), use_cache=True, **cache_argument(mllm, self.cache))
+        with at_any_length():
+            output = mllm(
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                position_ids=positions.clamp(min=0),
+                use_cache=True,
+                **cache_argument(mllm, self.cache),
+            )
         self.positions = torch.cat([self.positions, positions], 1)
         self.seen = self.seen + (embeds.shape[1] if alive is None else alive.sum(1))
         return output
@@ -71,7 +82,8 @@ class Memory:
 # %% ../../nbs/4_sinks/06_memory.ipynb #4c2d4874
 def roll_back(memory: Memory, columns: int) -> None:
     "Remove the newest `columns` from the memory, as if they had never been read."
-    if columns == 0: return
+    if columns == 0:
+        return
     memory.seen = memory.seen - (memory.positions[:, -columns:] >= 0).sum(1)
     memory.positions = memory.positions[:, :-columns]
     memory.cache.crop(-columns)
@@ -86,6 +98,10 @@ def forget(memory: Memory, policy: Policy, rotary: Rotary | None = None) -> None
     if not stays.all():
         index = gathered(stays)
         there = stays.gather(1, index)
-        memory.positions, memory.holes = memory.positions.gather(1, index).masked_fill(~there, -1), not bool(there.all())
+        memory.positions, memory.holes = (
+            memory.positions.gather(1, index).masked_fill(~there, -1),
+            not bool(there.all()),
+        )
     shift = None if mode == 'absolute' else places(memory.positions, memory.seen, mode, policy.reach) - memory.positions
-    if index is not None or shift is not None: memory.cache.select(index, shift, rotary)
+    if index is not None or shift is not None:
+        memory.cache.select(index, shift, rotary)

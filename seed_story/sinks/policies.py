@@ -18,6 +18,7 @@ import numpy as np
 @dataclass(frozen=True)
 class PageSpan:
     "Where one finished page stands: `start` of its text, `boi` (`<img>`), `eoi` (`</img>`), `ends` of its sentences; all absolute positions."
+
     start: int
     boi: int
     eoi: int
@@ -32,6 +33,7 @@ class PageSpan:
 @dataclass(frozen=True)
 class Layout:
     "What has been read so far: the finished `pages` in order, `length`, the number of tokens seen, and, if measured, the attention `mass` that each has drawn."
+
     pages: tuple[PageSpan, ...]
     length: int
     mass: Sequence[float] | None = None
@@ -40,6 +42,7 @@ class Layout:
 @runtime_checkable
 class Policy(Protocol):
     "`keep(layout)` gives ranges of positions, ascending and disjoint. `reencodes`: kept pages are read anew for every page; `measures` (if there): it needs `layout.mass`."
+
     reencodes: ClassVar[bool]
 
     def keep(self, layout: Layout) -> list[range]: ...
@@ -50,9 +53,11 @@ POLICIES: dict[str, type] = {}
 
 def policy(name: str):
     "Class decorator: make the class a frozen dataclass and enter it as the attention policy called `name`."
+
     def enter(cls):
         POLICIES[name] = dataclass(frozen=True)(cls)
         return POLICIES[name]
+
     return enter
 
 
@@ -61,8 +66,12 @@ def _options(name: str, text: str) -> dict[str, int]:
     known = [f.name for f in fields(POLICIES[name])]
     pairs = [part.split('=') if '=' in part else (known[0] if known else '', part) for part in text.split(',') if part]
     for key, value in pairs:
-        if key not in known: raise ValueError(f"attention '{name}' has no number {key or repr(value)}; it has: {', '.join(known) or 'none'}")
-        if not value.strip().isdigit(): raise ValueError(f"attention '{name}': {key} must be a whole number, not {value!r}")
+        if key not in known:
+            raise ValueError(
+                f"attention '{name}' has no number {key or repr(value)}; it has: {', '.join(known) or 'none'}"
+            )
+        if not value.strip().isdigit():
+            raise ValueError(f"attention '{name}': {key} must be a whole number, not {value!r}")
     return {key: int(value) for key, value in pairs}
 
 
@@ -70,7 +79,8 @@ def check_counts(policy, **least) -> None:
     "ValueError naming the first number of `policy` that is smaller than its `least` (0 where none is given)."
     for f in fields(policy):
         value, bound = getattr(policy, f.name), least.get(f.name, 0)
-        if value < bound: raise ValueError(f'{type(policy).__name__.lower()}: {f.name} must be at least {bound}, not {value}')
+        if value < bound:
+            raise ValueError(f'{type(policy).__name__.lower()}: {f.name} must be at least {bound}, not {value}')
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #7b7b03c8
 POSITIONS = ('absolute', 'cache', 'clamped')
@@ -79,37 +89,50 @@ POSITIONS = ('absolute', 'cache', 'clamped')
 @dataclass(frozen=True)
 class Placed:
     "A `policy` whose kept tokens are set as `positions` says; `reach`: for `clamped`, the greatest distance in tokens (0: what the model was trained for)."
+
     policy: Policy
     positions: str = 'absolute'
     reach: int = 0
 
     def __post_init__(self):
-        if self.positions not in POSITIONS: raise ValueError(f"unknown positions {self.positions!r}; known: {', '.join(POSITIONS)}")
-        if self.reach < 0: raise ValueError(f'reach must be at least 0, not {self.reach}')
-        if self.policy.reencodes: raise ValueError('a policy that re-encodes sets everything anew: leave the positions out')
+        if self.positions not in POSITIONS:
+            raise ValueError(f"unknown positions {self.positions!r}; known: {', '.join(POSITIONS)}")
+        if self.reach < 0:
+            raise ValueError(f'reach must be at least 0, not {self.reach}')
+        if self.policy.reencodes:
+            raise ValueError('a policy that re-encodes sets everything anew: leave the positions out')
 
     @property
-    def reencodes(self) -> bool: return False
+    def reencodes(self) -> bool:
+        return False
+
     @property
-    def measures(self) -> bool: return getattr(self.policy, 'measures', False)
-    def keep(self, layout: Layout) -> list[range]: return self.policy.keep(layout)
+    def measures(self) -> bool:
+        return getattr(self.policy, 'measures', False)
+
+    def keep(self, layout: Layout) -> list[range]:
+        return self.policy.keep(layout)
 
 
 def attention_policy(name: 'str | Policy', **options) -> Policy:
     "The policy called `name` (`'window'`, `'window:4'`, `'sink:pages=4,first=1'`, `'dense@clamped'`); a policy passes through. ValueError lists the known names."
-    if not isinstance(name, str): return name
+    if not isinstance(name, str):
+        return name
     words, _, positions = name.strip().partition('@')
     base, _, rest = words.partition(':')
-    if base not in POLICIES: raise ValueError(f"unknown attention {base!r}; known: {', '.join(POLICIES)}")
+    if base not in POLICIES:
+        raise ValueError(f"unknown attention {base!r}; known: {', '.join(POLICIES)}")
     policy = POLICIES[base](**{**_options(base, rest), **options})
     mode, _, reach = positions.partition(':')
-    if reach and not reach.isdigit(): raise ValueError(f'reach must be a whole number of tokens, not {reach!r}')
+    if reach and not reach.isdigit():
+        raise ValueError(f'reach must be a whole number of tokens, not {reach!r}')
     return Placed(policy, mode, int(reach or 0)) if positions else policy
 
 
 def policy_name(policy: Policy) -> str:
     "The words that give `policy` back through `attention_policy`."
-    if isinstance(policy, Placed): return f"{policy_name(policy.policy)}@{policy.positions}{f':{policy.reach}' if policy.reach else ''}"
+    if isinstance(policy, Placed):
+        return f"{policy_name(policy.policy)}@{policy.positions}{f':{policy.reach}' if policy.reach else ''}"
     base = next((n for n, c in POLICIES.items() if c is type(policy)), type(policy).__name__)
     numbers = ','.join(f'{f.name}={getattr(policy, f.name)}' for f in fields(policy))
     return f'{base}:{numbers}' if numbers else base
@@ -117,7 +140,8 @@ def policy_name(policy: Policy) -> str:
 # %% ../../nbs/4_sinks/01_policies.ipynb #5ac42c0d
 def recent(layout: Layout, pages: int, tokens: int = 0) -> range:
     "The window: the newest `tokens` tokens or, if that is 0, everything from the start of the last `pages` finished pages on."
-    if tokens: return range(max(0, layout.length - tokens), layout.length)
+    if tokens:
+        return range(max(0, layout.length - tokens), layout.length)
     last = layout.pages[-pages:]
     return range(last[0].start if last else 0, layout.length)
 
@@ -131,22 +155,28 @@ def merged(ranges, length: int) -> list[range]:
     "The same positions below `length` as ascending, disjoint ranges; empty ones left out."
     found: list[range] = []
     for r in sorted((range(max(0, r.start), min(r.stop, length)) for r in ranges), key=lambda r: r.start):
-        if not r: continue
-        if found and r.start <= found[-1].stop: found[-1] = range(found[-1].start, max(found[-1].stop, r.stop))
-        else: found.append(r)
+        if not r:
+            continue
+        if found and r.start <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(found[-1].stop, r.stop))
+        else:
+            found.append(r)
     return found
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #1c119086
 @dataclass(frozen=True)
 class Windowed:
     "The last `pages` pages (or, if not 0, `tokens` tokens) stay, and the ranges `besides(layout, window)` that a policy adds."
+
     reencodes: ClassVar[bool] = False
     pages: int = 8
     tokens: int = 0
 
-    def __post_init__(self): check_counts(self, **{f.name: 1 for f in fields(self) if f.name in ('pages', 'slots')})
+    def __post_init__(self):
+        check_counts(self, **{f.name: 1 for f in fields(self) if f.name in ('pages', 'slots')})
 
-    def besides(self, layout: Layout, window: range) -> Sequence[range]: return ()
+    def besides(self, layout: Layout, window: range) -> Sequence[range]:
+        return ()
 
     def keep(self, layout: Layout) -> list[range]:
         window = recent(layout, self.pages, self.tokens)
@@ -156,6 +186,7 @@ class Windowed:
 @policy('dense')
 class Dense:
     "Everything stays."
+
     reencodes: ClassVar[bool] = False
 
     def keep(self, layout: Layout) -> list[range]:
@@ -170,10 +201,12 @@ class Window(Windowed):
 @policy('reencode')
 class Reencode:
     "The last `pages` pages are read anew, with `<s>` put back in front, before every page."
+
     reencodes: ClassVar[bool] = True
     pages: int = 8
 
-    def __post_init__(self): check_counts(self, pages=1)
+    def __post_init__(self):
+        check_counts(self, pages=1)
 
     def keep(self, layout: Layout) -> list[range]:
         return merged([recent(layout, self.pages)], layout.length)
@@ -182,9 +215,11 @@ class Reencode:
 @policy('lead')
 class Lead(Reencode):
     "`reencode`, but the last `pages` pages are read with `lead` more pages in front, which are forgotten before the next page is written."
+
     lead: int = 2
 
-    def __post_init__(self): check_counts(self, pages=1)
+    def __post_init__(self):
+        check_counts(self, pages=1)
 
     def keep(self, layout: Layout) -> list[range]:
         return merged([recent(layout, self.pages + self.lead)], layout.length)
@@ -198,9 +233,11 @@ class Lead(Reencode):
 @policy('sink')
 class Sink(Windowed):
     "The `first` tokens of the story and the last `pages` pages (or `tokens` tokens)."
+
     first: int = 4
 
-    def besides(self, layout: Layout, window: range) -> Sequence[range]: return [range(self.first)]
+    def besides(self, layout: Layout, window: range) -> Sequence[range]:
+        return [range(self.first)]
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #98ea97d5
 @policy('multimodal')
@@ -209,6 +246,7 @@ class Multimodal(Windowed):
 
     The counts around them hold for images of `slots` slots, and are scaled to the story's. `cap`: anchors of at most so many pages (0: of all).
     `sentences`: so many last tokens of each sentence of an older page stay, too."""
+
     first: int = 4
     before_boi: int = 4
     after_boi: int = 8
@@ -221,23 +259,27 @@ class Multimodal(Windowed):
     def anchors(self, page: PageSpan) -> list[range]:
         "What stays of an evicted page."
         scale = lambda count: -(-count * (page.eoi - page.boi - 1) // self.slots)
-        return [*(range(max(page.start, end + 1 - self.sentences), end + 1) for end in page.ends if self.sentences),
-                range(max(0, page.boi - scale(self.before_boi)), page.boi + scale(self.after_boi)),
-                range(page.eoi - scale(self.before_eoi), page.eoi + scale(self.after_eoi))]
+        return [
+            *(range(max(page.start, end + 1 - self.sentences), end + 1) for end in page.ends if self.sentences),
+            range(max(0, page.boi - scale(self.before_boi)), page.boi + scale(self.after_boi)),
+            range(page.eoi - scale(self.before_eoi), page.eoi + scale(self.after_eoi)),
+        ]
 
     def besides(self, layout: Layout, window: range) -> Sequence[range]:
-        return [range(self.first), *(r for page in gone(layout, window)[-self.cap:] for r in self.anchors(page))]
+        return [range(self.first), *(r for page in gone(layout, window)[-self.cap :] for r in self.anchors(page))]
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #6fd62932
 @policy('capped')
 class Capped(Multimodal):
     "The multimodal attention sink with anchors of at most `cap` pages, so that memory is constant."
+
     cap: int = 16
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #6b776bfd
 @policy('random')
 class Random(Multimodal):
     "Of every older page as many tokens as the multimodal attention sink keeps, but at random places."
+
     seed: int = 0
 
     def anchors(self, page: PageSpan) -> list[range]:
@@ -249,20 +291,27 @@ class Random(Multimodal):
 @policy('pinned')
 class Pinned(Windowed):
     "The first `pinned` pages stay whole, and the last `pages` pages (or `tokens` tokens)."
+
     pinned: int = 1
 
-    def besides(self, layout: Layout, window: range) -> Sequence[range]: return [range(page.start, page.stop) for page in layout.pages[:self.pinned]]
+    def besides(self, layout: Layout, window: range) -> Sequence[range]:
+        return [range(page.start, page.stop) for page in layout.pages[: self.pinned]]
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #834bdd5e
 @policy('heavy')
 class Heavy(Windowed):
     "The last `pages` pages (or `tokens` tokens), and the `heavy` older tokens with the greatest attention mass so far."
+
     measures: ClassVar[bool] = True
     heavy: int = 64
 
     def besides(self, layout: Layout, window: range) -> Sequence[range]:
-        if not window.start or not self.heavy: return []
-        if layout.mass is None: raise ValueError("attention 'heavy' needs measured attention: let the cache watch the model, see watch in 21_cache")
-        old = np.asarray(layout.mass[:window.start], dtype=float)
+        if not window.start or not self.heavy:
+            return []
+        if layout.mass is None:
+            raise ValueError(
+                "attention 'heavy' needs measured attention: let the cache watch the model, see watch in 21_cache"
+            )
+        old = np.asarray(layout.mass[: window.start], dtype=float)
         there = np.flatnonzero(~np.isnan(old))  # what was dropped has no mass
-        return [range(i, i + 1) for i in there[np.argsort(-old[there], kind='stable')[:self.heavy]].tolist()]
+        return [range(i, i + 1) for i in there[np.argsort(-old[there], kind='stable')[: self.heavy]].tolist()]

@@ -14,25 +14,38 @@ from torch import Tensor
 from .cache_names import cache_of
 
 # %% ../../nbs/4_sinks/02_rotary.ipynb #57c4797e
-REFUSED = {'dynamic': 'its frequencies change with the length of the text', 'longrope': 'it switches to other frequencies in long texts'}
+REFUSED = {
+    'dynamic': 'its frequencies change with the length of the text',
+    'longrope': 'it switches to other frequencies in long texts',
+}
 
 
 def _rotary_module(model):
     "The module of `model` that turns positions into angles; ValueError if it has none."
-    found = [m for name, m in model.named_modules() if name.split('.')[-1] == 'rotary_emb' and any(n.endswith('inv_freq') for n, _ in m.named_buffers(recurse=False))]
-    if not found: raise ValueError(f'{type(model).__name__} has no rotary position embedding: keys of its cache cannot be moved to other positions')
+    found = [
+        m
+        for name, m in model.named_modules()
+        if name.split('.')[-1] == 'rotary_emb'
+        and any(n.endswith('inv_freq') for n, _ in m.named_buffers(recurse=False))
+    ]
+    if not found:
+        raise ValueError(
+            f'{type(model).__name__} has no rotary position embedding: keys of its cache cannot be moved to other positions'
+        )
     return found[0]
 
 
 def _layer_types(config, module) -> list:
     "For each layer the name under which the module keeps its frequencies; None: one set for all."
-    if not isinstance(module.rope_type, dict): return [None] * config.num_hidden_layers
+    if not isinstance(module.rope_type, dict):
+        return [None] * config.num_hidden_layers
     return list(config.layer_types)
 
 # %% ../../nbs/4_sinks/02_rotary.ipynb #fc0645df
 @dataclass(frozen=True)
 class Rotary:
     "The frequencies ω [d / 2] (fp64, radians a position) of every layer of a model; `Rotary.of(model)` reads them off."
+
     frequencies: tuple[Tensor, ...]
 
     @classmethod
@@ -44,10 +57,16 @@ class Rotary:
         kinds = _layer_types(config, module)
         for kind in dict.fromkeys(kinds):
             name = module.rope_type if kind is None else module.rope_type.get(kind)
-            if name in REFUSED: raise ValueError(f'{type(model).__name__} uses the rope type {name!r}: {REFUSED[name]}, so keys cannot be moved')
-        read = lambda kind: getattr(module, 'original_inv_freq' if kind is None else f'{kind}_original_inv_freq').detach().double()
+            if name in REFUSED:
+                raise ValueError(
+                    f'{type(model).__name__} uses the rope type {name!r}: {REFUSED[name]}, so keys cannot be moved'
+                )
+        read = lambda kind: (
+            getattr(module, 'original_inv_freq' if kind is None else f'{kind}_original_inv_freq').detach().double()
+        )
         rotary = cls(tuple(read(kind) for kind in kinds))
-        if check: rotary.check(model)
+        if check:
+            rotary.check(model)
         return rotary
 
     def turn(self, keys: Tensor, shift: Tensor | int, layer: int = 0) -> Tensor:
@@ -57,7 +76,8 @@ class Rotary:
         angle = torch.as_tensor(shift, device=keys.device).double()[..., None] * self.frequencies[layer].to(keys.device)
         wide = torch.promote_types(keys.dtype, torch.float32)
         cos, sin = angle.cos().to(wide), angle.sin().to(wide)
-        if angle.ndim == 3: cos, sin = cos[:, None], sin[:, None]
+        if angle.ndim == 3:
+            cos, sin = cos[:, None], sin[:, None]
         half = self.frequencies[layer].shape[0]
         a, b, rest = keys.to(wide).split([half, half, keys.shape[-1] - 2 * half], -1)
         return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1).to(keys.dtype)
@@ -67,9 +87,17 @@ class Rotary:
         "A text of one token looks at nothing but itself, so its keys at `position` are those at 0, turned, in every layer. ValueError if they are not."
         table = model.get_input_embeddings().weight
         token = table.norm(dim=1).argmax().view(1, 1)  # not the padding token, whose embedding may be zero
-        def keys(at): return [layer.keys for layer in cache_of(model(token, position_ids=torch.full_like(token, at), use_cache=True)).layers]
+
+        def keys(at):
+            return [
+                layer.keys
+                for layer in cache_of(model(token, position_ids=torch.full_like(token, at), use_cache=True)).layers
+            ]
+
         tolerance = tolerance or 20 * torch.finfo(next(model.parameters()).dtype).eps
         for layer, (there, here) in enumerate(zip(keys(position), keys(0), strict=True)):
             gap = (self.turn(here, position, layer).float() - there.float()).norm() / there.float().norm()
             if not gap < tolerance:
-                raise ValueError(f'{type(model).__name__} does not turn the keys of layer {layer} as Llama does (relative difference {gap:.1g}): they cannot be moved')
+                raise ValueError(
+                    f'{type(model).__name__} does not turn the keys of layer {layer} as Llama does (relative difference {gap:.1g}): they cannot be moved'
+                )

@@ -20,6 +20,7 @@ __all__ = ['Shelf', 'StaticKeptLayer', 'shelves', 'StaticSinkCache', 'Keeper']
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #54f1d1b5
 class Shelf:
     "The buffers of the `layers` (their number): `keys`, `values` and, if keys move, `untouched`, all [B, layers · heads, capacity, d]; `filled` [layers, 2] counts each layer's columns (in its first number)."
+
     def __init__(self, layers: int, capacity: int, moves: bool):
         self.layers, self.capacity, self.moves, self.keys = layers, capacity, moves, None
 
@@ -29,17 +30,25 @@ class Shelf:
         if self.keys is None:
             self.keys, self.values = keys.new_zeros(shape(keys)), values.new_zeros(shape(values))
             self.untouched = torch.zeros_like(self.keys) if self.moves else None
-            self.filled = torch.zeros(self.layers, 2, dtype=torch.long, device=keys.device)  # 16 bytes each: CUDA graphs want them aligned
+            self.filled = torch.zeros(
+                self.layers, 2, dtype=torch.long, device=keys.device
+            )  # 16 bytes each: CUDA graphs want them aligned
         if (self.keys.shape, self.keys.device) != (shape(keys), keys.device):
-            raise ValueError(f'layers that share a buffer have keys of different shapes or devices ({list(keys.shape)} on {keys.device}): use SinkCache for this model')
+            raise ValueError(
+                f'layers that share a buffer have keys of different shapes or devices ({list(keys.shape)} on {keys.device}): use SinkCache for this model'
+            )
 
     @property
-    def buffers(self) -> list[Tensor]: return [] if self.keys is None else [b for b in (self.keys, self.values, self.untouched) if b is not None]
+    def buffers(self) -> list[Tensor]:
+        return [] if self.keys is None else [b for b in (self.keys, self.values, self.untouched) if b is not None]
 
     def fill(self, columns: Tensor, source: Tensor, left: int) -> None:
         "Into `columns` [D] goes what stands in `source` [B, D]; `left` columns are taken then."
         columns, source = columns.to(self.keys.device), source.to(self.keys.device)
-        for buffer in self.buffers: buffer[:, :, columns] = buffer.gather(2, source[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3]))
+        for buffer in self.buffers:
+            buffer[:, :, columns] = buffer.gather(
+                2, source[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
+            )
         self.filled.fill_(left)
 
     def move(self, columns: Tensor, fresh: Tensor, shift: Tensor, turn) -> None:
@@ -51,6 +60,7 @@ class Shelf:
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #c32a329d
 class StaticKeptLayer(StaticLayer):
     "transformers' `StaticLayer` whose tensors are layer number `place` of a `Shelf`: a step writes the columns from `cumulative_length` on."
+
     def __init__(self, shelf: Shelf, place: int):
         super().__init__(max_cache_len=shelf.capacity)
         self.shelf, self.place = shelf, place
@@ -60,14 +70,26 @@ class StaticKeptLayer(StaticLayer):
         self.dtype, self.device, self.batch_size, self.num_heads = keys.dtype, keys.device, *keys.shape[:2]
         self.k_head_dim, self.v_head_dim = keys.shape[3], values.shape[3]
         mine = slice(self.place * self.num_heads, (self.place + 1) * self.num_heads)
-        self.keys, self.values, self.cumulative_length = self.shelf.keys[:, mine], self.shelf.values[:, mine], self.shelf.filled[self.place, 0]
-        if not torch.compiler.is_compiling():  # the first pass should not be compiled: only tensors made outside can have a fixed address
-            for tensor in (self.keys, self.values, self.cumulative_length): torch._dynamo.mark_static_address(tensor)
+        self.keys, self.values, self.cumulative_length = (
+            self.shelf.keys[:, mine],
+            self.shelf.values[:, mine],
+            self.shelf.filled[self.place, 0],
+        )
+        if (
+            not torch.compiler.is_compiling()
+        ):  # the first pass should not be compiled: only tensors made outside can have a fixed address
+            for tensor in (self.keys, self.values, self.cumulative_length):
+                torch._dynamo.mark_static_address(tensor)
         self.is_initialized = True
+
 
 def shelves(model, capacity: int, rotary: Rotary | None) -> list[tuple[Shelf, list[int]]]:
     "A `Shelf` for each set of layers that stand on one device and turn their keys alike (`rotary`; None: keys are not moved), with the numbers of these layers."
-    parts = {module.layer_idx: next(module.parameters()).device for module in model.modules() if hasattr(module, 'layer_idx') and next(module.parameters(), None) is not None}
+    parts = {
+        module.layer_idx: next(module.parameters()).device
+        for module in model.modules()
+        if hasattr(module, 'layer_idx') and next(module.parameters(), None) is not None
+    }
     sets: dict = {}
     for number in range(model.config.get_text_config().num_hidden_layers):
         key = parts.get(number, model.device), rotary and rotary.frequencies[number].cpu().numpy().tobytes()
@@ -77,12 +99,22 @@ def shelves(model, capacity: int, rotary: Rotary | None) -> list[tuple[Shelf, li
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #81b76ea8
 class _OneBuffer(Cache):
     "What transformers asks of the static form: the tokens `seen` place the next query, the columns held are what its mask counts."
-    def get_seq_length(self, layer_idx: int = 0) -> Tensor: return self.seen
-    def get_query_offset(self, layer_idx: int = 0) -> Tensor: return self.layers[layer_idx].cumulative_length
-    def get_max_length(self, layer_idx: int | None = None) -> int: return -1  # of the text; the buffer's is `capacity`
 
-    def crop(self, tokens_to_remove: int) -> None: raise ValueError('the static form takes nothing back: use SinkCache')
-    def reorder_cache(self, beam_idx: Tensor) -> None: raise ValueError('the static form serves no beams: use SinkCache')
+    def get_seq_length(self, layer_idx: int = 0) -> Tensor:
+        return self.seen
+
+    def get_query_offset(self, layer_idx: int = 0) -> Tensor:
+        return self.layers[layer_idx].cumulative_length
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        return -1  # of the text; the buffer's is `capacity`
+
+    def crop(self, tokens_to_remove: int) -> None:
+        raise ValueError('the static form takes nothing back: use SinkCache')
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        raise ValueError('the static form serves no beams: use SinkCache')
+
     batch_repeat_interleave = batch_select_indices = reorder_cache
 
     @property
@@ -96,16 +128,32 @@ class StaticSinkCache(_OneBuffer):
 
     `policy`, `image`, `ends`: as there. The policy is asked when `every` tokens were read since it last was, so `capacity` must hold what it keeps and `every`
     more. Rows of a batch may not be padded, and must keep equally many tokens. ValueError as there."""
+
     def __init__(self, model, policy: str | Policy, capacity: int, every: int = 32, image=None, ends=frozenset()):
         config, self.policy = model.config.get_text_config(), placed_policy(policy, every, image)
-        if self.policy.measures: raise ValueError(f"attention '{policy_name(self.policy)}' has no static form")
-        self.reach, self.every, self.capacity, self.moves = self.policy.reach or config.max_position_embeddings, every, capacity, self.policy.positions != 'absolute'
+        if self.policy.measures:
+            raise ValueError(f"attention '{policy_name(self.policy)}' has no static form")
+        self.reach, self.every, self.capacity, self.moves = (
+            self.policy.reach or config.max_position_embeddings,
+            every,
+            capacity,
+            self.policy.positions != 'absolute',
+        )
         span = attention_span(config)
-        if span and capacity > span: raise ValueError(f'a layer of this model looks back on {span} tokens only: capacity may not be more')
-        self.rotary, self.incoming, self.seen = Rotary.of(model) if self.moves else None, Incoming(image, ends), torch.zeros((), dtype=torch.long, device=model.device)
+        if span and capacity > span:
+            raise ValueError(f'a layer of this model looks back on {span} tokens only: capacity may not be more')
+        self.rotary, self.incoming, self.seen = (
+            Rotary.of(model) if self.moves else None,
+            Incoming(image, ends),
+            torch.zeros((), dtype=torch.long, device=model.device),
+        )
         torch._dynamo.mark_static_address(self.seen)
         self.shelves = shelves(model, capacity, self.rotary)
-        places_of = {number: StaticKeptLayer(shelf, place) for shelf, numbers in self.shelves for place, number in enumerate(numbers)}
+        places_of = {
+            number: StaticKeptLayer(shelf, place)
+            for shelf, numbers in self.shelves
+            for place, number in enumerate(numbers)
+        }
         super().__init__(layers=[places_of[number] for number in range(config.num_hidden_layers)])
         self.reset()
 
@@ -113,24 +161,43 @@ class StaticSinkCache(_OneBuffer):
         "Forget everything; the buffers stay."
         super().reset()
         self.seen.zero_()
-        self.columns, self.asked_at, self.at, self.places, self.incoming = 0, 0, None, None, Incoming(self.incoming.image, self.incoming.ends)
+        self.columns, self.asked_at, self.at, self.places, self.incoming = (
+            0,
+            0,
+            None,
+            None,
+            Incoming(self.incoming.image, self.incoming.ends),
+        )
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
         "Write new keys and values; returns the buffers."
         new = key_states.shape[2]
-        if layer_idx == 0 and not torch.compiler.is_compiling(): _room(self, key_states.shape[0], new)
-        if layer_idx == 0: self.seen.add_(new)
+        if layer_idx == 0 and not torch.compiler.is_compiling():
+            _room(self, key_states.shape[0], new)
+        if layer_idx == 0:
+            self.seen.add_(new)
         return super().update(key_states, value_states, layer_idx)
 
     def keep(self, ids: Tensor) -> None:
         "Note that `ids` [B, L] were read, and drop what the policy does not name if it is time. ValueError if what stays leaves no room for another token."
         rows, new = ids.shape
-        if self.at is None: self.at = self.places = torch.zeros(rows, 0, dtype=torch.long)
+        if self.at is None:
+            self.at = self.places = torch.zeros(rows, 0, dtype=torch.long)
         self.incoming.note(ids, None, self.columns)
         fresh = torch.arange(self.columns, self.columns + new).expand(rows, -1)
-        self.at, self.places, self.columns = torch.cat([self.at, fresh], 1), torch.cat([self.places, fresh], 1), self.columns + new
-        if self.columns - self.asked_at >= self.every: _drop(self)
-        if self.at.shape[1] >= self.capacity: raise ValueError(f"the policy keeps {self.at.shape[1]} tokens, and the buffer has {self.capacity} columns: make capacity larger, or every smaller")
+        self.at, self.places, self.columns = (
+            torch.cat([self.at, fresh], 1),
+            torch.cat([self.places, fresh], 1),
+            self.columns + new,
+        )
+        if self.columns - self.asked_at >= self.every:
+            _drop(self)
+        if self.at.shape[1] >= self.capacity:
+            raise ValueError(
+                f"the policy keeps {self.at.shape[1]} tokens, and the buffer has {self.capacity} columns: make capacity larger, or every smaller"
+            )
 
     def keeper(self) -> 'Keeper':
         "For `model.generate(…, cache=cache, stopping_criteria=[cache.keeper()])`: calls `keep` after every step."
@@ -139,47 +206,69 @@ class StaticSinkCache(_OneBuffer):
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #00564c7f
 class Keeper(StoppingCriteria):
     "Never stops anything; shows a static cache what was read."
-    def __init__(self, cache: StaticSinkCache): self.cache = cache
+
+    def __init__(self, cache: StaticSinkCache):
+        self.cache = cache
 
     def __call__(self, input_ids, scores, **kwargs):
         done = input_ids.shape[1] - 1  # the newest token was chosen, and not read yet
-        if done > self.cache.columns: self.cache.keep(input_ids[:, self.cache.columns:done])
+        if done > self.cache.columns:
+            self.cache.keep(input_ids[:, self.cache.columns : done])
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def _room(cache: StaticSinkCache, rows: int, new: int) -> None:
     "ValueError if `new` tokens of each of `rows` texts do not fit, or `keep` was forgotten."
     layer = cache.layers[0]
-    if layer.is_initialized and layer.batch_size != rows: raise ValueError(f'the buffers of this cache are made for {layer.batch_size} texts, and {rows} are read: make another cache')
+    if layer.is_initialized and layer.batch_size != rows:
+        raise ValueError(
+            f'the buffers of this cache are made for {layer.batch_size} texts, and {rows} are read: make another cache'
+        )
     held = 0 if cache.at is None else cache.at.shape[1]
-    if held + new > cache.capacity: raise ValueError(f'{new} new tokens do not fit: {held} of {cache.capacity} columns are taken; read less at once, or make capacity larger')
-    if int(cache.seen) != cache.columns: raise ValueError('call keep(ids) after each pass (in generate: stopping_criteria=[cache.keeper()])')
+    if held + new > cache.capacity:
+        raise ValueError(
+            f'{new} new tokens do not fit: {held} of {cache.capacity} columns are taken; read less at once, or make capacity larger'
+        )
+    if int(cache.seen) != cache.columns:
+        raise ValueError('call keep(ids) after each pass (in generate: stopping_criteria=[cache.keeper()])')
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #70cbc63b
 def _drop(cache: StaticSinkCache) -> None:
     "Ask the policy; fill the columns of what goes with what stands furthest back; then set what has to stand elsewhere."
     rows, held = cache.at.shape
-    stays = kept(cache.policy, cache.at, torch.full((rows,), cache.columns), [cache.incoming.pages(row) for row in range(rows)])
+    stays = kept(
+        cache.policy, cache.at, torch.full((rows,), cache.columns), [cache.incoming.pages(row) for row in range(rows)]
+    )
     count = stays.sum(1)
-    if not bool((count == count[0]).all()): raise ValueError(f'{count.tolist()} tokens would be kept of the rows of this batch: the static form needs equal numbers')
+    if not bool((count == count[0]).all()):
+        raise ValueError(
+            f'{count.tolist()} tokens would be kept of the rows of this batch: the static form needs equal numbers'
+        )
     left = int(count[0])
     if left < held:
         source = torch.arange(left).repeat(rows, 1)
-        for row in range(rows): source[row, ~stays[row, :left]] = left + stays[row, left:].nonzero().flatten()
+        for row in range(rows):
+            source[row, ~stays[row, :left]] = left + stays[row, left:].nonzero().flatten()
         columns = (source != torch.arange(left)).any(0).nonzero().flatten()
-        for shelf, _ in cache.shelves: shelf.fill(columns, source[:, columns], left)
+        for shelf, _ in cache.shelves:
+            shelf.fill(columns, source[:, columns], left)
         cache.at, cache.places = cache.at.gather(1, source), cache.places.gather(1, source)
     cache.asked_at = cache.columns
-    if cache.moves: _place(cache)
+    if cache.moves:
+        _place(cache)
 
 
 def _place(cache: StaticSinkCache) -> None:
     "Turn the keys of the columns that belong elsewhere now."
     order = cache.at.argsort(1)
-    where = places(cache.at.gather(1, order), torch.full((len(order),), cache.columns), cache.policy.positions, cache.reach)
+    where = places(
+        cache.at.gather(1, order), torch.full((len(order),), cache.columns), cache.policy.positions, cache.reach
+    )
     where = torch.zeros_like(where).scatter(1, order, where)
     columns = (where != cache.places).any(0).nonzero().flatten()
-    if not len(columns): return
+    if not len(columns):
+        return
     fresh, shift = (cache.places == cache.at)[:, columns], (where - cache.at)[:, columns]
-    for shelf, numbers in cache.shelves: shelf.move(columns, fresh, shift, lambda keys, by: cache.rotary.turn(keys, by, numbers[0]))
+    for shelf, numbers in cache.shelves:
+        shelf.move(columns, fresh, shift, lambda keys, by: cache.rotary.turn(keys, by, numbers[0]))
     cache.places = where

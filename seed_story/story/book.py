@@ -26,17 +26,22 @@ class BookError(ValueError):
     "A folder cannot be the book that was asked for; the message says why and what to do."
 
 
-KEEPS_PAGES = ('pages', 'model')  # may differ when a story goes on: pages depend on neither their number nor where the weights (compared by themselves) lie
+KEEPS_PAGES = (
+    'pages',
+    'model',
+)  # may differ when a story goes on: pages depend on neither their number nor where the weights (compared by themselves) lie
 
 
 @dataclass
 class Book:
     "A book in the folder `out`, told with `settings`, with the pages that are on disk."
+
     out: Path
     settings: dict
     pages: list[Page]
 
-    def __len__(self): return len(self.pages)
+    def __len__(self):
+        return len(self.pages)
 
     @property
     def story(self) -> Story:
@@ -47,12 +52,16 @@ class Book:
 def check_free(out) -> None:
     "BookError if `out` holds a book or cannot be written to. Makes nothing."
     out = Path(out)
-    if out.exists() and not out.is_dir(): raise BookError(f'{out} is a file: choose another folder with --out')
-    taken = [name for name in ('story.jsonl', 'index.html', 'images') if (out/name).exists()]
-    if taken and ((out/'story.jsonl').exists() or not (out/'.state').is_dir()):
-        raise BookError(f'{out} already holds a book ({taken[0]}): go on with --resume, or choose another folder with --out')
+    if out.exists() and not out.is_dir():
+        raise BookError(f'{out} is a file: choose another folder with --out')
+    taken = [name for name in ('story.jsonl', 'index.html', 'images') if (out / name).exists()]
+    if taken and ((out / 'story.jsonl').exists() or not (out / '.state').is_dir()):
+        raise BookError(
+            f'{out} already holds a book ({taken[0]}): go on with --resume, or choose another folder with --out'
+        )
     there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK): raise BookError(f'{out} cannot be written: {there} is not a folder that you may write to')
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise BookError(f'{out} cannot be written: {there} is not a folder that you may write to')
 
 
 def begin(out, settings: dict) -> Book:
@@ -64,8 +73,13 @@ def begin(out, settings: dict) -> Book:
 def keep_settings(book: Book, settings: dict) -> Book:
     "Write `settings` into the book's folder; returns the book with them."
     if settings != book.settings:
-        try: write_atomic(book.out/'.state'/'settings.json', json.dumps(settings, indent=1, ensure_ascii=False, sort_keys=True) + '\n')
-        except OSError as e: raise BookError(f'{book.out} cannot be written: {e.strerror or e}') from None
+        try:
+            write_atomic(
+                book.out / '.state' / 'settings.json',
+                json.dumps(settings, indent=1, ensure_ascii=False, sort_keys=True) + '\n',
+            )
+        except OSError as e:
+            raise BookError(f'{book.out} cannot be written: {e.strerror or e}') from None
     return Book(book.out, dict(settings), book.pages)
 
 # %% ../../nbs/1_story/03_book.ipynb #a6d0a244
@@ -82,11 +96,14 @@ def add(book: Book, text: str, image: Image.Image, told=None) -> Page:
     if told is not None:
         from safetensors.torch import save
         import torch
-        tensors = dict(ids=torch.tensor(told.ids, dtype=torch.int32), features=told.features.detach().cpu().contiguous())
-        write_atomic(book.out/'.state'/f'{number:04d}.safetensors', save(tensors))
-    page = Page(text, write_atomic(book.out/'images'/f'{number:04d}.png', png(image)))
+
+        tensors = dict(
+            ids=torch.tensor(told.ids, dtype=torch.int32), features=told.features.detach().cpu().contiguous()
+        )
+        write_atomic(book.out / '.state' / f'{number:04d}.safetensors', save(tensors))
+    page = Page(text, write_atomic(book.out / 'images' / f'{number:04d}.png', png(image)))
     story = Story([*book.pages, page], book.settings.get('seed', 0))
-    write_atomic(book.out/'story.jsonl', story_line(story, [f'{k:04d}.png' for k in range(number + 1)]))
+    write_atomic(book.out / 'story.jsonl', story_line(story, [f'{k:04d}.png' for k in range(number + 1)]))
     book.pages.append(page)
     return page
 
@@ -94,10 +111,11 @@ def add(book: Book, text: str, image: Image.Image, told=None) -> Page:
 def bind(book: Book, title: str | None = None) -> Path:
     "Write `index.html` for the pages there are; returns its path."
     from seed_story.story.storybook import write_book
-    part = book.out/'.state'/'index.html'
+
+    part = book.out / '.state' / 'index.html'
     write_book(book.story, part, title)
-    os.replace(part, book.out/'index.html')
-    return book.out/'index.html'
+    os.replace(part, book.out / 'index.html')
+    return book.out / 'index.html'
 
 
 def worth_binding(pages: int) -> bool:
@@ -108,42 +126,59 @@ def worth_binding(pages: int) -> bool:
 def reopen(out) -> Book | None:
     "The book in the folder `out`; None if there is no page yet; BookError if what is there is not a book of ours, or is damaged."
     out = Path(out)
-    if not (out/'story.jsonl').exists() and not (out/'index.html').exists(): return None
-    try: settings = json.loads((out/'.state'/'settings.json').read_text('utf-8'))
-    except (OSError, ValueError) as e: raise BookError(f'{out} holds a book that cannot be continued (no readable .state/settings.json): choose another --out') from e
-    try: [story] = read_stories(out/'story.jsonl')
-    except (OSError, StoryError, ValueError) as e: raise BookError(f'{out}/story.jsonl is damaged ({str(e).splitlines()[0]}): choose another --out') from e
-    for part in out.rglob('.*.part'): part.unlink()  # of a process that was killed while writing
+    if not (out / 'story.jsonl').exists() and not (out / 'index.html').exists():
+        return None
+    try:
+        settings = json.loads((out / '.state' / 'settings.json').read_text('utf-8'))
+    except (OSError, ValueError) as e:
+        raise BookError(
+            f'{out} holds a book that cannot be continued (no readable .state/settings.json): choose another --out'
+        ) from e
+    try:
+        [story] = read_stories(out / 'story.jsonl')
+    except (OSError, StoryError, ValueError) as e:
+        raise BookError(f'{out}/story.jsonl is damaged ({str(e).splitlines()[0]}): choose another --out') from e
+    for part in out.rglob('.*.part'):
+        part.unlink()  # of a process that was killed while writing
     return Book(out, settings, [Page(p.text, p.image) for p in story])
 
 
 def differing(book: Book, settings: dict) -> list[str]:
     "One line for each of `settings` that the book was not begun with."
-    return [f'{name} was {book.settings.get(name)!r}, now {value!r}' for name, value in settings.items()
-            if name not in KEEPS_PAGES and book.settings.get(name) != value]
+    return [
+        f'{name} was {book.settings.get(name)!r}, now {value!r}'
+        for name, value in settings.items()
+        if name not in KEEPS_PAGES and book.settings.get(name) != value
+    ]
 
 
 def read_told(book: Book) -> Iterator[tuple[str, list[int], object]]:
     "(text, ids, features) of every page after the opening; BookError if a file of the state is missing or broken."
     from safetensors.torch import load
+
     for number, page in enumerate(book.pages[1:], 1):
-        file = book.out/'.state'/f'{number:04d}.safetensors'
-        try: state = load(file.read_bytes())
-        except Exception as e: raise BookError(f'{file} is missing or damaged ({type(e).__name__}): the story cannot go on from it; choose another --out') from e
+        file = book.out / '.state' / f'{number:04d}.safetensors'
+        try:
+            state = load(file.read_bytes())
+        except Exception as e:
+            raise BookError(
+                f'{file} is missing or damaged ({type(e).__name__}): the story cannot go on from it; choose another --out'
+            ) from e
         yield page.text, state['ids'].tolist(), state['features']
 
 # %% ../../nbs/1_story/03_book.ipynb #50cc1b0a
 def default_folder(resume: bool = False, here='.') -> Path:
     "The first of `story`, `story-2`, … that is free, or, to go on, the last that is there."
-    names, number = [Path(here)/'story'], 1
+    names, number = [Path(here) / 'story'], 1
     while names[-1].exists():
         number += 1
-        names.append(Path(here)/f'story-{number}')
+        names.append(Path(here) / f'story-{number}')
     return names[-2] if resume and len(names) > 1 else names[-1]
 
 
 def digest(*parts: bytes) -> str:
     "A short fingerprint of bytes."
     h = hashlib.blake2b(digest_size=8)
-    for part in parts: h.update(len(part).to_bytes(8, 'big') + part)
+    for part in parts:
+        h.update(len(part).to_bytes(8, 'big') + part)
     return h.hexdigest()

@@ -8,7 +8,10 @@ __all__ = ['MAX_PIXELS', 'FORMATS', 'MAX_LINE', 'ImageError', 'open_image', 'Pag
            'story_line', 'write_stories']
 
 # %% ../../nbs/1_story/01_format.ipynb #78347165
-import hashlib, json, os, shutil
+import hashlib
+import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,6 +27,7 @@ FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF')
 
 class ImageError(ValueError):
     "A picture cannot be used; `what` is wrong with it and `fix` is what to do."
+
     def __init__(self, what: str, fix: str):
         super().__init__(f'{what}: {fix}')
         self.what, self.fix = what, fix
@@ -32,8 +36,10 @@ class ImageError(ValueError):
 def _as_rgb(im: Image.Image) -> Image.Image:
     "`im` as RGB: turned as its EXIF tag says, 16-bit greys scaled down, transparency laid over white."
     im = ImageOps.exif_transpose(im)
-    if im.mode.startswith('I;16'): im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
-    if not im.has_transparency_data: return im.convert('RGB')
+    if im.mode.startswith('I;16'):
+        im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
+    if not im.has_transparency_data:
+        return im.convert('RGB')
     im = im.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB')
 
@@ -43,10 +49,13 @@ def _decode(path: Path, max_pixels: int, pixels: bool) -> Image.Image:
     with Image.open(path, formats=FORMATS) as im:
         width, height = im.size
         if width * height > max_pixels:
-            raise ImageError(f'{path} unpacks {path.stat().st_size:,} bytes to {width}×{height} pixels (a decompression bomb?)',
-                             f'scale it down to at most {max_pixels:,} pixels')
+            raise ImageError(
+                f'{path} unpacks {path.stat().st_size:,} bytes to {width}×{height} pixels (a decompression bomb?)',
+                f'scale it down to at most {max_pixels:,} pixels',
+            )
         if im.format == 'PNG' and pixels:  # PIL decodes a PNG whose end is cut off; its checksums tell
-            with Image.open(path, formats=FORMATS) as whole: whole.verify()
+            with Image.open(path, formats=FORMATS) as whole:
+                whole.verify()
         return _as_rgb(im) if pixels else im
 
 
@@ -54,43 +63,58 @@ def open_image(path, max_pixels: int = MAX_PIXELS, pixels: bool = True) -> Image
     "The picture at `path` as RGB (only its header is read if not `pixels`); `ImageError` if it is missing, broken or too large."
     path = Path(path)
     try:
-        if not path.exists(): raise ImageError(f'no such image {path}', 'check the name, or download the file again')
-        if not path.is_file(): raise ImageError(f'{path} is not a file', 'name an image file')
-        if path.stat().st_size == 0: raise ImageError(f'{path} has zero bytes', 'download the file again')
+        if not path.exists():
+            raise ImageError(f'no such image {path}', 'check the name, or download the file again')
+        if not path.is_file():
+            raise ImageError(f'{path} is not a file', 'name an image file')
+        if path.stat().st_size == 0:
+            raise ImageError(f'{path} has zero bytes', 'download the file again')
         return _decode(path, max_pixels, pixels)
     except UnidentifiedImageError:
         raise ImageError(f'{path} is not an image', f'use one of {", ".join(FORMATS)}') from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f'{path} is far too large (a decompression bomb?)', f'scale it down to at most {max_pixels:,} pixels') from None
-    except PermissionError: raise ImageError(f'{path} may not be read', 'change its permissions') from None
+        raise ImageError(
+            f'{path} is far too large (a decompression bomb?)', f'scale it down to at most {max_pixels:,} pixels'
+        ) from None
+    except PermissionError:
+        raise ImageError(f'{path} may not be read', 'change its permissions') from None
     except (OSError, SyntaxError, EOFError, ValueError) as e:
-        if isinstance(e, ImageError): raise
+        if isinstance(e, ImageError):
+            raise
         raise ImageError(f'{path} is broken ({e})', 'download or save the file again') from None
 
 # %% ../../nbs/1_story/01_format.ipynb #eb9ed57a
 @dataclass
 class Page:
     "A text and the picture that follows it; `image` is a file's path, a PIL image, or None while there is no picture."
+
     text: str
     image: str | Path | Image.Image | None = None
     meta: dict = field(default_factory=dict)
 
     def pil(self) -> Image.Image:
         "The picture as an RGB PIL image; `ImageError` if there is none or its file is unusable."
-        if self.image is None: raise ImageError('this page has no picture', 'set page.image to a path or a PIL image')
-        if isinstance(self.image, Image.Image): return self.image if self.image.mode == 'RGB' else _as_rgb(self.image)
+        if self.image is None:
+            raise ImageError('this page has no picture', 'set page.image to a path or a PIL image')
+        if isinstance(self.image, Image.Image):
+            return self.image if self.image.mode == 'RGB' else _as_rgb(self.image)
         return open_image(self.image)
 
 # %% ../../nbs/1_story/01_format.ipynb #be459262
 @dataclass
 class Story:
     "Pages in reading order; `meta` holds what else is known (kept when written and read)."
+
     pages: list[Page]
     id: int | str = 0
     meta: dict = field(default_factory=dict)
 
-    def __len__(self): return len(self.pages)
-    def __iter__(self) -> Iterator[Page]: return iter(self.pages)
+    def __len__(self):
+        return len(self.pages)
+
+    def __iter__(self) -> Iterator[Page]:
+        return iter(self.pages)
+
     def __getitem__(self, i):
         "The page at `i`, or for a slice the story of those pages."
         return Story(self.pages[i], self.id, dict(self.meta)) if isinstance(i, slice) else self.pages[i]
@@ -99,17 +123,20 @@ class Story:
 @dataclass(frozen=True)
 class Problem:
     "Something wrong in a StoryStream file; `line` counts from 1, 0 means the file as a whole; a `warning` does not stop reading."
+
     file: Path
     line: int
     what: str
     fix: str
     warning: bool = False
 
-    def __str__(self): return f'{self.file}:{self.line}: {"warning: " if self.warning else ""}{self.what} → {self.fix}'
+    def __str__(self):
+        return f'{self.file}:{self.line}: {"warning: " if self.warning else ""}{self.what} → {self.fix}'
 
 
 class StoryError(ValueError):
     "A StoryStream file has a line that cannot be used; `problems` lists all that is wrong with it."
+
     def __init__(self, problems: list[Problem]):
         super().__init__('\n'.join(map(str, problems)))
         self.problems = problems
@@ -118,40 +145,61 @@ class StoryError(ValueError):
 def image_path(name: str, folder) -> Path:
     "The file that the image `name` means inside `folder`; `ImageError` if it leaves the folder (`..`, absolute, a link) or is no path."
     parts = PureWindowsPath(name)  # splits at both / and \
-    if not name.strip() or '\0' in name: raise ImageError(f'image name {name!r} is not a path', 'name a file in the image folder')
-    if parts.drive or parts.root: raise ImageError(f'image path {name!r} is absolute', 'name it relative to the image folder')
-    if '..' in parts.parts: raise ImageError(f'image path {name!r} leaves the image folder', "remove '..' from it")
+    if not name.strip() or '\0' in name:
+        raise ImageError(f'image name {name!r} is not a path', 'name a file in the image folder')
+    if parts.drive or parts.root:
+        raise ImageError(f'image path {name!r} is absolute', 'name it relative to the image folder')
+    if '..' in parts.parts:
+        raise ImageError(f'image path {name!r} leaves the image folder', "remove '..' from it")
     path = Path(folder, name)
-    try: inside = path.resolve().is_relative_to(Path(folder).resolve())
-    except (OSError, RuntimeError) as e: raise ImageError(f'image path {name!r} cannot be followed ({e})', 'name a file in the image folder') from None
-    if not inside: raise ImageError(f'image path {name!r} leaves the image folder through a link', 'copy the file into the image folder')
+    try:
+        inside = path.resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError) as e:
+        raise ImageError(f'image path {name!r} cannot be followed ({e})', 'name a file in the image folder') from None
+    if not inside:
+        raise ImageError(
+            f'image path {name!r} leaves the image folder through a link', 'copy the file into the image folder'
+        )
     return path
 
 # %% ../../nbs/1_story/01_format.ipynb #ba4232d3
 def _field_faults(row) -> Iterator[tuple[str, str]]:
     "What is wrong with one parsed line, as (what, fix) pairs."
-    if not isinstance(row, dict): yield f'the line holds a {type(row).__name__}, not an object', 'write {"id": …, "images": […], "captions": […]}'; return
-    if isinstance(row.get('id', 0), bool) or not isinstance(row.get('id', 0), (int, str)): yield f'id is {row["id"]!r}', 'give a number or a string'
+    if not isinstance(row, dict):
+        yield f'the line holds a {type(row).__name__}, not an object', 'write {"id": …, "images": […], "captions": […]}'
+        return
+    if isinstance(row.get('id', 0), bool) or not isinstance(row.get('id', 0), (int, str)):
+        yield f'id is {row["id"]!r}', 'give a number or a string'
     for key in ('images', 'captions'):
-        if key not in row: yield f'{key} is missing', f'add the list {key}'
-        elif not isinstance(row[key], list): yield f'{key} is a {type(row[key]).__name__}', 'make it a list of strings'
-        elif not row[key]: yield f'{key} is empty', 'remove the line, or add pages'
+        if key not in row:
+            yield f'{key} is missing', f'add the list {key}'
+        elif not isinstance(row[key], list):
+            yield f'{key} is a {type(row[key]).__name__}', 'make it a list of strings'
+        elif not row[key]:
+            yield f'{key} is empty', 'remove the line, or add pages'
         else:
             for k, value in enumerate(row[key]):
-                if not isinstance(value, str): yield f'{key}[{k}] is {str(value)[:40]!r} of type {type(value).__name__}', 'make it a string'
+                if not isinstance(value, str):
+                    yield f'{key}[{k}] is {str(value)[:40]!r} of type {type(value).__name__}', 'make it a string'
     lists = {key: len(row[key]) for key in ('images', 'captions', 'orders') if isinstance(row.get(key), list)}
-    if len(set(lists.values())) > 1: yield 'unequal counts: ' + ', '.join(f'{n} {key}' for key, n in lists.items()), 'each page needs one of each'
+    if len(set(lists.values())) > 1:
+        yield 'unequal counts: ' + ', '.join(f'{n} {key}' for key, n in lists.items()), 'each page needs one of each'
     orders = row.get('orders')
-    if orders is not None and not (isinstance(orders, list) and all(type(o) is int for o in orders) and len(set(orders)) == len(orders)):
+    if orders is not None and not (
+        isinstance(orders, list) and all(type(o) is int for o in orders) and len(set(orders)) == len(orders)
+    ):
         yield 'orders is not a list of distinct whole numbers', 'number the pages from 0, or leave orders out'
 
 # %% ../../nbs/1_story/01_format.ipynb #236c5ef7
 def _caption_faults(captions: list) -> Iterator[tuple[str, str]]:
     "Captions that are empty or hold text that no file can store."
     for k, text in enumerate(captions):
-        if not isinstance(text, str): continue
-        if not text.strip(): yield f'captions[{k}] is empty', 'write the text of that page, or remove the page'
-        if any('\ud800' <= c <= '\udfff' for c in text): yield f'captions[{k}] holds half a character (a lone surrogate)', 'write the caption as UTF-8'
+        if not isinstance(text, str):
+            continue
+        if not text.strip():
+            yield f'captions[{k}] is empty', 'write the text of that page, or remove the page'
+        if any('\ud800' <= c <= '\udfff' for c in text):
+            yield f'captions[{k}] holds half a character (a lone surrogate)', 'write the caption as UTF-8'
 
 # %% ../../nbs/1_story/01_format.ipynb #cdcb06ff
 MAX_LINE = 2**24  # bytes; a story of 1,000 pages takes 0.3 MB
@@ -162,39 +210,55 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     with open(path, 'rb') as f:
         for number in count(1):
             line = f.readline(MAX_LINE + 1)
-            if not line: return
+            if not line:
+                return
             if len(line) > MAX_LINE:
-                while line and not line.endswith(b'\n'): line = f.readline(MAX_LINE)
+                while line and not line.endswith(b'\n'):
+                    line = f.readline(MAX_LINE)
                 yield number, None
-            elif line.strip(): yield number, line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line
+            elif line.strip():
+                yield number, line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line
 
 # %% ../../nbs/1_story/01_format.ipynb #4191044c
 def _parse(line: bytes | None):
     "The JSON value of a line; a fault is raised as `ValueError(what, fix)`."
-    if line is None: raise ValueError(f'the line is longer than {MAX_LINE:,} bytes', 'put one story on each line')
-    try: return json.loads(line.decode('utf-8'))
+    if line is None:
+        raise ValueError(f'the line is longer than {MAX_LINE:,} bytes', 'put one story on each line')
+    try:
+        return json.loads(line.decode('utf-8'))
     except UnicodeDecodeError as e:
-        raise ValueError(f'not UTF-8: byte 0x{line[e.start]:02x} at column {e.start + 1}', 'save the file as UTF-8') from None
+        raise ValueError(
+            f'not UTF-8: byte 0x{line[e.start]:02x} at column {e.start + 1}', 'save the file as UTF-8'
+        ) from None
     except json.JSONDecodeError as e:
-        raise ValueError(f'broken JSON: {e.msg} at column {e.pos + 1}', 'write one whole JSON object on the line') from None
+        raise ValueError(
+            f'broken JSON: {e.msg} at column {e.pos + 1}', 'write one whole JSON object on the line'
+        ) from None
     except (ValueError, RecursionError) as e:  # a number of thousands of digits, or lists nested without end
         raise ValueError(f'broken JSON: {type(e).__name__}', 'write one plain JSON object on the line') from None
 
 # %% ../../nbs/1_story/01_format.ipynb #93521e67
 def _image_folder(jsonl: Path, images) -> Path:
     "The folder that image names are relative to: `images`, else `images/` beside the file, else the file's own folder."
-    if not jsonl.is_file(): raise FileNotFoundError(f'no such StoryStream file: {jsonl}')
-    beside = jsonl.parent/'images'
+    if not jsonl.is_file():
+        raise FileNotFoundError(f'no such StoryStream file: {jsonl}')
+    beside = jsonl.parent / 'images'
     folder = Path(images) if images is not None else beside if beside.is_dir() else jsonl.parent
-    if not folder.is_dir(): raise FileNotFoundError(f'no such image folder: {folder}')
+    if not folder.is_dir():
+        raise FileNotFoundError(f'no such image folder: {folder}')
     return folder
 
 
 def _to_story(row: dict, paths: list[Path]) -> Story:
     "The story of a sound line, its pages sorted by `orders`."
     orders = row.get('orders') or range(len(paths))
-    pages = [Page(text, path, dict(order=o)) for o, text, path in sorted(zip(orders, row['captions'], paths), key=lambda t: t[0])]
-    return Story(pages, row.get('id', 0), {k: v for k, v in row.items() if k not in ('id', 'images', 'captions', 'orders')})
+    pages = [
+        Page(text, path, dict(order=o))
+        for o, text, path in sorted(zip(orders, row['captions'], paths), key=lambda t: t[0])
+    ]
+    return Story(
+        pages, row.get('id', 0), {k: v for k, v in row.items() if k not in ('id', 'images', 'captions', 'orders')}
+    )
 
 # %% ../../nbs/1_story/01_format.ipynb #c7d2d156
 def scan(jsonl, images=None, pixels: bool = True) -> Iterator[tuple[int, Story | None, list[Problem]]]:
@@ -203,36 +267,55 @@ def scan(jsonl, images=None, pixels: bool = True) -> Iterator[tuple[int, Story |
     folder, seen = _image_folder(jsonl, images), {}
     for number, line in _lines(jsonl):
         found, paths = [], []
-        def say(what, fix, warning=False): found.append(Problem(jsonl, number, what, fix, warning))
-        try: row = _parse(line)
-        except ValueError as e: say(*e.args); yield number, None, found; continue
-        for fault in _field_faults(row): say(*fault)
-        if found: yield number, None, found; continue
-        for fault in _caption_faults(row['captions']): say(*fault)
+
+        def say(what, fix, warning=False):
+            found.append(Problem(jsonl, number, what, fix, warning))
+
+        try:
+            row = _parse(line)
+        except ValueError as e:
+            say(*e.args)
+            yield number, None, found
+            continue
+        for fault in _field_faults(row):
+            say(*fault)
+        if found:
+            yield number, None, found
+            continue
+        for fault in _caption_faults(row['captions']):
+            say(*fault)
         for k, name in enumerate(row['images']):
             try:
                 paths.append(image_path(name, folder))
                 open_image(paths[-1], pixels=pixels)
-            except ImageError as e: say(f'images[{k}]: {e.what}', e.fix)
+            except ImageError as e:
+                say(f'images[{k}]: {e.what}', e.fix)
         story = None if found else _to_story(row, paths)
-        if 'id' in row and seen.setdefault(row['id'], number) != number: say(f'id {row["id"]!r} was used on line {seen[row["id"]]}', 'give each story its own id', True)
+        if 'id' in row and seen.setdefault(row['id'], number) != number:
+            say(f'id {row["id"]!r} was used on line {seen[row["id"]]}', 'give each story its own id', True)
         yield number, story, found
 
 # %% ../../nbs/1_story/01_format.ipynb #aa5e4ca7
 class StoryReader:
     "Iterates over the stories of a file once; `read` and `skipped` count the lines so far, `problems` keeps what was wrong."
+
     def __init__(self, lines, skip_bad=False, on_problem=None):
         self.lines, self.skip_bad, self.on_problem = lines, skip_bad, on_problem
         self.read, self.skipped, self.problems = 0, 0, []
 
-    def __iter__(self): return self
+    def __iter__(self):
+        return self
 
     def __next__(self) -> Story:
         for _, story, problems in self.lines:
             self.problems += problems
-            if self.on_problem: [self.on_problem(p) for p in problems]
-            if story is not None: self.read += 1; return story
-            if not self.skip_bad: raise StoryError([p for p in problems if not p.warning])
+            if self.on_problem:
+                [self.on_problem(p) for p in problems]
+            if story is not None:
+                self.read += 1
+                return story
+            if not self.skip_bad:
+                raise StoryError([p for p in problems if not p.warning])
             self.skipped += 1
         raise StopIteration
 
@@ -250,15 +333,21 @@ def read_stories(jsonl, images=None, skip_bad: bool = False, on_problem=None, pi
 def check_file(jsonl, images=None, pixels: bool = True) -> list[Problem]:
     "Everything that is wrong in a StoryStream file, in the order of its lines; a file without any story is a problem of line 0."
     problems, n = [], 0
-    for n, (_, _, found) in enumerate(scan(jsonl, images, pixels), 1): problems += found
+    for n, (_, _, found) in enumerate(scan(jsonl, images, pixels), 1):
+        problems += found
     return problems if n else [Problem(Path(jsonl), 0, 'the file holds no story', 'write one JSON object a line')]
 
 # %% ../../nbs/1_story/01_format.ipynb #62e7d378
 def chunk(story: Story, pages: int = 10) -> list[Story]:
     "Non-overlapping stories of exactly `pages` pages, the remainder dropped, as StoryStream is cut for training; ids become `ID-0`, `ID-1`, …"
-    if pages < 1: raise ValueError(f'pages must be at least 1, not {pages}')
-    return [Story(story.pages[k:k + pages], f'{story.id}-{k//pages}', {**story.meta, 'story': story.id, 'first_page': k})
-            for k in range(0, len(story) - pages + 1, pages)]
+    if pages < 1:
+        raise ValueError(f'pages must be at least 1, not {pages}')
+    return [
+        Story(
+            story.pages[k : k + pages], f'{story.id}-{k // pages}', {**story.meta, 'story': story.id, 'first_page': k}
+        )
+        for k in range(0, len(story) - pages + 1, pages)
+    ]
 
 # %% ../../nbs/1_story/01_format.ipynb #a3cd79a8
 def write_atomic(path, data: bytes | str) -> Path:
@@ -269,9 +358,11 @@ def write_atomic(path, data: bytes | str) -> Path:
     try:
         with open(part, 'wb') as f:
             f.write(data.encode('utf-8') if isinstance(data, str) else data)
-            f.flush(); os.fsync(f.fileno())
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 
@@ -279,7 +370,8 @@ def sha256_of(path) -> str:
     "The SHA-256 of a file, as 64 hex digits."
     total = hashlib.sha256()
     with open(path, 'rb') as file:
-        while part := file.read(2**20): total.update(part)
+        while part := file.read(2**20):
+            total.update(part)
     return total.hexdigest()
 
 
@@ -304,17 +396,19 @@ def _store_image(page: Page, stem: Path) -> Path:
 def write_stories(stories: Iterable[Story], out, name: str = 'stories.jsonl') -> Path:
     "Write `out/NAME` and `out/images/` in StoryStream's format, wholly or not at all; refuses a folder that holds either. Returns the JSONL's path."
     out = Path(out)
-    for there in (out/name, out/'images'):
-        if there.exists(): raise FileExistsError(f'{there} exists: choose another folder')
-    part = out/f'.{os.getpid()}.part'
+    for there in (out / name, out / 'images'):
+        if there.exists():
+            raise FileExistsError(f'{there} exists: choose another folder')
+    part = out / f'.{os.getpid()}.part'
     try:
-        (part/'images').mkdir(parents=True)
-        with open(part/name, 'w', encoding='utf-8') as f:
+        (part / 'images').mkdir(parents=True)
+        with open(part / name, 'w', encoding='utf-8') as f:
             for n, story in enumerate(stories):
-                (part/'images'/f'{n:06d}').mkdir()
-                stored = [_store_image(page, part/'images'/f'{n:06d}'/f'{k:04d}') for k, page in enumerate(story)]
-                f.write(story_line(story, [p.relative_to(part/'images').as_posix() for p in stored]))
-        os.replace(part/'images', out/'images')
-        os.replace(part/name, out/name)
-    finally: shutil.rmtree(part, ignore_errors=True)
-    return out/name
+                (part / 'images' / f'{n:06d}').mkdir()
+                stored = [_store_image(page, part / 'images' / f'{n:06d}' / f'{k:04d}') for k, page in enumerate(story)]
+                f.write(story_line(story, [p.relative_to(part / 'images').as_posix() for p in stored]))
+        os.replace(part / 'images', out / 'images')
+        os.replace(part / name, out / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out / name

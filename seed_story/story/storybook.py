@@ -6,7 +6,11 @@
 __all__ = ['FINE', 'incipit', 'book_html', 'write_book', 'wrap', 'contact_sheet', 'animation']
 
 # %% ../../nbs/1_story/02_storybook.ipynb #da92f172
-import base64, hashlib, html, io, re
+import base64
+import hashlib
+import html
+import io
+import re
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -32,10 +36,14 @@ def _embed(page: Page, max_side: int) -> tuple[str, int, int]:
     "(data URI, width, height) of a page's picture; `ImageError` if its file is missing or broken."
     im, mime = page.pil(), None
     if isinstance(page.image, (str, Path)) and max(im.size) <= max_side:
-        with Image.open(page.image) as source: mime = _WEB.get(source.format)
-    if mime: data = Path(page.image).read_bytes()
+        with Image.open(page.image) as source:
+            mime = _WEB.get(source.format)
+    if mime:
+        data = Path(page.image).read_bytes()
     else:
-        if max(im.size) > max_side: im = im.copy(); im.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        if max(im.size) > max_side:
+            im = im.copy()
+            im.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         mime, data = _encode(im)
     return f'data:{mime};base64,{base64.b64encode(data).decode()}', *im.size
 
@@ -43,7 +51,8 @@ def _embed(page: Page, max_side: int) -> tuple[str, int, int]:
 _UNSTORABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 
 
-def _escape(text: str) -> str: return html.escape(_UNSTORABLE.sub('', text), quote=True)
+def _escape(text: str) -> str:
+    return html.escape(_UNSTORABLE.sub('', text), quote=True)
 
 
 def _paragraphs(text: str) -> str:
@@ -59,10 +68,12 @@ def _size_class(text: str) -> str:
 def incipit(story: Story, length: int = 48) -> str:
     "A title for a story without one: its first words up to a mark, else up to a comma, else to `length` characters."
     first = re.split(r'(?<=\w)[.!?;:\n]', story[0].text.strip(), maxsplit=1)[0].strip(' “”"\'')
-    if len(first) <= length: return first or 'A story'
+    if len(first) <= length:
+        return first or 'A story'
     comma = first.rfind(',', 0, length + 13)  # a little more, if it ends well
-    if comma >= 12: return first[:comma]
-    return re.sub(r'\W+$', '', first[:length + 1].rsplit(' ', 1)[0][:length]) + '…'
+    if comma >= 12:
+        return first[:comma]
+    return re.sub(r'\W+$', '', first[: length + 1].rsplit(' ', 1)[0][:length]) + '…'
 
 # %% ../../nbs/1_story/02_storybook.ipynb #46624e64
 _LOOK = """
@@ -212,8 +223,10 @@ def _spread(page: Page, number: int, count: int, max_side: int) -> str:
         uri, width, height = _embed(page, max_side)
         alt = page.meta.get('alt') or f'Picture of page {number}: {incipit(Story([page]), 90)}'
         figure = f'<figure><img src="{uri}" width="{width}" height="{height}" alt="{_escape(str(alt))}"></figure>'
-    return (f'<section class="spread" id="page-{number}" aria-label="Page {number} of {count}"><div class="half left">{figure}</div>'
-            f'<div class="half right"><div class="words {_size_class(page.text)}">{_paragraphs(page.text)}</div><p class="folio" aria-hidden="true">{number}</p></div></section>')
+    return (
+        f'<section class="spread" id="page-{number}" aria-label="Page {number} of {count}"><div class="half left">{figure}</div>'
+        f'<div class="half right"><div class="words {_size_class(page.text)}">{_paragraphs(page.text)}</div><p class="folio" aria-hidden="true">{number}</p></div></section>'
+    )
 
 # %% ../../nbs/1_story/02_storybook.ipynb #cc829fc6
 def _cover(story: Story, title: str, max_side: int) -> str:
@@ -223,29 +236,53 @@ def _cover(story: Story, title: str, max_side: int) -> str:
     if pictured:
         uri, width, height = _embed(pictured, max_side)
         figure = f'<figure><img src="{uri}" width="{width}" height="{height}" alt=""></figure>'
-    return (f'<section class="spread" id="cover" aria-label="Cover"><div class="half right board">{figure}'
-            f'<h1 dir="auto">{_escape(title)}</h1></div></section>')
+    return (
+        f'<section class="spread" id="cover" aria-label="Cover"><div class="half right board">{figure}'
+        f'<h1 dir="auto">{_escape(title)}</h1></div></section>'
+    )
 
 
 def _end(finished: bool) -> str:
     "The back board."
     words = 'The End' if finished else 'To be continued …'
-    return (f'<section class="spread" id="end" aria-label="{words}"><div class="half left board"><h1>{words}</h1>'
-            '<p><button id="again" type="button" aria-label="Read again from the cover">↺</button></p></div></section>')
+    return (
+        f'<section class="spread" id="end" aria-label="{words}"><div class="half left board"><h1>{words}</h1>'
+        '<p><button id="again" type="button" aria-label="Read again from the cover">↺</button></p></div></section>'
+    )
 
 # %% ../../nbs/1_story/02_storybook.ipynb #efa1cd74
-def book_html(story: Story, title: str | None = None, finished: bool = True, lang: str = 'en', max_side: int = 1600) -> str:
+def book_html(
+    story: Story, title: str | None = None, finished: bool = True, lang: str = 'en', max_side: int = 1600
+) -> str:
     """The book as HTML text; see `write_book`. `finished=False` ends it with "To be continued …"."""
-    if not len(story): raise ValueError('the story has no pages: a book needs at least one')
+    if not len(story):
+        raise ValueError('the story has no pages: a book needs at least one')
     title = title or str(story.meta.get('title') or '') or incipit(story)
     style, script = _LOOK + _BOOK + _TURN + _PRINT, _SCRIPT
-    hashes = {name: 'sha256-' + base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for name, s in (('style', style), ('script', script))}
-    spreads = [_cover(story, title, max_side), *(_spread(p, n, len(story), max_side) for n, p in enumerate(story, 1)), _end(finished)]
-    return _PAGE.format(lang=_escape(lang), title=_escape(title), style=style, script=script, style_hash=hashes['style'], script_hash=hashes['script'],
-                        count=len(story), spreads='\n'.join(spreads))
+    hashes = {
+        name: 'sha256-' + base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()
+        for name, s in (('style', style), ('script', script))
+    }
+    spreads = [
+        _cover(story, title, max_side),
+        *(_spread(p, n, len(story), max_side) for n, p in enumerate(story, 1)),
+        _end(finished),
+    ]
+    return _PAGE.format(
+        lang=_escape(lang),
+        title=_escape(title),
+        style=style,
+        script=script,
+        style_hash=hashes['style'],
+        script_hash=hashes['script'],
+        count=len(story),
+        spreads='\n'.join(spreads),
+    )
 
 
-def write_book(story: Story, path, title: str | None = None, finished: bool = True, lang: str = 'en', max_side: int = 1600) -> Path:
+def write_book(
+    story: Story, path, title: str | None = None, finished: bool = True, lang: str = 'en', max_side: int = 1600
+) -> Path:
     """Write the story to `path` as one self-contained HTML book (pictures inside, opens offline), atomically; returns the path.
 
     `title`: default `story.meta['title']`, else the first words. `finished`: whether the story has ended.
@@ -262,13 +299,17 @@ def wrap(text: str, font, width: float, lines: int = 12) -> list[str]:
     for word in text.split():
         while word:
             trial = f'{line} {word}' if line else word
-            if font.getlength(trial) <= width: line, word = trial, ''
-            elif line: out.append(line); line = ''
+            if font.getlength(trial) <= width:
+                line, word = trial, ''
+            elif line:
+                out.append(line)
+                line = ''
             else:
                 fit = next((n for n in range(len(word), 1, -1) if font.getlength(word[:n]) <= width), 1)
-                out.append(word[:fit]); word = word[fit:]
+                out.append(word[:fit])
+                word = word[fit:]
     out += [line] if line else []
-    return out if len(out) <= lines else [*out[:lines - 1], out[lines - 1].rstrip('.,;: ') + '…']
+    return out if len(out) <= lines else [*out[: lines - 1], out[lines - 1].rstrip('.,;: ') + '…']
 
 # %% ../../nbs/1_story/02_storybook.ipynb #010fbbbc
 def _fit(im: Image.Image, width: int, height: int) -> Image.Image:
@@ -290,7 +331,8 @@ def _set(cell: Image.Image, x: float, y: float, words: str, colour, font) -> Non
 # %% ../../nbs/1_story/02_storybook.ipynb #53440fae
 def _cells(story: Story, size: int, captions: bool = True) -> list[Image.Image]:
     "Every page as a card of one common size: picture, number and words below."
-    if not len(story): raise ValueError('the story has no pages to draw')
+    if not len(story):
+        raise ValueError('the story has no pages to draw')
     pictures = [None if p.image is None else _fit(p.pil(), size, size) for p in story]
     tall = max((im.height for im in pictures if im), default=0)
     font = ImageFont.load_default(max(9, round(size / 17)) * FINE)
@@ -300,38 +342,54 @@ def _cells(story: Story, size: int, captions: bool = True) -> list[Image.Image]:
     cells = []
     for n, (im, lines) in enumerate(zip(pictures, words), 1):
         cell = Image.new('RGB', (size, max(1, height)), _PAPER)
-        if im: cell.paste(im, ((size - im.width) // 2, tall - im.height))
+        if im:
+            cell.paste(im, ((size - im.width) // 2, tall - im.height))
         if captions:
-            _set(cell, 0, tall + step * .3, str(n), _SOFT, font)
-            for k, line in enumerate(lines): _set(cell, 0, tall + step * (k + 1.3), line, _INK, font)
+            _set(cell, 0, tall + step * 0.3, str(n), _SOFT, font)
+            for k, line in enumerate(lines):
+                _set(cell, 0, tall + step * (k + 1.3), line, _INK, font)
         cells.append(cell)
     return cells
 
 # %% ../../nbs/1_story/02_storybook.ipynb #eb1a0592
 def contact_sheet(story: Story, columns: int = 5, size: int = 256, captions: bool = True) -> Image.Image:
     "All pages on one RGB image, `columns` a row, pictures at most `size` pixels wide and high, words wrapped below."
-    if columns < 1 or size < 16: raise ValueError(f'columns must be at least 1 and size at least 16, not {columns} and {size}')
+    if columns < 1 or size < 16:
+        raise ValueError(f'columns must be at least 1 and size at least 16, not {columns} and {size}')
     cells = _cells(story, size, captions)
     columns, gap = min(columns, len(cells)), max(4, size // 16)
     rows = -(-len(cells) // columns)
     width, height = cells[0].size
     sheet = Image.new('RGB', (columns * (width + gap) + gap, rows * (height + gap) + gap), _PAPER)
-    for k, cell in enumerate(cells): sheet.paste(cell, (gap + k % columns * (width + gap), gap + k // columns * (height + gap)))
+    for k, cell in enumerate(cells):
+        sheet.paste(cell, (gap + k % columns * (width + gap), gap + k // columns * (height + gap)))
     return sheet
 
 # %% ../../nbs/1_story/02_storybook.ipynb #34a47aa0
-_MOVING = {'.gif': ('GIF', {}), '.webp': ('WEBP', dict(quality=85, method=4)), '.png': ('PNG', {}), '.apng': ('PNG', {})}
+_MOVING = {
+    '.gif': ('GIF', {}),
+    '.webp': ('WEBP', dict(quality=85, method=4)),
+    '.png': ('PNG', {}),
+    '.apng': ('PNG', {}),
+}
 
 
 def animation(story: Story, path, seconds: float = 2.0, size: int = 384, captions: bool = True) -> Path:
     "Write the pages as an endless animation, `seconds` a page; GIF, WebP or APNG by the suffix of `path`. Returns the path."
     path = Path(path)
-    if path.suffix.lower() not in _MOVING: raise ValueError(f'no animation of kind {path.suffix!r}: use one of {", ".join(_MOVING)}')
-    if not seconds > 0: raise ValueError(f'seconds must be above 0, not {seconds}')
+    if path.suffix.lower() not in _MOVING:
+        raise ValueError(f'no animation of kind {path.suffix!r}: use one of {", ".join(_MOVING)}')
+    if not seconds > 0:
+        raise ValueError(f'seconds must be above 0, not {seconds}')
     kind, options = _MOVING[path.suffix.lower()]
     edge = max(4, size // 16)
-    frames = [Image.new('RGB', (c.width + 2 * edge, c.height + 2 * edge), _PAPER) for c in _cells(story, size, captions)]
-    for frame, cell in zip(frames, _cells(story, size, captions)): frame.paste(cell, (edge, edge))
+    frames = [
+        Image.new('RGB', (c.width + 2 * edge, c.height + 2 * edge), _PAPER) for c in _cells(story, size, captions)
+    ]
+    for frame, cell in zip(frames, _cells(story, size, captions)):
+        frame.paste(cell, (edge, edge))
     buffer = io.BytesIO()
-    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=round(seconds * 1000), loop=0, **options)
+    frames[0].save(
+        buffer, kind, save_all=True, append_images=frames[1:], duration=round(seconds * 1000), loop=0, **options
+    )
     return write_atomic(path, buffer.getvalue())

@@ -20,15 +20,21 @@ from .drawing.props import draw_prop
 from .drawing.scenery import falling
 
 # %% ../../nbs/2_storyland/03_art.ipynb #21199c6d
-CAST_TONES = dict(morning=((1, 1, 1), (255, 220, 200), .03), day=None, evening=((1, .96, .92), (255, 140, 80), .05),
-                  night=((.9, .91, .98), (30, 36, 100), .06))
+CAST_TONES = dict(
+    morning=((1, 1, 1), (255, 220, 200), 0.03),
+    day=None,
+    evening=((1, 0.96, 0.92), (255, 140, 80), 0.05),
+    night=((0.9, 0.91, 0.98), (30, 36, 100), 0.06),
+)
 
 # %% ../../nbs/2_storyland/03_art.ipynb #7e52cad8
 _background = lru_cache(maxsize=32)(draw_background)
 
+
 def draw(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
     "The picture of `scene`, RGB, `width` × `height` pixels (16..8192). Pure. Errors: TypeError if not a Scene, ValueError for a size."
-    if not isinstance(scene, Scene): raise TypeError(f'draw needs a Scene, not {type(scene).__name__}')
+    if not isinstance(scene, Scene):
+        raise TypeError(f'draw needs a Scene, not {type(scene).__name__}')
     for what, size in (('width', width), ('height', height)):
         if not (isinstance(size, int) and 16 <= size <= 8192):
             raise ValueError(f'{what} is {size!r}; it must be a whole number of pixels from 16 to 8192')
@@ -37,7 +43,10 @@ def draw(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
     canvas = new_canvas(surface, width, height, CAST_TONES[scene.time])
     # far to near; of equally near things the props last, where they are seen
     for thing in sorted((*scene.actors, *scene.props), key=lambda thing: thing.y):
-        if isinstance(thing, Actor): draw_actor(canvas, thing, thing.x * wide)
-        else: draw_prop(canvas, thing.kind, thing.x * wide, thing.y, thing.height)
-    if scene.place not in INDOORS: falling(canvas, wide, scene.weather, Random(f'near {scene.layout}'), 12, 1.1)
+        if isinstance(thing, Actor):
+            draw_actor(canvas, thing, thing.x * wide)
+        else:
+            draw_prop(canvas, thing.kind, thing.x * wide, thing.y, thing.height)
+    if scene.place not in INDOORS:
+        falling(canvas, wide, scene.weather, Random(f'near {scene.layout}'), 12, 1.1)
     return Image.frombytes('RGB', (width, height), surface.tobytes())

@@ -16,35 +16,84 @@ SPECIES = ('monkey', 'rabbit', 'dinosaur', 'bear', 'cat', 'elephant', 'penguin',
 COLOURS = ('red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pink', 'grey')
 ACCESSORIES = ('none', 'scarf', 'hat', 'bow', 'cape', 'vest', 'boots')
 ACCESSORY_COLOURS = ('red', 'yellow', 'green', 'blue', 'purple', 'white')
-PLACES = ('meadow', 'forest', 'beach', 'river', 'mountain', 'village', 'farm', 'castle', 'garden', 'lighthouse',
-          'windmill', 'kitchen', 'library', 'market')
+PLACES = (
+    'meadow',
+    'forest',
+    'beach',
+    'river',
+    'mountain',
+    'village',
+    'farm',
+    'castle',
+    'garden',
+    'lighthouse',
+    'windmill',
+    'kitchen',
+    'library',
+    'market',
+)
 TIMES = ('morning', 'day', 'evening', 'night')
 WEATHERS = ('clear', 'cloudy', 'rain', 'snow')
 POSES = ('stand', 'walk', 'run', 'jump', 'sit', 'sleep', 'wave', 'dance', 'point', 'carry')
 MOODS = ('happy', 'sad', 'angry', 'scared', 'surprised', 'sleepy')
-PROPS = ('apple', 'ball', 'balloon', 'basket', 'bell', 'book', 'bucket', 'cake', 'candle', 'drum', 'feather', 'flag',
-         'flower', 'gift', 'key', 'kite', 'lantern', 'map', 'mushroom', 'pumpkin', 'shell', 'star', 'teapot', 'umbrella')
+PROPS = (
+    'apple',
+    'ball',
+    'balloon',
+    'basket',
+    'bell',
+    'book',
+    'bucket',
+    'cake',
+    'candle',
+    'drum',
+    'feather',
+    'flag',
+    'flower',
+    'gift',
+    'key',
+    'kite',
+    'lantern',
+    'map',
+    'mushroom',
+    'pumpkin',
+    'shell',
+    'star',
+    'teapot',
+    'umbrella',
+)
 FACINGS = ('left', 'right')
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #c400a436
-NAMES = tuple('''Ada Alma Anouk Arlo Barnaby Bela Benno Bibi Bruno Caspar Cleo Coco Dario Della Dodo Edda Elmo Enzo Fanny Fergus
+NAMES = tuple(
+    '''Ada Alma Anouk Arlo Barnaby Bela Benno Bibi Bruno Caspar Cleo Coco Dario Della Dodo Edda Elmo Enzo Fanny Fergus
 Fidelio Flora Gigi Gilda Greta Gustav Hanno Hattie Hugo Ida Igor Ilse Jasper Jojo Juno Kaito Kasimir Kiki Lando Lola Lotte Lumi
 Malo Mika Milo Mimi Momo Nana Nelly Nico Nora Odo Olga Otis Otto Paco Pepe Petra Pippa Quentin Remy Ronja Rufus Sasha Selma Silo
-Suki Tamino Tessa Theo Tilda Timo Toto Ulla Umberto Vera Viggo Wanda Wilbur Xaver Yoko Yuri Zelda Zeno Zora'''.split())
+Suki Tamino Tessa Theo Tilda Timo Toto Ulla Umberto Vera Viggo Wanda Wilbur Xaver Yoko Yuri Zelda Zeno Zora'''.split()
+)
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #97ba31bc
 @dataclass(frozen=True)
 class Series:
     "A part of Storyland with species, places and names of its own."
+
     name: str
     species: tuple
     places: tuple
     names: tuple
 
-SERIES = {name: Series(name, tuple(species.split()), tuple(places.split()), NAMES[n::3]) for n, (name, species, places) in enumerate((
-    ('orchard', 'monkey cat elephant', 'meadow farm windmill garden kitchen'),
-    ('harbour', 'rabbit bear frog', 'beach river lighthouse market village'),
-    ('ridge', 'dinosaur penguin', 'forest mountain castle library')))}
+
+SERIES = {
+    name: Series(name, tuple(species.split()), tuple(places.split()), NAMES[n::3])
+    for n, (name, species, places) in enumerate(
+        (
+            ('orchard', 'monkey cat elephant', 'meadow farm windmill garden kitchen'),
+            ('harbour', 'rabbit bear frog', 'beach river lighthouse market village'),
+            ('ridge', 'dinosaur penguin', 'forest mountain castle library'),
+        )
+    )
+}
+
 
 def series_of(word: str) -> str | None:
     "The name of the series to which a species, a place or a character's name belongs; None for another word."
@@ -53,7 +102,9 @@ def series_of(word: str) -> str | None:
 # %% ../../nbs/2_storyland/01_cast.ipynb #5d2d0cf5
 def check_word(what: str, word: str, known: tuple):
     "Raise ValueError unless `word` is one of `known`; `what` names the field in the message."
-    if word not in known: raise ValueError(f'{what} is {word!r}; it must be one of: {", ".join(known)}')
+    if word not in known:
+        raise ValueError(f'{what} is {word!r}; it must be one of: {", ".join(known)}')
+
 
 def check_number(what: str, value: float, low: float, high: float):
     "Raise ValueError unless `value` is a finite number between `low` and `high`."
@@ -65,22 +116,26 @@ def check_number(what: str, value: float, low: float, high: float):
 @dataclass(frozen=True)
 class Character:
     "A member of a story's cast: a name and the looks that stay the same on every page."
+
     name: str
     species: str
-    colour: str # of the body
+    colour: str  # of the body
     accessory: str = 'none'
-    accessory_colour: str | None = None # None exactly if there is no accessory
+    accessory_colour: str | None = None  # None exactly if there is no accessory
 
     def __post_init__(self):
-        if not (isinstance(self.name, str) and self.name.strip()): raise ValueError(f'name is {self.name!r}; a character needs a name')
+        if not (isinstance(self.name, str) and self.name.strip()):
+            raise ValueError(f'name is {self.name!r}; a character needs a name')
         check_word('species', self.species, SPECIES)
         check_word('colour', self.colour, COLOURS)
         check_word('accessory', self.accessory, ACCESSORIES)
         if self.accessory == 'none':
-            if self.accessory_colour is not None: raise ValueError(f'accessory_colour is {self.accessory_colour!r} but there is no accessory')
+            if self.accessory_colour is not None:
+                raise ValueError(f'accessory_colour is {self.accessory_colour!r} but there is no accessory')
         else:
             check_word('accessory_colour', self.accessory_colour, ACCESSORY_COLOURS)
-            if self.accessory_colour == self.colour: raise ValueError(f'accessory_colour is {self.colour!r}, as the body: choose another')
+            if self.accessory_colour == self.colour:
+                raise ValueError(f'accessory_colour is {self.colour!r}, as the body: choose another')
 
     @property
     def looks(self) -> tuple:
@@ -91,45 +146,53 @@ class Character:
 @dataclass(frozen=True)
 class Actor:
     "A character in one picture: what it does, how it feels, where it stands, what it holds."
+
     character: Character
     pose: str = 'stand'
     mood: str = 'happy'
-    x: float = .5 # centre, fraction of the picture's width
-    y: float = .88 # feet, fraction of the picture's height
-    height: float = .5 # standing height, fraction of the picture's height
+    x: float = 0.5  # centre, fraction of the picture's width
+    y: float = 0.88  # feet, fraction of the picture's height
+    height: float = 0.5  # standing height, fraction of the picture's height
     facing: str = 'right'
-    holding: str | None = None # a prop in the hand
+    holding: str | None = None  # a prop in the hand
 
     def __post_init__(self):
-        if not isinstance(self.character, Character): raise ValueError(f'character is {self.character!r}; it must be a Character')
+        if not isinstance(self.character, Character):
+            raise ValueError(f'character is {self.character!r}; it must be a Character')
         check_word('pose', self.pose, POSES)
         check_word('mood', self.mood, MOODS)
         check_word('facing', self.facing, FACINGS)
-        if self.holding is not None: check_word('holding', self.holding, PROPS)
-        for what in ('x', 'y', 'height'): check_number(what, getattr(self, what), 0, 1.5)
+        if self.holding is not None:
+            check_word('holding', self.holding, PROPS)
+        for what in ('x', 'y', 'height'):
+            check_number(what, getattr(self, what), 0, 1.5)
+
 
 @dataclass(frozen=True)
 class Prop:
     "A thing that lies or stands on the ground of one picture."
+
     kind: str
-    x: float # centre, fraction of the picture's width
-    y: float # foot, fraction of the picture's height
-    height: float = .14 # fraction of the picture's height
+    x: float  # centre, fraction of the picture's width
+    y: float  # foot, fraction of the picture's height
+    height: float = 0.14  # fraction of the picture's height
 
     def __post_init__(self):
         check_word('kind', self.kind, PROPS)
-        for what in ('x', 'y', 'height'): check_number(what, getattr(self, what), 0, 1.5)
+        for what in ('x', 'y', 'height'):
+            check_number(what, getattr(self, what), 0, 1.5)
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #74728140
 @dataclass(frozen=True)
 class Scene:
     "Everything that one picture shows. The picture is a function of this record and of nothing else."
+
     place: str
     time: str
     weather: str
-    actors: tuple = () # of Actor, drawn in this order, far ones first
-    props: tuple = () # of Prop
-    layout: int = 0 # seed of the background's small variations
+    actors: tuple = ()  # of Actor, drawn in this order, far ones first
+    props: tuple = ()  # of Prop
+    layout: int = 0  # seed of the background's small variations
 
     def __post_init__(self):
         check_word('place', self.place, PLACES)
@@ -137,9 +200,12 @@ class Scene:
         check_word('weather', self.weather, WEATHERS)
         object.__setattr__(self, 'actors', tuple(self.actors))
         object.__setattr__(self, 'props', tuple(self.props))
-        if not all(isinstance(a, Actor) for a in self.actors): raise ValueError('actors must hold Actor records only')
-        if not all(isinstance(p, Prop) for p in self.props): raise ValueError('props must hold Prop records only')
-        if not isinstance(self.layout, int) or isinstance(self.layout, bool): raise ValueError(f'layout is {self.layout!r}; it must be an integer')
+        if not all(isinstance(a, Actor) for a in self.actors):
+            raise ValueError('actors must hold Actor records only')
+        if not all(isinstance(p, Prop) for p in self.props):
+            raise ValueError('props must hold Prop records only')
+        if not isinstance(self.layout, int) or isinstance(self.layout, bool):
+            raise ValueError(f'layout is {self.layout!r}; it must be an integer')
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #96aba76b
 def to_dict(scene: Scene) -> dict:
@@ -148,18 +214,29 @@ def to_dict(scene: Scene) -> dict:
     record['actors'], record['props'] = list(record['actors']), list(record['props'])
     return record
 
+
 def _build(kind: type, record: dict, what: str):
     "A `kind` made of the fields in `record`; unknown or missing fields raise ValueError."
-    if not isinstance(record, dict): raise ValueError(f'{what} must be an object with named fields, not {record!r}')
-    try: return kind(**record)
-    except TypeError as error: raise ValueError(f'{what}: {str(error).split("__init__() ")[-1]}') from None
+    if not isinstance(record, dict):
+        raise ValueError(f'{what} must be an object with named fields, not {record!r}')
+    try:
+        return kind(**record)
+    except TypeError as error:
+        raise ValueError(f'{what}: {str(error).split("__init__() ")[-1]}') from None
+
 
 def from_dict(record: dict) -> Scene:
     "The `Scene` that `to_dict` wrote. Raises ValueError for unknown, missing or impossible fields."
+
     def actor(a, n):
-        if not isinstance(a, dict): raise ValueError(f'actor {n} must be an object with named fields, not {a!r}')
-        return _build(Actor, {**a, 'character': _build(Character, a.get('character'), f'character of actor {n}')}, f'actor {n}')
-    if not isinstance(record, dict): raise ValueError(f'a scene must be an object with named fields, not {record!r}')
+        if not isinstance(a, dict):
+            raise ValueError(f'actor {n} must be an object with named fields, not {a!r}')
+        return _build(
+            Actor, {**a, 'character': _build(Character, a.get('character'), f'character of actor {n}')}, f'actor {n}'
+        )
+
+    if not isinstance(record, dict):
+        raise ValueError(f'a scene must be an object with named fields, not {record!r}')
     actors = tuple(actor(a, n) for n, a in enumerate(record.get('actors', ())))
     props = tuple(_build(Prop, p, f'prop {n}') for n, p in enumerate(record.get('props', ())))
     return _build(Scene, {**record, 'actors': actors, 'props': props}, 'scene')

@@ -19,19 +19,40 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from .cast import (
-    ACCESSORIES, ACCESSORY_COLOURS, COLOURS, MOODS, PLACES, POSES, PROPS, SPECIES, TIMES, WEATHERS, Actor, Character, Prop, Scene)
+from seed_story.storyland.cast import (
+    ACCESSORIES,
+    ACCESSORY_COLOURS,
+    COLOURS,
+    MOODS,
+    PLACES,
+    POSES,
+    PROPS,
+    SPECIES,
+    TIMES,
+    WEATHERS,
+    Actor,
+    Character,
+    Prop,
+    Scene,
+)
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #cd88dfca
-CHARACTER_QUESTIONS = {'colour': COLOURS, 'accessory': ACCESSORIES, 'accessory_colour': ACCESSORY_COLOURS,
-                       'pose': POSES, 'mood': MOODS}
+CHARACTER_QUESTIONS = {
+    'colour': COLOURS,
+    'accessory': ACCESSORIES,
+    'accessory_colour': ACCESSORY_COLOURS,
+    'pose': POSES,
+    'mood': MOODS,
+}
 SETTING_QUESTIONS = {'place': PLACES, 'time': TIMES, 'weather': WEATHERS}
-UNSEEN = -1 # the label of what cannot be seen, such as the colour of someone absent; the loss leaves it out
-POSITIONS = 127 # a character's place in the picture is labelled 0 (left edge) ... 127 (right edge)
+UNSEEN = -1  # the label of what cannot be seen, such as the colour of someone absent; the loss leaves it out
+POSITIONS = 127  # a character's place in the picture is labelled 0 (left edge) ... 127 (right edge)
+
 
 def shown_props(scene: Scene) -> frozenset:
     "The kinds of props in `scene`, lying about or held."
     return frozenset(p.kind for p in scene.props) | {a.holding for a in scene.actors if a.holding}
+
 
 def labels(scene: Scene) -> dict:
     """The truth of `scene` as small arrays (int8): indices into the vocabularies of `storyland.cast`.
@@ -42,55 +63,94 @@ def labels(scene: Scene) -> dict:
     table['present'], table['props'] = np.zeros(len(SPECIES), np.int8), np.zeros(len(PROPS), np.int8)
     for actor in scene.actors:
         who, s = actor.character, SPECIES.index(actor.character.species)
-        told = dict(colour=who.colour, accessory=who.accessory, accessory_colour=who.accessory_colour, pose=actor.pose, mood=actor.mood)
+        told = dict(
+            colour=who.colour,
+            accessory=who.accessory,
+            accessory_colour=who.accessory_colour,
+            pose=actor.pose,
+            mood=actor.mood,
+        )
         for name, known in CHARACTER_QUESTIONS.items():
-            if told[name] is not None: table[name][s] = known.index(told[name])
+            if told[name] is not None:
+                table[name][s] = known.index(told[name])
         table['present'][s], table['x'][s] = 1, round(min(max(actor.x, 0), 1) * POSITIONS)
-    for kind in shown_props(scene): table['props'][PROPS.index(kind)] = 1
+    for kind in shown_props(scene):
+        table['props'][PROPS.index(kind)] = 1
     return table | {name: np.int8(known.index(getattr(scene, name))) for name, known in SETTING_QUESTIONS.items()}
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #27cde3e8
 def label_table(scenes) -> dict:
     "`labels` of many scenes, stacked: name → int8 array with the picture as first axis."
     rows = [labels(scene) for scene in scenes]
-    if not rows: raise ValueError('no scenes given: nothing to label')
+    if not rows:
+        raise ValueError('no scenes given: nothing to label')
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #f45827a5
-ROWS = {1: ((.5,), .52), 2: ((.3, .7), .5), 3: ((.2, .5, .8), .42), 4: ((.14, .38, .62, .86), .38)} # actors → (centres, height)
+ROWS = {
+    1: ((0.5,), 0.52),
+    2: ((0.3, 0.7), 0.5),
+    3: ((0.2, 0.5, 0.8), 0.42),
+    4: ((0.14, 0.38, 0.62, 0.86), 0.38),
+}  # actors → (centres, height)
+
 
 def random_scene(random) -> Scene:
     "A scene with everything drawn evenly; `random` is a `random.Random`."
+
     def actor(species, x, height):
-        colour, kind, x = random.choice(COLOURS), random.choice(ACCESSORIES), x + random.uniform(-.03, .03)
+        colour, kind, x = random.choice(COLOURS), random.choice(ACCESSORIES), x + random.uniform(-0.03, 0.03)
         its = None if kind == 'none' else random.choice([c for c in ACCESSORY_COLOURS if c != colour])
         pose, mood = random.choice(POSES), random.choice(MOODS)
-        holding = random.choice(PROPS) if pose == 'carry' or random.random() < .15 else None
-        return Actor(Character('Mimi', species, colour, kind, its), pose, 'sleepy' if pose == 'sleep' else mood, x,
-                     height=height * random.uniform(.95, 1.05), facing='right' if x < .5 else 'left', holding=holding)
+        holding = random.choice(PROPS) if pose == 'carry' or random.random() < 0.15 else None
+        return Actor(
+            Character('Mimi', species, colour, kind, its),
+            pose,
+            'sleepy' if pose == 'sleep' else mood,
+            x,
+            height=height * random.uniform(0.95, 1.05),
+            facing='right' if x < 0.5 else 'left',
+            holding=holding,
+        )
+
     centres, height = ROWS[random.choice((1, 2, 2, 3, 3, 4))]
     actors = [actor(species, x, height) for species, x in zip(random.sample(SPECIES, len(centres)), centres)]
-    props = [Prop(random.choice(PROPS), random.uniform(.05, .95), random.uniform(.82, .97)) for _ in range(random.choice((0, 1, 1, 2)))]
-    return Scene(random.choice(PLACES), random.choice(TIMES), random.choice(WEATHERS), actors, props, random.randrange(2 ** 31))
+    props = [
+        Prop(random.choice(PROPS), random.uniform(0.05, 0.95), random.uniform(0.82, 0.97))
+        for _ in range(random.choice((0, 1, 1, 2)))
+    ]
+    return Scene(
+        random.choice(PLACES), random.choice(TIMES), random.choice(WEATHERS), actors, props, random.randrange(2**31)
+    )
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #98cbdc76
 @dataclass(frozen=True)
 class Reading:
     "What a picture shows. `characters`: species → (colour, accessory, accessory_colour); `x` is the centre, 0 (left) … 1 (right)."
+
     place: str
     time: str
     weather: str
     characters: dict = field(default_factory=dict)
-    poses: dict = field(default_factory=dict) # species → pose
-    moods: dict = field(default_factory=dict) # species → mood
-    x: dict = field(default_factory=dict) # species → centre
+    poses: dict = field(default_factory=dict)  # species → pose
+    moods: dict = field(default_factory=dict)  # species → mood
+    x: dict = field(default_factory=dict)  # species → centre
     props: frozenset = frozenset()
+
 
 def true_reading(scene: Scene) -> Reading:
     "What a perfect reader would say of `scene`."
     who = {a.character.species: a for a in scene.actors}
-    return Reading(scene.place, scene.time, scene.weather, {s: a.character.looks[1:] for s, a in who.items()},
-        {s: a.pose for s, a in who.items()}, {s: a.mood for s, a in who.items()}, {s: a.x for s, a in who.items()}, shown_props(scene))
+    return Reading(
+        scene.place,
+        scene.time,
+        scene.weather,
+        {s: a.character.looks[1:] for s, a in who.items()},
+        {s: a.pose for s, a in who.items()},
+        {s: a.mood for s, a in who.items()},
+        {s: a.x for s, a in who.items()},
+        shown_props(scene),
+    )
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #609f401a
 def readings(outputs: dict) -> list:
@@ -101,11 +161,23 @@ def readings(outputs: dict) -> list:
     for n in range(len(x)):
         here = [s for s in range(len(SPECIES)) if shown[n][s]]
         said = lambda name: {SPECIES[s]: CHARACTER_QUESTIONS[name][best[name][n][s]] for s in here}
-        looks = {who: (colour, kind, None if kind == 'none' else its) for (who, colour), kind, its
-                 in zip(said('colour').items(), said('accessory').values(), said('accessory_colour').values())}
+        looks = {
+            who: (colour, kind, None if kind == 'none' else its)
+            for (who, colour), kind, its in zip(
+                said('colour').items(), said('accessory').values(), said('accessory_colour').values()
+            )
+        }
         setting = {name: known[best[name][n]] for name, known in SETTING_QUESTIONS.items()}
-        found.append(Reading(**setting, characters=looks, poses=said('pose'), moods=said('mood'), x={SPECIES[s]: x[n][s] for s in here},
-                             props=frozenset(kind for kind, there in zip(PROPS, props[n]) if there)))
+        found.append(
+            Reading(
+                **setting,
+                characters=looks,
+                poses=said('pose'),
+                moods=said('mood'),
+                x={SPECIES[s]: x[n][s] for s in here},
+                props=frozenset(kind for kind, there in zip(PROPS, props[n]) if there),
+            )
+        )
     return found
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #ffde07a5
@@ -113,13 +185,14 @@ def perfect_outputs(table: dict) -> dict:
     "Outputs (logits) of a reader that answers every question of `table` (see `label_table`) rightly."
     table = {name: torch.as_tensor(v).long() for name, v in table.items()}
     sizes = {name: len(known) for name, known in (CHARACTER_QUESTIONS | SETTING_QUESTIONS).items()}
-    outputs = {name: 20. * F.one_hot(table[name].clamp(min=0), size) for name, size in sizes.items()}
-    yes_no = {name: 40. * table[name] - 20 for name in ('present', 'props')}
+    outputs = {name: 20.0 * F.one_hot(table[name].clamp(min=0), size) for name, size in sizes.items()}
+    yes_no = {name: 40.0 * table[name] - 20 for name in ('present', 'props')}
     return outputs | yes_no | {'x': table['x'] / POSITIONS}
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #bb78e8e7
 class ReadLayer(nn.Module):
     "Queries [N, S, W] look over tokens [N, T, W] by cross-attention, then think (MLP). Pre-norm, residual."
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.query_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -136,14 +209,17 @@ class TruthHeads(nn.Module):
 
     `present` [N, 8], `colour` [N, 8, 8], `accessory` [N, 8, 7], `accessory_colour` [N, 8, 6], `pose` [N, 8, 10], `mood` [N, 8, 6],
     `x` [N, 8] (0 … 1), `place` [N, 14], `time` [N, 4], `weather` [N, 4], `props` [N, 24]."""
+
     def __init__(self, dim: int, width: int = 96, num_tokens: int = 256, num_layers: int = 2, num_heads: int = 4):
         super().__init__()
         self.tokens_in = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width))
-        self.positions = nn.Parameter(torch.randn(num_tokens, width) * .1)
-        self.queries = nn.Parameter(torch.randn(len(SPECIES) + len(PROPS) + 1, width) * .5)
+        self.positions = nn.Parameter(torch.randn(num_tokens, width) * 0.1)
+        self.queries = nn.Parameter(torch.randn(len(SPECIES) + len(PROPS) + 1, width) * 0.5)
         self.layers = nn.ModuleList(ReadLayer(width, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
-        choices = lambda questions: nn.ModuleDict({name: nn.Linear(width, len(known)) for name, known in questions.items()})
+        choices = lambda questions: nn.ModuleDict(
+            {name: nn.Linear(width, len(known)) for name, known in questions.items()}
+        )
         self.character_heads, self.setting_heads = choices(CHARACTER_QUESTIONS), choices(SETTING_QUESTIONS)
         self.present, self.x, self.props = nn.Linear(width, 1), nn.Linear(width, 1), nn.Linear(width, 1)
 
@@ -152,11 +228,16 @@ class TruthHeads(nn.Module):
             raise ValueError(f'got {tokens.shape[1]} tokens a picture, but num_tokens is {len(self.positions)}')
         tokens = self.tokens_in(tokens) + self.positions
         read = self.queries.expand(len(tokens), -1, -1)
-        for layer in self.layers: read = layer(read, tokens)
+        for layer in self.layers:
+            read = layer(read, tokens)
         species, props, setting = self.norm(read).split([len(SPECIES), len(PROPS), 1], dim=1)
         outputs = {name: head(species) for name, head in self.character_heads.items()}
         outputs |= {name: head(setting[:, 0]) for name, head in self.setting_heads.items()}
-        return outputs | {'present': self.present(species)[..., 0], 'x': self.x(species)[..., 0] + .5, 'props': self.props(props)[..., 0]}
+        return outputs | {
+            'present': self.present(species)[..., 0],
+            'x': self.x(species)[..., 0] + 0.5,
+            'props': self.props(props)[..., 0],
+        }
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #93b21546
 def oracle_losses(outputs: dict, labels: dict) -> dict:
@@ -164,19 +245,26 @@ def oracle_losses(outputs: dict, labels: dict) -> dict:
     losses = {}
     for name in (*CHARACTER_QUESTIONS, *SETTING_QUESTIONS):
         logits, target = outputs[name].float().flatten(0, -2), labels[name].long().flatten()
-        losses[name] = F.cross_entropy(logits, target, ignore_index=UNSEEN, reduction='sum') / (target != UNSEEN).sum().clamp(min=1)
+        losses[name] = F.cross_entropy(logits, target, ignore_index=UNSEEN, reduction='sum') / (
+            target != UNSEEN
+        ).sum().clamp(min=1)
     for name in ('present', 'props'):
-        losses[name] = F.binary_cross_entropy_with_logits(outputs[name].float(), labels[name].float(), reduction='sum') / len(labels[name])
+        losses[name] = F.binary_cross_entropy_with_logits(
+            outputs[name].float(), labels[name].float(), reduction='sum'
+        ) / len(labels[name])
     seen = labels['x'] != UNSEEN
-    losses['x'] = ((outputs['x'].float() - labels['x'].float() / POSITIONS).abs() * seen).sum() / seen.sum().clamp(min=1)
+    losses['x'] = ((outputs['x'].float() - labels['x'].float() / POSITIONS).abs() * seen).sum() / seen.sum().clamp(
+        min=1
+    )
     return losses
+
 
 def oracle_loss(outputs: dict, labels: dict, weights: dict | None = None) -> torch.Tensor:
     "The sum of `oracle_losses`, each times its weight (1 unless `weights` names it; 0 leaves a question out)."
     losses = oracle_losses(outputs, labels)
     if unknown := set(weights or ()) - set(losses):
         raise ValueError(f'weights for unknown questions: {sorted(unknown)}; known: {sorted(losses)}')
-    return sum(loss * (weights or {}).get(name, 1.) for name, loss in losses.items())
+    return sum(loss * (weights or {}).get(name, 1.0) for name, loss in losses.items())
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #0fc3c805
 @torch.no_grad()
@@ -189,7 +277,9 @@ def accuracy(outputs: dict, labels: dict) -> dict:
     share = lambda hits, among: (hits & among).sum().item() / max(among.sum().item(), 1)
     scores = {name: share(right[name], labels[name] != UNSEEN) for name in right}
     scores['species'] = (shown == there).all(-1).float().mean().item()
-    scores['looks'] = share(shown & right['colour'] & right['accessory'] & (right['accessory_colour'] | (labels['accessory'] == 0)), there)
+    scores['looks'] = share(
+        shown & right['colour'] & right['accessory'] & (right['accessory_colour'] | (labels['accessory'] == 0)), there
+    )
     props, held = outputs['props'] > 0, labels['props'].bool()
     scores['props'] = 2 * (props & held).sum().item() / max((props.sum() + held.sum()).item(), 1)
     return scores
@@ -205,23 +295,43 @@ def confusion(outputs: dict, labels: dict, question: str) -> torch.Tensor:
 # %% ../../nbs/2_storyland/05_oracle.ipynb #5998ae7c
 class ConvBlock(nn.Module):
     "Residual block of two 3×3 convolutions with GroupNorm: [N, C, H, W] → the same."
+
     def __init__(self, channels: int):
         super().__init__()
-        self.body = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
-                                  nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
 
-    def forward(self, x): return x + self.body(x)
+    def forward(self, x):
+        return x + self.body(x)
+
 
 class Oracle(ModelMixin, ConfigMixin):
     """Picture → truth. `forward(images [N, 3, S, S], 0 … 1)` → the outputs of `TruthHeads`; `read(pictures)` → one `Reading` each.
 
     The trunk halves the side three times, so it makes (image_size / 8)² tokens; `channels` are the widths at 1/2, 1/4 and 1/8 of the size."""
+
     @register_to_config
-    def __init__(self, image_size: int = 128, channels: tuple = (32, 64, 128), width: int = 96, num_layers: int = 2, num_heads: int = 4):
+    def __init__(
+        self,
+        image_size: int = 128,
+        channels: tuple = (32, 64, 128),
+        width: int = 96,
+        num_layers: int = 2,
+        num_heads: int = 4,
+    ):
         super().__init__()
         trunk, before = [], 3
         for n, after in enumerate(channels):
-            trunk += [nn.Conv2d(before, after, 5 if n == 0 else 3, stride=2, padding=2 if n == 0 else 1), ConvBlock(after)]
+            trunk += [
+                nn.Conv2d(before, after, 5 if n == 0 else 3, stride=2, padding=2 if n == 0 else 1),
+                ConvBlock(after),
+            ]
             before = after
         self.trunk = nn.Sequential(*trunk)
         self.heads = TruthHeads(before, width, (image_size // 2 ** len(channels)) ** 2, num_layers, num_heads)
@@ -234,49 +344,59 @@ class Oracle(ModelMixin, ConfigMixin):
         "One `Reading` a picture. `pictures`: a list of PIL images of any size, or a uint8/float tensor (see `as_images`)."
         found = []
         for start in range(0, len(pictures), batch_size):
-            images = as_images(pictures[start:start + batch_size], self.config.image_size)
+            images = as_images(pictures[start : start + batch_size], self.config.image_size)
             found += readings(self(images.to(self.device, self.dtype)))
         return found
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #b42fd600
 class FeatureOracle(ModelMixin, ConfigMixin):
     "Visual features → truth, as `Oracle` does with pictures: `read(features [N, V, F])` → one `Reading` each. `num_tokens` = V, `dim` = F."
+
     @register_to_config
     def __init__(self, dim: int = 128, num_tokens: int = 36, width: int = 128, num_layers: int = 2, num_heads: int = 4):
         super().__init__()
         self.heads = TruthHeads(dim, width, num_tokens, num_layers, num_heads)
 
-    def forward(self, features) -> dict: return self.heads(features)
+    def forward(self, features) -> dict:
+        return self.heads(features)
 
     @torch.inference_mode()
     def read(self, features, batch_size: int = 1024) -> list:
         "One `Reading` a picture's features."
-        return [reading for part in features.split(batch_size) for reading in readings(self(part.to(self.device, self.dtype)))]
+        return [
+            reading
+            for part in features.split(batch_size)
+            for reading in readings(self(part.to(self.device, self.dtype)))
+        ]
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #075ee3f4
 def as_images(pictures, size: int = 128) -> torch.Tensor:
     """Pictures as one float tensor [N, 3, size, size], 0 … 1, resized with antialiasing where their size differs.
 
     Takes PIL images, uint8 [N, H, W, 3] or [N, 3, H, W] (tensor or array), or float [N, 3, H, W]."""
-    if isinstance(pictures, np.ndarray): pictures = torch.from_numpy(pictures)
+    if isinstance(pictures, np.ndarray):
+        pictures = torch.from_numpy(pictures)
     if not torch.is_tensor(pictures):
         fit = lambda p: p if p.size == (size, size) else p.resize((size, size), Image.Resampling.BICUBIC)
         pictures = torch.from_numpy(np.stack([np.asarray(fit(p.convert('RGB'))) for p in pictures]))
     if pictures.ndim != 4 or 3 not in (pictures.shape[1], pictures.shape[-1]):
         raise ValueError(f'pictures have shape {tuple(pictures.shape)}; wanted [N, H, W, 3] or [N, 3, H, W]')
-    if pictures.shape[1] != 3: pictures = pictures.permute(0, 3, 1, 2)
+    if pictures.shape[1] != 3:
+        pictures = pictures.permute(0, 3, 1, 2)
     images = pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures
-    if images.shape[-2:] != (size, size): images = F.interpolate(images, (size, size), mode='bicubic', antialias=True).clamp(0, 1)
+    if images.shape[-2:] != (size, size):
+        images = F.interpolate(images, (size, size), mode='bicubic', antialias=True).clamp(0, 1)
     return images.contiguous()
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #a62fc3de
 @torch.no_grad()
-def augment(images: torch.Tensor, strength: float = 1., generator: torch.Generator | None = None) -> torch.Tensor:
+def augment(images: torch.Tensor, strength: float = 1.0, generator: torch.Generator | None = None) -> torch.Tensor:
     """Slightly spoilt copies of square `images` (tensor as in `as_images`, any device) → float [N, 3, S, S], 0 … 1.
 
     `strength` 0 returns them unchanged, 1 is what the oracle is trained with."""
-    with torch.autocast(images.device.type, enabled=False): # bf16 cannot say where a pixel lies
+    with torch.autocast(images.device.type, enabled=False):  # bf16 cannot say where a pixel lies
         return _spoil(as_images(images, images.shape[2]), strength, generator)
+
 
 def _spoil(images, strength, generator):
     "Shift and zoom, soften, change brightness and contrast, add noise: each picture by its own draw."
@@ -284,22 +404,25 @@ def _spoil(images, strength, generator):
     draw = lambda *shape: torch.rand(shape, device=device, generator=generator) * strength
     pair = lambda reach: (draw(n, 2) * 2 - strength) * reach
     theta = torch.zeros(n, 2, 3, device=device)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1 + pair(.04)[:, 0]
-    theta[:, :, 2] = pair(.04) # up to 2 % of the side, 2.5 px of 128
-    images = F.grid_sample(images, F.affine_grid(theta, images.shape, align_corners=False), padding_mode='border', align_corners=False)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 + pair(0.04)[:, 0]
+    theta[:, :, 2] = pair(0.04)  # up to 2 % of the side, 2.5 px of 128
+    images = F.grid_sample(
+        images, F.affine_grid(theta, images.shape, align_corners=False), padding_mode='border', align_corners=False
+    )
     images = _soften(images, draw(n), generator)
-    gain, offset = 1 + pair(.08)[:, :1, None, None], pair(.04)[:, :1, None, None]
-    images = (images - .5) * gain + .5 + offset
-    noise = torch.randn(images.shape, device=device, generator=generator) * (draw(n) ** 2 * .08)[:, None, None, None]
+    gain, offset = 1 + pair(0.08)[:, :1, None, None], pair(0.04)[:, :1, None, None]
+    images = (images - 0.5) * gain + 0.5 + offset
+    noise = torch.randn(images.shape, device=device, generator=generator) * (draw(n) ** 2 * 0.08)[:, None, None, None]
     return (images + noise).clamp(0, 1)
+
 
 def _soften(images, amount, generator):
     "Loses detail: each picture is mixed by its `amount` (0 … 1) with a copy of .5 or .7 of the resolution, a blurred one, or itself."
     size, n = images.shape[-1], len(images)
-    blur = torch.tensor([1., 4., 6., 4., 1.], device=images.device)
+    blur = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device)
     kernel = (blur[:, None] * blur[None] / 256).expand(3, 1, 5, 5)
     smaller = lambda f: F.interpolate(images, scale_factor=f, mode='area', recompute_scale_factor=True)
-    copies = [F.interpolate(smaller(f), size=(size, size), mode='bilinear') for f in (.5, .7)]
+    copies = [F.interpolate(smaller(f), size=(size, size), mode='bilinear') for f in (0.5, 0.7)]
     copies = torch.stack(copies + [F.conv2d(F.pad(images, (2, 2, 2, 2), mode='replicate'), kernel, groups=3), images])
     choice = torch.randint(4, (n,), device=images.device, generator=generator)
     return torch.lerp(images, copies[choice, torch.arange(n, device=images.device)], amount[:, None, None, None])

@@ -15,9 +15,10 @@ from .writing.reader import read_facts, read_introductions, read_names, read_pla
 from .writing.telling import EVERY_EVENT, Teller, tell_page
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #2a67f55d
-ANCHORS = {1: (.5,), 2: (.3, .7), 3: (.2, .5, .8), 4: (.14, .38, .62, .86)}
-HEIGHTS = {1: .52, 2: .5, 3: .42, 4: .38}
-THING_X = {1: .78, 2: .5, 3: .35, 4: .5}
+ANCHORS = {1: (0.5,), 2: (0.3, 0.7), 3: (0.2, 0.5, 0.8), 4: (0.14, 0.38, 0.62, 0.86)}
+HEIGHTS = {1: 0.52, 2: 0.5, 3: 0.42, 4: 0.38}
+THING_X = {1: 0.78, 2: 0.5, 3: 0.35, 4: 0.5}
+
 
 def build_scene(plan: Plan, step: Step, cast: list, dice: Dice) -> Scene:
     "What the picture of a page shows."
@@ -26,48 +27,91 @@ def build_scene(plan: Plan, step: Step, cast: list, dice: Dice) -> Scene:
     who = [(w, event.pose, mood) for w in step.subject] + [(w, event.other_pose, event.other_mood) for w in step.other]
     n, actors = len(who), []
     for k, (w, pose, mood) in enumerate(who):
-        x = ANCHORS[n][k] + round((dice.random() - .5) * .03, 4)
-        if pose == 'carry' and k: pose = 'walk' # only the first one carries
+        x = ANCHORS[n][k] + round((dice.random() - 0.5) * 0.03, 4)
+        if pose == 'carry' and k:
+            pose = 'walk'  # only the first one carries
         holding = step.thing if event.thing == 'held' and k == 0 else None
-        actors.append(Actor(cast[w], pose, mood, x=round(x, 4), height=HEIGHTS[n], facing='right' if ANCHORS[n][k] <= .5 else 'left', holding=holding))
-    props = (Prop(step.thing, THING_X[n], .88),) if event.thing == 'ground' else ()
+        actors.append(
+            Actor(
+                cast[w],
+                pose,
+                mood,
+                x=round(x, 4),
+                height=HEIGHTS[n],
+                facing='right' if ANCHORS[n][k] <= 0.5 else 'left',
+                holding=holding,
+            )
+        )
+    props = (Prop(step.thing, THING_X[n], 0.88),) if event.thing == 'ground' else ()
     return Scene(step.place, step.time, step.weather, tuple(actors), props, plan.layouts[step.place])
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #888f6a01
 @dataclass(frozen=True)
 class PlotPage:
     "One page: its text, what its picture shows, who is on it (left to right), its event, and who is only talked about."
+
     text: str
     scene: Scene
     names: tuple
     event: str
     absent: tuple = ()
 
+
 @dataclass(frozen=True)
 class PlotStory:
     "A told story and its truth. `facts`: dicts with kind, value, thing, who, stated, needed (page numbers from 0)."
+
     seed: int
     wording: int
     cast: tuple
-    introduced: dict # name -> page
+    introduced: dict  # name -> page
     pages: tuple
     facts: tuple
 
     def to_truth(self) -> dict:
         "The truth as plain data, ready for JSON."
-        return dict(seed=self.seed, wording=self.wording, cast=[vars(c) for c in self.cast], introduced=self.introduced, facts=list(self.facts),
-                    pages=[dict(names=list(p.names), event=p.event, absent=list(p.absent), scene=to_dict(p.scene)) for p in self.pages])
+        return dict(
+            seed=self.seed,
+            wording=self.wording,
+            cast=[vars(c) for c in self.cast],
+            introduced=self.introduced,
+            facts=list(self.facts),
+            pages=[
+                dict(names=list(p.names), event=p.event, absent=list(p.absent), scene=to_dict(p.scene))
+                for p in self.pages
+            ],
+        )
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #cfc104bf
-MAIN_FIELD = {'return': 'h', 'feast': 'T', 'hidden': 'h', 'missing': 'X', 'named': 'N', 'word': 'w', 'number': 'n', 'door': 'c'}
+MAIN_FIELD = {
+    'return': 'h',
+    'feast': 'T',
+    'hidden': 'h',
+    'missing': 'X',
+    'named': 'N',
+    'word': 'w',
+    'number': 'n',
+    'door': 'c',
+}
+
 
 def tell_fact(fact: Fact, cast: list, pets: list) -> dict:
     "A fact of the plan with the names of this telling."
     value = fact.values[MAIN_FIELD.get(fact.kind, 'p')]
-    if fact.kind == 'missing': value = cast[value].name
-    if fact.kind == 'named': value = pets[value % len(pets)]
+    if fact.kind == 'missing':
+        value = cast[value].name
+    if fact.kind == 'named':
+        value = pets[value % len(pets)]
     thing = fact.values.get('p')
-    return dict(kind=fact.kind, value=value, thing=thing, who=[cast[w].name for w in fact.who], stated=fact.stated, needed=list(fact.needed))
+    return dict(
+        kind=fact.kind,
+        value=value,
+        thing=thing,
+        who=[cast[w].name for w in fact.who],
+        stated=fact.stated,
+        needed=list(fact.needed),
+    )
+
 
 def write(seed: int, pages: int = 30, wording: int = 0, series: Series | str | None = None) -> PlotStory:
     """Story `seed` of 10 or more pages, told in wording `wording`: its text, scenes and facts. `series`: one of `cast.SERIES`; None: of all Storyland.
@@ -77,9 +121,14 @@ def write(seed: int, pages: int = 30, wording: int = 0, series: Series | str | N
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f'{name} is {value!r}; it must be a whole number, at least {least}')
     if isinstance(series, str):
-        if series not in SERIES: raise ValueError(f'series is {series!r}; it must be one of: {", ".join(SERIES)}')
+        if series not in SERIES:
+            raise ValueError(f'series is {series!r}; it must be one of: {", ".join(SERIES)}')
         series = SERIES[series]
-    plan, dice, jitter = make_plan(seed, pages, series), Dice('words', seed, pages, wording), Dice('jitter', seed, pages)
+    plan, dice, jitter = (
+        make_plan(seed, pages, series),
+        Dice('words', seed, pages, wording),
+        Dice('jitter', seed, pages),
+    )
     names, pets = dice.shuffled(series.names if series else NAMES), dice.shuffled(PET_NAMES)
     cast = [Character(name, *looks) for name, looks in zip(names, plan.looks)]
     teller, out = Teller(plan, cast, dice, pets), []
@@ -87,6 +136,12 @@ def write(seed: int, pages: int = 30, wording: int = 0, series: Series | str | N
         goals = [f.kind for f in plan.facts if f.kind in REMINDERS and f.stated < i < f.needed[0]]
         scene = build_scene(plan, step, cast, jitter)
         absent = () if step.absent is None else (cast[step.absent].name,)
-        out.append(PlotPage(tell_page(teller, i, goals), scene, tuple(a.character.name for a in scene.actors), step.event, absent))
+        out.append(
+            PlotPage(
+                tell_page(teller, i, goals), scene, tuple(a.character.name for a in scene.actors), step.event, absent
+            )
+        )
     introduced = {cast[s.introduces].name: i for i, s in enumerate(plan.steps) if s.introduces is not None}
-    return PlotStory(seed, wording, tuple(cast), introduced, tuple(out), tuple(tell_fact(f, cast, pets) for f in plan.facts))
+    return PlotStory(
+        seed, wording, tuple(cast), introduced, tuple(out), tuple(tell_fact(f, cast, pets) for f in plan.facts)
+    )

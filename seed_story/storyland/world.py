@@ -7,7 +7,9 @@ __all__ = ['SPLITS', 'HELD_OUT', 'OPENING_SEED', 'check_seed', 'as_story', 'make
            'save_story', 'check_request', 'write_set', 'in_order']
 
 # %% ../../nbs/2_storyland/04_world.ipynb #2961307b
-import json, os, shutil
+import json
+import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,21 +19,26 @@ from .art import draw
 from .plot import PlotStory, write
 
 # %% ../../nbs/2_storyland/04_world.ipynb #14eedea1
-SPLITS = dict(train=range(0, 1_000_000), validation=range(1_000_000, 1_100_000), test=range(2_000_000, 2_100_000))
-HELD_OUT = 10_000_000 # this seed and all above
+SPLITS = dict(train=range(1_000_000), validation=range(1_000_000, 1_100_000), test=range(2_000_000, 2_100_000))
+HELD_OUT = 10_000_000  # this seed and all above
+
 
 def check_seed(seed: int, allow_held_out: bool = False):
     "Raise ValueError if `seed` is no seed, or is held out and `allow_held_out` is not set."
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0: raise ValueError(f'seed is {seed!r}; it must be a whole number, at least 0')
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f'seed is {seed!r}; it must be a whole number, at least 0')
     if seed >= HELD_OUT and not allow_held_out:
-        raise ValueError(f'seed {seed} is held out: seeds from {HELD_OUT:,} up are never used by the project, so that its models can be judged '
-                         'on stories nobody has seen. To evaluate from outside, pass allow_held_out=True')
+        raise ValueError(
+            f'seed {seed} is held out: seeds from {HELD_OUT:,} up are never used by the project, so that its models can be judged '
+            'on stories nobody has seen. To evaluate from outside, pass allow_held_out=True'
+        )
 
 # %% ../../nbs/2_storyland/04_world.ipynb #2bfc58c7
 def as_story(told: PlotStory, size=None) -> Story:
     "A told story as a `Story`; with pictures of `size` (width, height), or without any (`size` None)."
     pages = [Page(p.text, draw(p.scene, *size) if size else None) for p in told.pages]
     return Story(pages, id=told.seed)
+
 
 def make_story(seed: int, pages: int = 30, wording: int = 0, size=None, allow_held_out: bool = False) -> tuple:
     """`(Story, truth)` of story `seed`: 10 pages or more, drawn at `size` (width, height) in pixels, or not drawn if None.
@@ -41,6 +48,7 @@ def make_story(seed: int, pages: int = 30, wording: int = 0, size=None, allow_he
     told = write(seed, pages, wording)
     return as_story(told, size), told.to_truth()
 
+
 def render(seed: int, pages: int = 30, size=(128, 128), allow_held_out: bool = False) -> list:
     "The pictures of story `seed` (the same for every wording)."
     check_seed(seed, allow_held_out)
@@ -49,15 +57,17 @@ def render(seed: int, pages: int = 30, size=(128, 128), allow_held_out: bool = F
 # %% ../../nbs/2_storyland/04_world.ipynb #bf3b0a1f
 OPENING_SEED = 2_000_048
 
+
 def opening(seed: int = OPENING_SEED, size: int = 128) -> tuple:
     "(PIL image, text) of the first page of story `seed`, drawn at `size` pixels."
     page = write(seed).pages[0]
     return draw(page.scene, size, size), page.text
 
+
 def write_opening(folder, seed: int = OPENING_SEED, size: int = 128) -> Path:
     "Put `opening` into a model's folder, as opening/opening.png and opening/opening.txt; returns the picture's path."
     picture, text = opening(seed, size)
-    file = Path(folder)/'opening'/'opening.png'
+    file = Path(folder) / 'opening' / 'opening.png'
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.save(file, optimize=True)
     file.with_suffix('.txt').write_text(text + '\n', encoding='utf-8')
@@ -68,27 +78,50 @@ def save_story(folder, suffix: str, pages: int, size, seed: int, colours: int = 
     "Draw story `seed` into `folder`/images; returns its lines for `stories.jsonl` and `truth.jsonl`. `colours`: see `write_set`."
     told = write(seed, pages)
     names = [f'{seed:08d}/{i:04d}.{suffix}' for i in range(pages)]
-    (folder/'images'/f'{seed:08d}').mkdir(parents=True)
+    (folder / 'images' / f'{seed:08d}').mkdir(parents=True)
     options = dict(quality=86, subsampling=0, optimize=True) if suffix == 'jpg' else dict(optimize=bool(colours))
     for page, name in zip(told.pages, names):
         picture = draw(page.scene, *size)
-        if colours: picture = picture.convert('RGB').quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
-        picture.save(folder/'images'/name, **options)
+        if colours:
+            picture = picture.convert('RGB').quantize(
+                colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+            )
+        picture.save(folder / 'images' / name, **options)
     return story_line(as_story(told), names), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
 
-def check_request(stories: int, seed: int, pages: int, size, suffix: str, out: Path, allow_held_out: bool, colours: int = 0):
+
+def check_request(
+    stories: int, seed: int, pages: int, size, suffix: str, out: Path, allow_held_out: bool, colours: int = 0
+):
     "Raise a clear error before any work is done."
-    if not isinstance(stories, int) or stories < 1: raise ValueError(f'stories is {stories!r}; it must be a whole number, at least 1')
-    check_seed(seed, allow_held_out); check_seed(seed + stories - 1, allow_held_out)
-    if not isinstance(pages, int) or pages < 10: raise ValueError(f'pages is {pages!r}; a story needs at least 10')
-    if len(size) != 2 or not all(isinstance(n, int) and 16 <= n <= 4096 for n in size): raise ValueError(f'size is {size!r}; give width and height, 16 to 4096 pixels each')
-    if suffix not in ('png', 'jpg'): raise ValueError(f'suffix is {suffix!r}; it must be png or jpg')
-    if colours and (suffix != 'png' or not 2 <= colours <= 256): raise ValueError(f'colours is {colours!r} for {suffix}; a png can have 2 to 256, or 0: all')
-    if out.exists() and (not out.is_dir() or any(out.iterdir())): raise FileExistsError(f'{out} exists and is not an empty folder; nothing was written: choose another folder')
+    if not isinstance(stories, int) or stories < 1:
+        raise ValueError(f'stories is {stories!r}; it must be a whole number, at least 1')
+    check_seed(seed, allow_held_out)
+    check_seed(seed + stories - 1, allow_held_out)
+    if not isinstance(pages, int) or pages < 10:
+        raise ValueError(f'pages is {pages!r}; a story needs at least 10')
+    if len(size) != 2 or not all(isinstance(n, int) and 16 <= n <= 4096 for n in size):
+        raise ValueError(f'size is {size!r}; give width and height, 16 to 4096 pixels each')
+    if suffix not in ('png', 'jpg'):
+        raise ValueError(f'suffix is {suffix!r}; it must be png or jpg')
+    if colours and (suffix != 'png' or not 2 <= colours <= 256):
+        raise ValueError(f'colours is {colours!r} for {suffix}; a png can have 2 to 256, or 0: all')
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f'{out} exists and is not an empty folder; nothing was written: choose another folder')
 
 # %% ../../nbs/2_storyland/04_world.ipynb #057447ff
-def write_set(stories: int, seed: int, out, pages: int = 30, size=(128, 128), workers: int | None = None, progress=None,
-              suffix: str = 'png', allow_held_out: bool = False, colours: int = 0) -> Path:
+def write_set(
+    stories: int,
+    seed: int,
+    out,
+    pages: int = 30,
+    size=(128, 128),
+    workers: int | None = None,
+    progress=None,
+    suffix: str = 'png',
+    allow_held_out: bool = False,
+    colours: int = 0,
+) -> Path:
     """Write stories `seed` … `seed + stories - 1` to folder `out` (stories.jsonl, truth.jsonl, images/); returns `out`.
 
     `workers`: processes (all cores if None). `progress(done, stories)` is called after each story. `suffix`: png or jpg. `colours` of a png: 0 all, else 2–256, a palette for each picture (with 128 it has a third of the size).
@@ -101,17 +134,29 @@ def write_set(stories: int, seed: int, out, pages: int = 30, size=(128, 128), wo
         part.mkdir()
         job, seeds = partial(save_story, part, suffix, pages, tuple(size), colours=colours), range(seed, seed + stories)
         count = min(workers or os.cpu_count() or 1, stories)
-        with open(part/'stories.jsonl', 'w', encoding='utf-8') as captions, open(part/'truth.jsonl', 'w', encoding='utf-8') as truths:
+        with (
+            open(part / 'stories.jsonl', 'w', encoding='utf-8') as captions,
+            open(part / 'truth.jsonl', 'w', encoding='utf-8') as truths,
+        ):
             for done, (line, truth) in enumerate(in_order(job, seeds, count), 1):
-                captions.write(line); truths.write(truth)
-                if progress: progress(done, stories)
+                captions.write(line)
+                truths.write(truth)
+                if progress:
+                    progress(done, stories)
         os.replace(part, out)
-    finally: shutil.rmtree(part, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return out
+
 
 def in_order(job, items, workers: int):
     "Results of `job` on `items`, in order; in this process if one worker is enough."
-    if workers == 1: yield from map(job, items); return
+    if workers == 1:
+        yield from map(job, items)
+        return
     with ProcessPoolExecutor(workers) as pool:
-        try: yield from pool.map(job, items)
-        except BaseException: pool.shutdown(cancel_futures=True); raise
+        try:
+            yield from pool.map(job, items)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -6,7 +6,11 @@
 __all__ = ['Checkpoints', 'load_newest', 'stop_signals']
 
 # %% ../../nbs/6_training/02_checkpoints.ipynb #9a243bd0
-import json, os, signal, threading, warnings
+import json
+import os
+import signal
+import threading
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +23,7 @@ class Checkpoints:
     """Training states in `folder`, of a run with these `settings` (what must not change when it goes on; numbers and text).
 
     `keep`: so many of the newest stay."""
+
     def __init__(self, folder, settings: dict | None = None, keep: int = 2):
         self.folder, self.settings, self.keep = Path(folder), json.loads(json.dumps(settings or {})), keep
 
@@ -34,22 +39,28 @@ class Checkpoints:
         try:
             with open(half, 'wb') as f:
                 torch.save(dict(step=step, settings=self.settings, state=state), f)
-                f.flush(); os.fsync(f.fileno())
+                f.flush()
+                os.fsync(f.fileno())
             pointer = json.dumps(dict(file=file.name, sha256=sha256_of(half)))
             os.replace(half, file)
             write_atomic(self.folder / 'newest.json', pointer + '\n')
         except (OSError, RuntimeError) as e:  # torch raises RuntimeError where its writer meets a full disk
             half.unlink(missing_ok=True)
             there = self.files()
-            raise OSError(f'{file} cannot be written ({getattr(e, "strerror", None) or str(e).splitlines()[0]}): make room and start again; '
-                          + (f'{there[-1].name} is kept' if there else 'there is no earlier one')) from e
-        for old in self.files()[:-self.keep]: old.unlink()
+            raise OSError(
+                f'{file} cannot be written ({getattr(e, "strerror", None) or str(e).splitlines()[0]}): make room and start again; '
+                + (f'{there[-1].name} is kept' if there else 'there is no earlier one')
+            ) from e
+        for old in self.files()[: -self.keep]:
+            old.unlink()
         return file
 
     def clear(self) -> None:
         "Remove all states: the run is over."
-        for file in (self.folder / 'newest.json', *self.files()): file.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()): self.folder.rmdir()
+        for file in (self.folder / 'newest.json', *self.files()):
+            file.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
 # %% ../../nbs/6_training/02_checkpoints.ipynb #80dc84ff
 def load_newest(checkpoints: Checkpoints) -> tuple[int, dict] | None:
@@ -64,24 +75,37 @@ def load_newest(checkpoints: Checkpoints) -> tuple[int, dict] | None:
             _compare(file, found['settings'], checkpoints.settings)
             return found['step'], found['state']
         warnings.warn(f'{file} is damaged ({problem}) and passed over')
-    if files: raise ValueError(f'all checkpoints in {checkpoints.folder} are damaged: remove the folder to begin anew')
+    if files:
+        raise ValueError(f'all checkpoints in {checkpoints.folder} are damaged: remove the folder to begin anew')
     return None
 
 
 def _damage(checkpoints: Checkpoints, file: Path) -> str | None:
     "What is wrong with a file; None: nothing."
-    try: pointer = json.loads((checkpoints.folder / 'newest.json').read_text())
-    except (OSError, ValueError): pointer = {}
-    if pointer.get('file') == file.name and pointer.get('sha256') != sha256_of(file): return 'its contents have changed'
-    try: torch.load(file, map_location='cpu', weights_only=True)
-    except Exception as e: return (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
+    try:
+        pointer = json.loads((checkpoints.folder / 'newest.json').read_text())
+    except (OSError, ValueError):
+        pointer = {}
+    if pointer.get('file') == file.name and pointer.get('sha256') != sha256_of(file):
+        return 'its contents have changed'
+    try:
+        torch.load(file, map_location='cpu', weights_only=True)
+    except Exception as e:
+        return (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
     return None
 
 
 def _compare(file: Path, was: dict, now: dict) -> None:
     "ValueError naming the settings that differ."
-    changed = [f'{key} was {was.get(key)!r}, now {now.get(key)!r}' for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
-    if changed: raise ValueError(f'{file} is of another configuration: {"; ".join(changed)}. Give the same options, or remove {file.parent} to begin anew')
+    changed = [
+        f'{key} was {was.get(key)!r}, now {now.get(key)!r}'
+        for key in sorted({*was, *now})
+        if was.get(key) != now.get(key)
+    ]
+    if changed:
+        raise ValueError(
+            f'{file} is of another configuration: {"; ".join(changed)}. Give the same options, or remove {file.parent} to begin anew'
+        )
 
 # %% ../../nbs/6_training/02_checkpoints.ipynb #a24cd62c
 @contextmanager
@@ -91,7 +115,11 @@ def stop_signals():
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.signal(number, lambda n, frame: caught.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}
-    try: yield caught
+    before = {
+        number: signal.signal(number, lambda n, frame: caught.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield caught
     finally:
-        for number, handler in before.items(): signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -17,14 +17,26 @@ from ..sinks.policies import Layout, PageSpan, Policy, attention_policy
 # %% ../../nbs/6_training/07_eviction.ipynb #95998c98
 def page_spans(batch: BranchedBatch, image: ImageTokens, ends=frozenset()) -> list[list[PageSpan]]:
     "Where the pages of each row's trunk stand; a last page without an image in the trunk ends where its image would. `ends`: ids that end a sentence."
-    ids, page = batch.input_ids[:, :batch.trunk_length].cpu().numpy(), batch.page[:, :batch.trunk_length].cpu().numpy()
+    ids, page = (
+        batch.input_ids[:, : batch.trunk_length].cpu().numpy(),
+        batch.page[:, : batch.trunk_length].cpu().numpy(),
+    )
     found = []
     for row, numbers in zip(ids, page):
         bois = np.flatnonzero(row == image.boi)
         starts = [int(np.argmax(numbers == n)) if n else 0 for n in range(len(bois))]
         closing = np.flatnonzero(np.isin(row, list(ends)))
-        found.append([PageSpan(start, int(boi), int(boi) + 1 + image.num_slots, tuple(closing[(closing >= start) & (closing < boi)].tolist()))
-                      for start, boi in zip(starts, bois)])
+        found.append(
+            [
+                PageSpan(
+                    start,
+                    int(boi),
+                    int(boi) + 1 + image.num_slots,
+                    tuple(closing[(closing >= start) & (closing < boi)].tolist()),
+                )
+                for start, boi in zip(starts, bois)
+            ]
+        )
     return found
 
 
@@ -34,7 +46,8 @@ def kept_by_page(batch: BranchedBatch, image: ImageTokens, policies, ends=frozen
     for row, (spans, policy) in enumerate(zip(page_spans(batch, image, ends), policies, strict=True)):
         for number, span in enumerate(spans if policy else []):
             kept[row, number] = False
-            for r in policy.keep(Layout(tuple(spans[:number]), span.start)): kept[row, number, r.start:r.stop] = True
+            for r in policy.keep(Layout(tuple(spans[:number]), span.start)):
+                kept[row, number, r.start : r.stop] = True
     return torch.from_numpy(kept)
 
 
@@ -42,24 +55,34 @@ def visible_under(batch: BranchedBatch, kept: torch.Tensor) -> torch.Tensor:
     "`kept` [B, P, trunk] as the `visible` [B, L, L] of `branch_mask`: own page, or kept. `<s>` is part of the first page; tokens of no page (`</s>`, padding) see everything."
     trunk, page = batch.trunk_length, batch.page.clone()
     page[:, 0] = 0
-    seen = kept.gather(1, page.clamp(min=0)[..., None].expand(-1, -1, trunk)) | (page[..., None] == page[:, None, :trunk]) | (page < 0)[..., None]
+    seen = (
+        kept.gather(1, page.clamp(min=0)[..., None].expand(-1, -1, trunk))
+        | (page[..., None] == page[:, None, :trunk])
+        | (page < 0)[..., None]
+    )
     return torch.cat([seen, seen.new_ones(*page.shape, page.shape[1] - trunk)], 2)
 
 # %% ../../nbs/6_training/07_eviction.ipynb #00dc3893
 @dataclass(frozen=True)
 class Eviction:
     "Draws a policy for each training chunk: one of `policies` with a random window of 1 … `most` pages for a `share` of the chunks, None (all seen) for the others."
+
     policies: tuple[Policy, ...]
-    share: float = .7
+    share: float = 0.7
     most: int = 8
 
     def __post_init__(self):
-        if not 0 <= self.share <= 1: raise ValueError(f'share is {self.share!r}; it must lie between 0 and 1')
-        if self.most < 1: raise ValueError(f'most is {self.most!r}; it must be at least 1')
-        if not self.policies: raise ValueError('name at least one policy')
+        if not 0 <= self.share <= 1:
+            raise ValueError(f'share is {self.share!r}; it must lie between 0 and 1')
+        if self.most < 1:
+            raise ValueError(f'most is {self.most!r}; it must be at least 1')
+        if not self.policies:
+            raise ValueError('name at least one policy')
         for policy in self.policies:
             if 'pages' not in {f.name for f in fields(policy)} or policy.reencodes:
-                raise ValueError(f'{type(policy).__name__} has no window to draw: choose a policy with a number of pages that does not re-encode')
+                raise ValueError(
+                    f'{type(policy).__name__} has no window to draw: choose a policy with a number of pages that does not re-encode'
+                )
 
     @classmethod
     def named(cls, names: str, **options) -> 'Eviction':
@@ -67,5 +90,6 @@ class Eviction:
         return cls(tuple(attention_policy(name) for name in names.split('+')), **options)
 
     def draw(self, rng: np.random.Generator) -> Policy | None:
-        if rng.random() >= self.share: return None
+        if rng.random() >= self.share:
+            return None
         return replace(self.policies[rng.integers(len(self.policies))], pages=int(rng.integers(1, self.most + 1)))

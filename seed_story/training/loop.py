@@ -7,7 +7,12 @@ __all__ = ['Budget', 'Average', 'Log', 'read_log', 'step_generator', 'own_random
            'prepared', 'agreed', 'fit', 'save_module', 'autocast', 'compiled']
 
 # %% ../../nbs/6_training/01_loop.ipynb #9427f077
-import contextlib, itertools, json, math, os, time
+import contextlib
+import itertools
+import json
+import math
+import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,19 +28,22 @@ from ..story.format import write_atomic
 @dataclass(frozen=True)
 class Budget:
     "How long to train, and how fast: `steps` and/or `seconds` (the first to run out ends it)."
-    steps: int | None = None       # optimizer steps
-    seconds: float | None = None   # wall-clock seconds
-    lr: float = 1e-3               # highest learning rate
-    warmup: int = 100              # steps of linear warm-up
-    floor: float = 0.05            # the last learning rate, as a fraction of the highest
+
+    steps: int | None = None  # optimizer steps
+    seconds: float | None = None  # wall-clock seconds
+    lr: float = 1e-3  # highest learning rate
+    warmup: int = 100  # steps of linear warm-up
+    floor: float = 0.05  # the last learning rate, as a fraction of the highest
     weight_decay: float = 0.01
     betas: tuple = (0.9, 0.98)
-    clip: float = 1.0              # largest gradient norm
-    ema: float = 0.0               # decay of the averaged weights; 0 = none
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.0  # decay of the averaged weights; 0 = none
 
     def __post_init__(self):
-        if self.steps is None and self.seconds is None: raise ValueError("a budget needs steps or seconds")
-        if (self.steps or 1) <= 0 or (self.seconds or 1) <= 0: raise ValueError("steps and seconds must be positive")
+        if self.steps is None and self.seconds is None:
+            raise ValueError("a budget needs steps or seconds")
+        if (self.steps or 1) <= 0 or (self.seconds or 1) <= 0:
+            raise ValueError("steps and seconds must be positive")
 
     def used(self, step: int, seconds: float) -> float:
         "Fraction of the budget used after `step` steps and `seconds`."
@@ -50,6 +58,7 @@ class Budget:
 # %% ../../nbs/6_training/01_loop.ipynb #97a63da5
 class Average:
     "Exponential moving average of the trainable parameters of `modules`."
+
     def __init__(self, modules, decay: float):
         self.decay, self.step = decay, 0
         self.live = [p for m in modules for p in m.parameters() if p.requires_grad]
@@ -67,22 +76,27 @@ class Average:
         "Exchange live and averaged weights (call again to put them back)."
         for p, m in zip(self.live, self.mean):
             kept = p.detach().clone()
-            p.copy_(m); m.copy_(kept)
+            p.copy_(m)
+            m.copy_(kept)
 
 # %% ../../nbs/6_training/01_loop.ipynb #e9df5ddc
 class Log:
     "Appends JSON lines to `path` and, if given, hands each to `tell` (a progress bar, a logger)."
+
     def __init__(self, path, tell=None):
         self.path, self.tell = Path(path), tell
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, **row):
-        with open(self.path, "a", encoding="utf-8") as f: f.write(json.dumps(row) + "\n")
-        if self.tell: self.tell(row)
+        with open(self.path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(row) + "\n")
+        if self.tell:
+            self.tell(row)
 
     def rewind(self, step: int):
         "Take back the rows after `step`: what they tell will be done again."
-        if not self.path.exists(): return
+        if not self.path.exists():
+            return
         write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in read_log(self.path) if row["step"] <= step))
 
 # %% ../../nbs/6_training/01_loop.ipynb #3461775d
@@ -90,8 +104,10 @@ def read_log(path) -> list[dict]:
     "Rows of a log; a last line cut off by a kill is left out."
     rows = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try: rows.append(json.loads(line))
-        except json.JSONDecodeError: break
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
     return rows
 
 # %% ../../nbs/6_training/01_loop.ipynb #3107fbfd
@@ -113,28 +129,44 @@ def own_randomness(seed: int | None, accelerator=None):
 
 class _Spoken(torch.utils.data.Dataset):
     "Batches whose errors are items: raised in a worker they would come out with its whole traceback instead of their one line."
-    def __init__(self, batches): self.batches = batches
+
+    def __init__(self, batches):
+        self.batches = batches
 
     def __getitem__(self, number: int):
-        try: return self.batches[number]
-        except (ValueError, OSError) as e: return ValueError(str(e))
+        try:
+            return self.batches[number]
+        except (ValueError, OSError) as e:
+            return ValueError(str(e))
 
 
 def _raised(items):
     for item in items:
-        if isinstance(item, Exception): raise item
+        if isinstance(item, Exception):
+            raise item
         yield item
 
 
 class NumberedBatches(torch.utils.data.Dataset):
     "A dataset whose item number i is the whole batch of pass i, whoever asks and whatever was asked before."
+
     def loader(self, device="cpu", workers: int = 0, first: int = 0):
         "All batches from number `first` on, without end, made by `workers` processes; their number changes nothing else. ValueError for a batch that cannot be made."
-        return _raised(torch.utils.data.DataLoader(_Spoken(self), batch_size=None, sampler=itertools.count(first), num_workers=workers, pin_memory=torch.device(device).type == "cuda", prefetch_factor=8 if workers else None))
+        return _raised(
+            torch.utils.data.DataLoader(
+                _Spoken(self),
+                batch_size=None,
+                sampler=itertools.count(first),
+                num_workers=workers,
+                pin_memory=torch.device(device).type == "cuda",
+                prefetch_factor=8 if workers else None,
+            )
+        )
 
 
 class Interrupted(Exception):
     "Training was told to stop; its state after `step` steps is on disk, and the same call goes on from there."
+
     def __init__(self, step: int):
         self.step = step
         super().__init__(f"stopped after {step} steps, which are kept: the same command goes on from there")
@@ -142,11 +174,13 @@ class Interrupted(Exception):
 # %% ../../nbs/6_training/01_loop.ipynb #a1aa2fcc
 class Parts(torch.nn.Module):
     "Modules under one roof; `forward` is `function`, which uses them."
+
     def __init__(self, function, *modules):
         super().__init__()
         self.parts, self.function = torch.nn.ModuleList(modules), function
 
-    def forward(self, *args, **kwargs): return self.function(*args, **kwargs)
+    def forward(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
 
 
 def prepared(function, modules, device, accelerator=None, layers=()):
@@ -154,25 +188,37 @@ def prepared(function, modules, device, accelerator=None, layers=()):
 
     `layers`: equal layers of a deep model; on a GPU each is compiled for itself instead of the whole, which takes a tenth of the time. They are what is gathered at a time under FSDP."""
     alone = accelerator is None or accelerator.num_processes == 1
-    if not alone and wants_shards(): return sharded(Parts(function, *modules), layers, accelerator)
+    if not alone and wants_shards():
+        return sharded(Parts(function, *modules), layers, accelerator)
     if layers and torch.device(device).type == "cuda":
-        for layer in layers: layer.compile()
-    if alone: return function if layers else compiled(function, device)
+        for layer in layers:
+            layer.compile()
+    if alone:
+        return function if layers else compiled(function, device)
     return accelerator.prepare(Parts(function, *modules))
 
 
 def agreed(accelerator, *numbers: float) -> list[float]:
     "The numbers of process 0, for all."
-    if accelerator is None or accelerator.num_processes == 1: return list(numbers)
+    if accelerator is None or accelerator.num_processes == 1:
+        return list(numbers)
     from accelerate.utils import broadcast
+
     return broadcast(torch.tensor(numbers, dtype=torch.float64, device=accelerator.device)).tolist()
 
 # %% ../../nbs/6_training/01_loop.ipynb #0e278fe1
 class _State:
     "Everything that changes while `fit` runs."
+
     def __init__(self, modules, budget: Budget):
         self.modules, self.live = modules, [p for m in modules for p in m.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(_decay_groups(modules, budget.weight_decay), lr=budget.lr, betas=budget.betas, eps=1e-8, fused=self.live[0].is_cuda)
+        self.optimizer = torch.optim.AdamW(
+            _decay_groups(modules, budget.weight_decay),
+            lr=budget.lr,
+            betas=budget.betas,
+            eps=1e-8,
+            fused=self.live[0].is_cuda,
+        )
         self.average = Average(modules, budget.ema) if budget.ema else None
         self.i, self.seconds, self.sums, self.count, self.means = 0, 0.0, {}, 0, {}
 
@@ -180,32 +226,63 @@ class _State:
         "As tensors, numbers and text; what is sharded is gathered, so all processes must ask."
         average = self.average and dict(mean=self.average.mean, step=self.average.step)
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-        return gathered(dict(i=self.i, seconds=self.seconds, live=[p.detach() for p in self.live], optimizer=self.optimizer.state_dict(), average=average, sums=self.sums, count=self.count,
-                              means=self.means, random=torch.get_rng_state(), cuda=cuda))
+        return gathered(
+            dict(
+                i=self.i,
+                seconds=self.seconds,
+                live=[p.detach() for p in self.live],
+                optimizer=self.optimizer.state_dict(),
+                average=average,
+                sums=self.sums,
+                count=self.count,
+                means=self.means,
+                random=torch.get_rng_state(),
+                cuda=cuda,
+            )
+        )
 
     @torch.no_grad()
     def restore(self, was: dict) -> None:
         "ValueError if it is the state of other modules."
-        if [list(p.shape) for p in was["live"]] != [list(p.shape) for p in self.live]: raise ValueError("the checkpoint holds weights of other shapes than this model's")
-        for p, old in zip(self.live, was["live"]): p.copy_(spread(old, p))
+        if [list(p.shape) for p in was["live"]] != [list(p.shape) for p in self.live]:
+            raise ValueError("the checkpoint holds weights of other shapes than this model's")
+        for p, old in zip(self.live, was["live"]):
+            p.copy_(spread(old, p))
         self.optimizer.load_state_dict(self._spread_moments(was["optimizer"]))
         if self.average:
             self.average.step = was["average"]["step"]
-            for m, old in zip(self.average.mean, was["average"]["mean"]): m.copy_(spread(old, m))
+            for m, old in zip(self.average.mean, was["average"]["mean"]):
+                m.copy_(spread(old, m))
         self.i, self.seconds, self.count, self.means = was["i"], was["seconds"], was["count"], was["means"]
         self.sums = {k: v.to(self.live[0].device) for k, v in was["sums"].items()}
         torch.set_rng_state(was["random"])
-        if was["cuda"]: torch.cuda.set_rng_state_all(was["cuda"][:torch.cuda.device_count()])
+        if was["cuda"]:
+            torch.cuda.set_rng_state_all(was["cuda"][: torch.cuda.device_count()])
 
     def _spread_moments(self, was: dict) -> dict:
         "The optimizer's state, its moments sharded as their parameters are."
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        moments = {k: {name: spread(v, params[k]) if torch.is_tensor(v) and v.ndim else v for name, v in state.items()} for k, state in was["state"].items()}
+        moments = {
+            k: {name: spread(v, params[k]) if torch.is_tensor(v) and v.ndim else v for name, v in state.items()}
+            for k, state in was["state"].items()
+        }
         return dict(was, state=moments)
 
 # %% ../../nbs/6_training/01_loop.ipynb #b4c80c18
-def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_every: int = 50, save_seconds: float = 120.0, checkpoints: Checkpoints | None = None,
-        seed: int | None = None, accumulate: int = 1, accelerator=None, keep: tuple = ()):
+def fit(
+    step,
+    modules,
+    budget: Budget,
+    log: Log | None = None,
+    save=None,
+    log_every: int = 50,
+    save_seconds: float = 120.0,
+    checkpoints: Checkpoints | None = None,
+    seed: int | None = None,
+    accumulate: int = 1,
+    accelerator=None,
+    keep: tuple = (),
+):
     """Minimise `step(i, used)["loss"]` over the trainable parameters of `modules`.
 
     `save(summary)` is called every `save_seconds` and at the end, with the averaged weights in place if there are any. With `checkpoints` the state is written as often, and when
@@ -219,98 +296,167 @@ def fit(step, modules, budget: Budget, log: Log | None = None, save=None, log_ev
     with own_randomness(seed, accelerator), stop_signals() if checkpoints else contextlib.nullcontext() as stop:
         if found:
             state.restore(found[1])
-            if log: log.rewind(found[0])
-        try: _loop(step, state, budget, log, save, log_every, save_seconds, checkpoints, stop, accumulate, accelerator, keep)
+            if log:
+                log.rewind(found[0])
+        try:
+            _loop(
+                step,
+                state,
+                budget,
+                log,
+                save,
+                log_every,
+                save_seconds,
+                checkpoints,
+                stop,
+                accumulate,
+                accelerator,
+                keep,
+            )
         except ValueError:  # a batch that cannot be made, say: what was learned before stays
-            if checkpoints and state.i and accelerator is None: _keep(state, checkpoints)
+            if checkpoints and state.i and accelerator is None:
+                _keep(state, checkpoints)
             raise
-        if state.count: _flush(state, log, accelerator)
+        if state.count:
+            _flush(state, log, accelerator)
         summary = _save(save, state)
-        if checkpoints and first: checkpoints.clear()
-    if accelerator: accelerator.wait_for_everyone()
+        if checkpoints and first:
+            checkpoints.clear()
+    if accelerator:
+        accelerator.wait_for_everyone()
     return summary
 
 # %% ../../nbs/6_training/01_loop.ipynb #9b3548c5
-def _loop(step, state: _State, budget: Budget, log, save, log_every: int, save_seconds: float, checkpoints, stop, accumulate: int, accelerator, keep: tuple = ()) -> None:
+def _loop(
+    step,
+    state: _State,
+    budget: Budget,
+    log,
+    save,
+    log_every: int,
+    save_seconds: float,
+    checkpoints,
+    stop,
+    accumulate: int,
+    accelerator,
+    keep: tuple = (),
+) -> None:
     "Steps until the budget is used up; what all processes have to do at the same time is decided by the first."
     start, saved = time.perf_counter() - state.seconds, time.perf_counter()
     while True:
         now = time.perf_counter()
-        used, due, stopped = agreed(accelerator, budget.used(state.i, now - start), state.i > 0 and now - saved > save_seconds, bool(stop))
+        used, due, stopped = agreed(
+            accelerator, budget.used(state.i, now - start), state.i > 0 and now - saved > save_seconds, bool(stop)
+        )
         if due or stopped:
-            if checkpoints: _keep(state, checkpoints, accelerator)
-            if stopped: raise Interrupted(state.i)
-        if due or state.i in keep: _save(save, state)
-        if due: saved = time.perf_counter()
-        if used >= 1.0: return
+            if checkpoints:
+                _keep(state, checkpoints, accelerator)
+            if stopped:
+                raise Interrupted(state.i)
+        if due or state.i in keep:
+            _save(save, state)
+        if due:
+            saved = time.perf_counter()
+        if used >= 1.0:
+            return
         _one_step(step, state, budget, used, accumulate)
         state.seconds = time.perf_counter() - start
-        if state.i % log_every == 0 or state.i == budget.steps: _flush(state, log, accelerator)
+        if state.i % log_every == 0 or state.i == budget.steps:
+            _flush(state, log, accelerator)
 
 
 def _one_step(step, state: _State, budget: Budget, used: float, accumulate: int) -> None:
-    for group in state.optimizer.param_groups: group["lr"] = budget.rate(state.i, used)
+    for group in state.optimizer.param_groups:
+        group["lr"] = budget.rate(state.i, used)
     found = []
     for k in range(accumulate):
         found.append(step(state.i * accumulate + k, used))
         (found[-1]["loss"] / accumulate).backward()
     for out in found:
-        for name, value in out.items(): state.sums[name] = state.sums.get(name, 0) + value.detach() / accumulate
+        for name, value in out.items():
+            state.sums[name] = state.sums.get(name, 0) + value.detach() / accumulate
     torch.nn.utils.clip_grad_norm_(state.live, budget.clip)
-    state.optimizer.step(); state.optimizer.zero_grad(set_to_none=True)
-    if state.average: state.average.update()
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.average:
+        state.average.update()
     state.count, state.i = state.count + 1, state.i + 1
 
 # %% ../../nbs/6_training/01_loop.ipynb #6e5192e7
 def _decay_groups(modules, weight_decay):
     "Matrices are decayed, vectors (norms, biases) are not."
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
-    return [dict(params=[p for p in params if p.ndim >= 2], weight_decay=weight_decay), dict(params=[p for p in params if p.ndim < 2], weight_decay=0.0)]
+    return [
+        dict(params=[p for p in params if p.ndim >= 2], weight_decay=weight_decay),
+        dict(params=[p for p in params if p.ndim < 2], weight_decay=0.0),
+    ]
+
 
 def _finite(state, accelerator=None):
     "The means since the last line of the log, over all processes; FloatingPointError for a loss that is not finite."
-    values = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=state.live[0].device) for v in state.sums.values()]) / state.count
-    if accelerator and accelerator.num_processes > 1: values = accelerator.reduce(values.float(), "mean")
+    values = (
+        torch.stack([torch.as_tensor(v, dtype=torch.float64, device=state.live[0].device) for v in state.sums.values()])
+        / state.count
+    )
+    if accelerator and accelerator.num_processes > 1:
+        values = accelerator.reduce(values.float(), "mean")
     means = dict(zip(state.sums, values.tolist()))
     if not math.isfinite(means.get("loss", 0.0)):
-        raise FloatingPointError(f"the loss is {means['loss']} near step {state.i}; lower the learning rate (what was saved before is kept)")
+        raise FloatingPointError(
+            f"the loss is {means['loss']} near step {state.i}; lower the learning rate (what was saved before is kept)"
+        )
     return means
+
 
 def _flush(state, log, accelerator=None):
     "One line of the log."
     state.means, state.sums, state.count = _finite(state, accelerator), {}, 0
-    if log: log(step=state.i, seconds=round(state.seconds, 2), **{k: round(v, 5) for k, v in state.means.items()})
+    if log:
+        log(step=state.i, seconds=round(state.seconds, 2), **{k: round(v, 5) for k, v in state.means.items()})
+
 
 def _keep(state, checkpoints, accelerator=None):
     "A checkpoint by the first process, unless the weights are no good any more; the others wait for it."
-    if state.count: _finite(state, accelerator)
+    if state.count:
+        _finite(state, accelerator)
     found = state.dump()
-    if accelerator is None or accelerator.is_main_process: checkpoints.save(state.i, found)
-    if accelerator: accelerator.wait_for_everyone()
+    if accelerator is None or accelerator.is_main_process:
+        checkpoints.save(state.i, found)
+    if accelerator:
+        accelerator.wait_for_everyone()
+
 
 def _save(save, state):
     "Hand the (averaged) weights to `save`."
     summary = dict(steps=state.i, seconds=round(state.seconds, 1), **state.means)
-    if state.average: state.average.swap()
+    if state.average:
+        state.average.swap()
     try:
         with whole(state.modules):
-            if save: save(summary)
+            if save:
+                save(summary)
     finally:
-        if state.average: state.average.swap()
+        if state.average:
+            state.average.swap()
     return summary
 
 # %% ../../nbs/6_training/01_loop.ipynb #533d4a0f
 def save_module(module, folder, summary: dict | None = None, dtype=torch.bfloat16, max_shard_size="15MB"):
     "Save a component (diffusers or transformers model) to `folder` in `dtype`, atomically; training's summary goes to `training.json`."
-    import copy, shutil
-    folder = Path(folder); fresh = folder.with_name(folder.name + ".new")
+    import copy
+    import shutil
+
+    folder = Path(folder)
+    fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     clone = copy.deepcopy(getattr(module, "_orig_mod", module)).to("cpu", dtype)
     clone.save_pretrained(fresh, max_shard_size=max_shard_size)
-    if summary: (fresh / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    if summary:
+        (fresh / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
-    if folder.exists(): os.replace(folder, old)
+    if folder.exists():
+        os.replace(folder, old)
     os.replace(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -6,7 +6,9 @@
 __all__ = ['Shard', 'save_shard', 'load_shard', 'storyland_shard', 'render', 'pack', 'shard_paths', 'load_store']
 
 # %% ../../nbs/6_training/05_page_store.ipynb #ec966f30
-import json, os, time
+import json
+import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,36 +21,44 @@ from PIL import Image
 @dataclass
 class Shard:
     "Some stories of equal length: S stories, P pages, W wordings."
-    images: np.ndarray     # uint8 [S, P, H, W, 3]
-    texts: list            # [S][W][P] strings
-    labels: dict           # oracle labels, each [S, P, …]; empty where there is no truth
-    seeds: list            # Storyland seeds, or story ids
+
+    images: np.ndarray  # uint8 [S, P, H, W, 3]
+    texts: list  # [S][W][P] strings
+    labels: dict  # oracle labels, each [S, P, …]; empty where there is no truth
+    seeds: list  # Storyland seeds, or story ids
 
 # %% ../../nbs/6_training/05_page_store.ipynb #6965a24f
 def save_shard(shard: Shard, path):
     "Write a shard as one `.npz` file, in one rename."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(f".{os.getpid()}.part")
     texts = np.frombuffer(json.dumps([shard.texts, list(shard.seeds)]).encode(), np.uint8)
     with open(fresh, "wb") as f:
         np.savez(f, images=shard.images, texts=texts, **{f"label.{k}": v for k, v in shard.labels.items()})
     os.replace(fresh, path)
 
+
 def load_shard(path, images: bool = True) -> Shard:
     "Read a shard (without its pictures if `images` is False); raises `ValueError` naming the file if it is broken."
     try:
         with np.load(path) as f:
             texts, seeds = json.loads(bytes(f["texts"]).decode())
-            return Shard(f["images"] if images else None, texts, {k[6:]: f[k] for k in f.files if k.startswith("label.")}, seeds)
+            return Shard(
+                f["images"] if images else None, texts, {k[6:]: f[k] for k in f.files if k.startswith("label.")}, seeds
+            )
     except (OSError, KeyError, ValueError) as e:
         raise ValueError(f"{path} is not a page-store shard ({e}); delete it and render again") from e
 
 # %% ../../nbs/6_training/05_page_store.ipynb #82d05901
-def storyland_shard(first_seed: int, stories: int, pages: int = 30, size: int = 128, wordings: int = 4, series: str | None = None) -> Shard:
+def storyland_shard(
+    first_seed: int, stories: int, pages: int = 30, size: int = 128, wordings: int = 4, series: str | None = None
+) -> Shard:
     "Draw and write `stories` Storyland stories (of a `series`, or of all) with seeds from `first_seed` on."
     from seed_story.storyland.oracle import labels
     from seed_story.storyland.art import draw
     from seed_story.storyland.plot import write
+
     images, texts, truth, seeds = [], [], [], range(first_seed, first_seed + stories)
     for seed in seeds:
         told = [write(seed, pages=pages, wording=w, series=series) for w in range(wordings)]
@@ -60,18 +70,33 @@ def storyland_shard(first_seed: int, stories: int, pages: int = 30, size: int = 
     return Shard(np.stack(images), texts, {k: np.stack([t[k] for t in truth]) for k in truth[0]}, list(seeds))
 
 # %% ../../nbs/6_training/05_page_store.ipynb #1a96c79a
-def render(out, stories: int, seed: int = 0, pages: int = 30, size: int = 128, wordings: int = 4, workers: int | None = None,
-           shard_stories: int = 64, progress=None, series: str | None = None) -> int:
+def render(
+    out,
+    stories: int,
+    seed: int = 0,
+    pages: int = 30,
+    size: int = 128,
+    wordings: int = 4,
+    workers: int | None = None,
+    shard_stories: int = 64,
+    progress=None,
+    series: str | None = None,
+) -> int:
     "Fill the store `out` with Storyland stories (of a `series`, or of all), in parallel; shards that are there stay. Returns the number of stories written now."
-    out = Path(out); out.mkdir(parents=True, exist_ok=True)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     firsts = [s for s in range(seed, seed + stories, shard_stories) if not (out / f"{s:09d}.npz").exists()]
-    jobs = [(out / f"{s:09d}.npz", s, min(shard_stories, seed + stories - s), pages, size, wordings, series) for s in firsts]
+    jobs = [
+        (out / f"{s:09d}.npz", s, min(shard_stories, seed + stories - s), pages, size, wordings, series) for s in firsts
+    ]
     done = 0
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         for n in pool.map(_render_job, jobs):
             done += n
-            if progress: progress(done)
+            if progress:
+                progress(done)
     return done
+
 
 def _render_job(job):
     path, first, n, *rest = job
@@ -82,17 +107,26 @@ def _render_job(job):
 def pack(jsonl, out, pages: int = 30, size: int = 128, shard_stories: int = 64, skip_bad: bool = False) -> int:
     "Pack a StoryStream JSONL file and its images into the store `out`; returns the number of stories (pieces of `pages` pages)."
     from seed_story.story.format import chunk, read_stories
+
     out, piece, count = Path(out), [], 0
+
     def flush():
         nonlocal piece, count
-        if not piece: return
-        images = np.stack([np.stack([np.asarray(p.pil().resize((size, size), Image.BICUBIC)) for p in s]) for s in piece])
-        save_shard(Shard(images, [[[p.text for p in s]] for s in piece], {}, [s.id for s in piece]), out / f"{count:09d}.npz")
+        if not piece:
+            return
+        images = np.stack(
+            [np.stack([np.asarray(p.pil().resize((size, size), Image.BICUBIC)) for p in s]) for s in piece]
+        )
+        save_shard(
+            Shard(images, [[[p.text for p in s]] for s in piece], {}, [s.id for s in piece]), out / f"{count:09d}.npz"
+        )
         count, piece = count + len(piece), []
+
     for story in read_stories(jsonl, skip_bad=skip_bad):
         for part in chunk(story, pages):
             piece.append(part)
-            if len(piece) == shard_stories: flush()
+            if len(piece) == shard_stories:
+                flush()
     flush()
     return count
 
@@ -106,9 +140,13 @@ def shard_paths(folder, stories: int | None = None, wait: float = 0.0) -> list[P
         paths = sorted(folder.glob("*.npz"))
         per_shard = len(load_shard(paths[0], images=False).seeds) if paths else 1
         wanted = -(-stories // per_shard) if stories else 1
-        if len(paths) >= wanted or time.monotonic() >= deadline: break
+        if len(paths) >= wanted or time.monotonic() >= deadline:
+            break
         time.sleep(1.0)
-    if not paths: raise FileNotFoundError(f"no shards in {folder}; fill it with `seed-story train render --out {folder}` or `seed-story train pack`")
+    if not paths:
+        raise FileNotFoundError(
+            f"no shards in {folder}; fill it with `seed-story train render --out {folder}` or `seed-story train pack`"
+        )
     return paths[:wanted] if stories else paths
 
 # %% ../../nbs/6_training/05_page_store.ipynb #4615fa6a
@@ -116,5 +154,9 @@ def load_store(folder, stories: int | None = None, wait: float = 0.0, images: bo
     "The first `stories` stories of a store (None: all) as one shard; `images=False` leaves the pictures on disk."
     parts = [load_shard(path, images) for path in shard_paths(folder, stories, wait)]
     cut = slice(0, stories)
-    return Shard(np.concatenate([p.images for p in parts])[cut] if images else None, [t for p in parts for t in p.texts][cut],
-                 {k: np.concatenate([p.labels[k] for p in parts])[cut] for k in parts[0].labels}, [s for p in parts for s in p.seeds][cut])
+    return Shard(
+        np.concatenate([p.images for p in parts])[cut] if images else None,
+        [t for p in parts for t in p.texts][cut],
+        {k: np.concatenate([p.labels[k] for p in parts])[cut] for k in parts[0].labels},
+        [s for p in parts for s in p.seeds][cut],
+    )

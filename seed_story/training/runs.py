@@ -9,7 +9,9 @@ __all__ = ['LEARNING_RATES', 'AVERAGED', 'STAGES', 'stage_budget', 'load_compone
            'run_assemble', 'run_stage']
 
 # %% ../../nbs/6_training/09_runs.ipynb #3e9b4914
-import json, os, shutil
+import json
+import os
+import shutil
 from pathlib import Path
 
 # %% ../../nbs/6_training/09_runs.ipynb #c72f1dc0
@@ -19,8 +21,18 @@ import torch
 from .page_store import load_store, pack, render
 from .eviction import Eviction
 from ..models.presets import build, changed, preset
-from .stages import (encode_store, load_encoded, regressed_pairs, seeded, train_detokenizer, train_mllm, train_oracle, train_vae,
-                               train_visual_tokenizer, trunk_length)
+from seed_story.training.stages import (
+    encode_store,
+    load_encoded,
+    regressed_pairs,
+    seeded,
+    train_detokenizer,
+    train_mllm,
+    train_oracle,
+    train_vae,
+    train_visual_tokenizer,
+    trunk_length,
+)
 from .checkpoints import Checkpoints
 from .sharding import end_together
 from .loop import Budget, Interrupted, wants_shards
@@ -28,14 +40,23 @@ from .watching import Bar, Curves, Samples
 
 # %% ../../nbs/6_training/09_runs.ipynb #80d92039
 LEARNING_RATES = dict(vae=2e-3, tokenizer=1e-3, oracle=1.5e-3, detokenizer=1e-3, mllm=1.5e-3, adapt=3e-4)
-AVERAGED = dict(vae=.999, tokenizer=.999, oracle=.999, detokenizer=.9995, mllm=.999, adapt=.9995)
+AVERAGED = dict(vae=0.999, tokenizer=0.999, oracle=0.999, detokenizer=0.9995, mllm=0.999, adapt=0.9995)
+
 
 def stage_budget(stage: str, steps=None, seconds=None, lr=None) -> Budget:
     "The budget of a stage: 200 steps unless told otherwise."
-    if steps is None and seconds is None: steps = 200
-    floor = .01 if stage in ("detokenizer", "adapt") else .05
-    return Budget(steps=steps, seconds=seconds, lr=lr or LEARNING_RATES[stage], ema=AVERAGED[stage], floor=floor, warmup=min(200, (steps or 4000) // 10 + 1),
-                  weight_decay=.03)
+    if steps is None and seconds is None:
+        steps = 200
+    floor = 0.01 if stage in ("detokenizer", "adapt") else 0.05
+    return Budget(
+        steps=steps,
+        seconds=seconds,
+        lr=lr or LEARNING_RATES[stage],
+        ema=AVERAGED[stage],
+        floor=floor,
+        warmup=min(200, (steps or 4000) // 10 + 1),
+        weight_decay=0.03,
+    )
 
 # %% ../../nbs/6_training/09_runs.ipynb #59069d47
 def load_component(folder, part: str):
@@ -45,19 +66,29 @@ def load_component(folder, part: str):
     from seed_story.models.adapter import AdaptedMLLM
     from seed_story.models.mllm import StoryMLLM
     from seed_story.models.visual_tokenizer import VisualTokenizer
+
     adapted = (Path(folder) / "mllm" / "resamplers.safetensors").is_file()
-    makers = dict(vae=(AutoencoderKL, "vae"), visual_tokenizer=(VisualTokenizer, "tokenizer"), mllm=(AdaptedMLLM if adapted else StoryMLLM, "mllm"),
-                  feature_resampler=(FeatureResampler, "detokenizer"), unet=(UNet2DConditionModel, "detokenizer"))
+    makers = dict(
+        vae=(AutoencoderKL, "vae"),
+        visual_tokenizer=(VisualTokenizer, "tokenizer"),
+        mllm=(AdaptedMLLM if adapted else StoryMLLM, "mllm"),
+        feature_resampler=(FeatureResampler, "detokenizer"),
+        unet=(UNet2DConditionModel, "detokenizer"),
+    )
     cls, stage = makers[part]
     where = Path(folder) / part
-    if not where.is_dir(): raise FileNotFoundError(f"{where} is missing; run `seed-story train {stage} --out {folder}` first")
+    if not where.is_dir():
+        raise FileNotFoundError(f"{where} is missing; run `seed-story train {stage} --out {folder}` first")
     return cls.from_pretrained(where).float()
+
 
 def load_text_tokenizer(folder):
     "The text tokenizer of a run folder."
     from transformers import AutoTokenizer
+
     where = Path(folder) / "tokenizer"
-    if not where.is_dir(): raise FileNotFoundError(f"{where} is missing; run `seed-story train words --out {folder}` first")
+    if not where.is_dir():
+        raise FileNotFoundError(f"{where} is missing; run `seed-story train words --out {folder}` first")
     return AutoTokenizer.from_pretrained(where)
 
 # %% ../../nbs/6_training/09_runs.ipynb #c54a8bc0
@@ -66,14 +97,21 @@ from dataclasses import asdict, dataclass, field
 # %% ../../nbs/6_training/09_runs.ipynb #534ac074
 class _Derived:
     "What follows from the options of a `Run`."
+
     def watched(self, stage, budget):
         "Hands each row of the log to all that want to see it; None: nobody."
-        self.watching += [Bar(stage, budget)] * self.bar + ([Curves(self.tensorboard, stage)] if self.tensorboard else [])
+        self.watching += [Bar(stage, budget)] * self.bar + (
+            [Curves(self.tensorboard, stage)] if self.tensorboard else []
+        )
         seers = [self.tell] * bool(self.tell) + self.watching
         return (lambda row: [see(row) for see in seers]) if seers else None
 
-    def budget(self, stage): return stage_budget(stage, self.steps, self.seconds, self.lr)
-    def encoded(self, what): return Path(self.store) / what
+    def budget(self, stage):
+        return stage_budget(stage, self.steps, self.seconds, self.lr)
+
+    def encoded(self, what):
+        return Path(self.store) / what
+
     def config(self) -> dict:
         "The preset with the changes."
         return changed(changed(preset(self.preset), self.set), dict(pages=self.pages) if self.pages else None)
@@ -81,30 +119,59 @@ class _Derived:
     def evicts(self):
         "The `Eviction` that the options ask for, or None. ValueError for numbers that belong to none."
         given = {k: v for k, v in dict(share=self.eviction_share, most=self.eviction_most).items() if v is not None}
-        if given and not self.eviction: raise ValueError(f"--eviction-{next(iter(given))} says how to train under a policy: name one with --eviction")
+        if given and not self.eviction:
+            raise ValueError(
+                f"--eviction-{next(iter(given))} says how to train under a policy: name one with --eviction"
+            )
         return Eviction.named(self.eviction, **given) if self.eviction else None
 
     def kept(self) -> tuple:
         "The steps after which weights are kept. ValueError for anything but numbers."
         words = ("" if self.snapshots is None else str(self.snapshots)).split()
-        if not all(map(str.isdecimal, words)): raise ValueError(f"--snapshots {self.snapshots!r}: numbers of steps, separated by spaces")
+        if not all(map(str.isdecimal, words)):
+            raise ValueError(f"--snapshots {self.snapshots!r}: numbers of steps, separated by spaces")
         return tuple(map(int, words))
 
     def common(self, stage, batch):
         "What every stage that trains is given; its checkpoints are in `out/checkpoints/STAGE` until it is done."
         budget, size = self.budget(stage), self.batch or batch
-        fixed = dict(stage=stage, preset=self.preset, batch=size, seed=self.seed, stories=self.stories, resume=self.resume, accumulate=self.accumulate, eviction=self.eviction, data=self.data, trainable=self.trainable, **asdict(budget))
-        fixed |= {name: value for name in ("eviction_share", "eviction_most", "pages", "last", "set") if (value := getattr(self, name)) not in (None, False)}  # only where they are used
-        return dict(out=self.out, budget=budget, device=self.device, batch=size, tell=self.watched(stage, budget), seed=self.seed, checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed))
+        fixed = dict(
+            stage=stage,
+            preset=self.preset,
+            batch=size,
+            seed=self.seed,
+            stories=self.stories,
+            resume=self.resume,
+            accumulate=self.accumulate,
+            eviction=self.eviction,
+            data=self.data,
+            trainable=self.trainable,
+            **asdict(budget),
+        )
+        fixed |= {
+            name: value
+            for name in ("eviction_share", "eviction_most", "pages", "last", "set")
+            if (value := getattr(self, name)) not in (None, False)
+        }  # only where they are used
+        return dict(
+            out=self.out,
+            budget=budget,
+            device=self.device,
+            batch=size,
+            tell=self.watched(stage, budget),
+            seed=self.seed,
+            checkpoints=Checkpoints(Path(self.out) / "checkpoints" / stage, fixed),
+        )
 
 # %% ../../nbs/6_training/09_runs.ipynb #16b925a6
 @dataclass
 class Run(_Derived):
     "Options of a training run; unused ones are ignored by a stage."
-    store: str                       # folder of the page store
-    out: str                         # run folder
+
+    store: str  # folder of the page store
+    out: str  # run folder
     preset: str = "tiny"
-    stories: int | None = None       # how many stories of the store to use; for `render`: how many to make
+    stories: int | None = None  # how many stories of the store to use; for `render`: how many to make
     seed: int = 0
     steps: int | None = None
     seconds: float | None = None
@@ -112,50 +179,74 @@ class Run(_Derived):
     batch: int | None = None
     device: str = "cpu"
     workers: int = 0
-    wait: float = 0.0                # seconds to wait for shards that are still being drawn
-    resume: bool = False             # continue from the weights in `out`
-    series: str | None = None        # for `render`: stories of this series of Storyland only
-    source: str | None = None        # a StoryStream file, for `pack`
-    trainable: str = "whole"         # what stage 3 trains: "whole" or "released"
-    what: str = "features"           # what `encode` makes: "features" or "latents"
-    part: str = "0/1"                # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
-    data: str | None = None          # for `mllm`: a StoryStream folder, file or hub id to stream from, instead of the page store
-    eviction: str | None = None      # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
+    wait: float = 0.0  # seconds to wait for shards that are still being drawn
+    resume: bool = False  # continue from the weights in `out`
+    series: str | None = None  # for `render`: stories of this series of Storyland only
+    source: str | None = None  # a StoryStream file, for `pack`
+    trainable: str = "whole"  # what stage 3 trains: "whole" or "released"
+    what: str = "features"  # what `encode` makes: "features" or "latents"
+    part: str = "0/1"  # for `encode`: this process takes every n-th shard from the k-th on, "k/n"
+    data: str | None = (
+        None  # for `mllm`: a StoryStream folder, file or hub id to stream from, instead of the page store
+    )
+    eviction: str | None = (
+        None  # for `mllm`: train under this attention policy (or several, joined by "+"), with random windows, e.g. "multimodal"
+    )
     eviction_share: float | None = None  # … for this share of the chunks (None: see `Eviction`)
-    eviction_most: int | None = None     # … with windows of 1 … so many pages
-    pages: int | None = None         # for `mllm`: pages of a chunk, instead of the preset's
-    last: bool = False               # for `mllm`: only the last page of a chunk is learned, as released
-    set: str | dict | None = None    # what is different from the preset, e.g. "mllm.rec_loss=mse mllm.rec_loss_scale=2" (see `changed`)
-    accumulate: int = 1              # for `mllm`: passes of `batch` chunks to a step
-    mixed: bool = True               # for `mllm`: bf16 on a GPU; False: fp32 throughout
-    log_every: int = 50              # for `mllm`: steps to a line of the log
-    snapshots: str | None = None     # for `mllm`: steps after which the weights are kept as they are then, in `out/mllm_STEP`, e.g. "0 100 1000"
-    tensorboard: str | None = None   # folder of curves for tensorboard
-    samples: int = 0                 # for `mllm`: pages of a story told whenever weights are saved, in `out/samples`
-    bar: bool = False                # draw a progress bar
-    tell: object = None              # called with each row of the log
+    eviction_most: int | None = None  # … with windows of 1 … so many pages
+    pages: int | None = None  # for `mllm`: pages of a chunk, instead of the preset's
+    last: bool = False  # for `mllm`: only the last page of a chunk is learned, as released
+    set: str | dict | None = (
+        None  # what is different from the preset, e.g. "mllm.rec_loss=mse mllm.rec_loss_scale=2" (see `changed`)
+    )
+    accumulate: int = 1  # for `mllm`: passes of `batch` chunks to a step
+    mixed: bool = True  # for `mllm`: bf16 on a GPU; False: fp32 throughout
+    log_every: int = 50  # for `mllm`: steps to a line of the log
+    snapshots: str | None = (
+        None  # for `mllm`: steps after which the weights are kept as they are then, in `out/mllm_STEP`, e.g. "0 100 1000"
+    )
+    tensorboard: str | None = None  # folder of curves for tensorboard
+    samples: int = 0  # for `mllm`: pages of a story told whenever weights are saved, in `out/samples`
+    bar: bool = False  # draw a progress bar
+    tell: object = None  # called with each row of the log
     watching: list = field(default_factory=list, repr=False)  # what is to be closed when the stage is over
 
 # %% ../../nbs/6_training/09_runs.ipynb #b1f7e2af
 def run_render(run: Run):
-    n = render(run.store, run.stories or 64, seed=run.seed, size=run.config()["image_size"], workers=run.workers or None, series=run.series,
-               progress=run.tell and (lambda k: run.tell(dict(stories=k))))
+    n = render(
+        run.store,
+        run.stories or 64,
+        seed=run.seed,
+        size=run.config()["image_size"],
+        workers=run.workers or None,
+        series=run.series,
+        progress=run.tell and (lambda k: run.tell(dict(stories=k))),
+    )
     return dict(stories=n)
 
+
 def run_pack(run: Run):
-    if not run.source: raise ValueError("pack needs --source FILE.jsonl")
+    if not run.source:
+        raise ValueError("pack needs --source FILE.jsonl")
     return dict(stories=pack(run.source, run.store, pages=run.config()["pages"], size=run.config()["image_size"]))
+
 
 def run_words(run: Run):
     from seed_story.models.sequence import build_tokenizer
+
     config = run.config()
     if config.get("backbone"):  # it has its words
         from seed_story.models.adapter import story_tokenizer
+
         tokenizer = story_tokenizer(config["backbone"], config["num_slots"])
         tokenizer.save_pretrained(Path(run.out) / "tokenizer")
         return dict(tokens=len(tokenizer))
     texts = load_store(run.store, run.stories, run.wait, images=False).texts
-    tokenizer = build_tokenizer([t for story in texts for w in story for t in w], vocab_size=config["mllm"]["llm_config"]["vocab_size"], num_slots=config["num_slots"])
+    tokenizer = build_tokenizer(
+        [t for story in texts for w in story for t in w],
+        vocab_size=config["mllm"]["llm_config"]["vocab_size"],
+        num_slots=config["num_slots"],
+    )
     tokenizer.save_pretrained(Path(run.out) / "tokenizer")
     return dict(tokens=len(tokenizer), stories=len(texts))
 
@@ -163,102 +254,225 @@ def run_words(run: Run):
 def run_vae(run: Run):
     return train_vae(load_store(run.store, run.stories, run.wait), preset_name=run.config(), **run.common("vae", 64))
 
+
 def run_tokenizer(run: Run):
     model = load_component(run.out, "visual_tokenizer") if run.resume else None
-    return train_visual_tokenizer(load_store(run.store, run.stories, run.wait), preset_name=run.config(), model=model, **run.common("tokenizer", 256))
+    return train_visual_tokenizer(
+        load_store(run.store, run.stories, run.wait),
+        preset_name=run.config(),
+        model=model,
+        **run.common("tokenizer", 256),
+    )
+
 
 def run_oracle(run: Run):
     return train_oracle(load_store(run.store, run.stories, run.wait), **run.common("oracle", 256))
 
+
 def run_encode(run: Run):
     makers = dict(features="visual_tokenizer", latents="vae")
-    if run.what not in makers: raise ValueError(f"--what {run.what!r}: features or latents")
+    if run.what not in makers:
+        raise ValueError(f"--what {run.what!r}: features or latents")
     share, tell = tuple(int(n) for n in run.part.split("/")), run.tell and (lambda n: run.tell(dict(stories=n)))
-    encode_store(run.store, run.encoded(run.what), load_component(run.out, makers[run.what]), run.device, run.stories, run.wait, tell, share)
+    encode_store(
+        run.store,
+        run.encoded(run.what),
+        load_component(run.out, makers[run.what]),
+        run.device,
+        run.stories,
+        run.wait,
+        tell,
+        share,
+    )
     return dict(folder=str(run.encoded(run.what)))
 
 # %% ../../nbs/6_training/09_runs.ipynb #40b053d9
 def detokenizer_init(run: Run, trained: bool):
     "Components for the de-tokenizer's training: trained ones of the run folder, or fresh ones; and the unconditional features."
     from seed_story.models.detokenizer import unconditional_features
+
     parts = seeded(run.seed, build, run.config(), (), only=("feature_resampler", "unet", "scheduler"))
-    if trained: parts |= {k: load_component(run.out, k) for k in ("feature_resampler", "unet")}
+    if trained:
+        parts |= {k: load_component(run.out, k) for k in ("feature_resampler", "unet")}
     unconditional = unconditional_features(load_component(run.out, "visual_tokenizer").eval()).to(run.device)
     return parts, unconditional
 
+
 def run_detokenizer(run: Run):
-    features, latents = (load_encoded(run.encoded(what), run.stories).flatten(0, 1).to(run.device) for what in ("features", "latents"))
+    features, latents = (
+        load_encoded(run.encoded(what), run.stories).flatten(0, 1).to(run.device) for what in ("features", "latents")
+    )
     parts, unconditional = detokenizer_init(run, run.resume)
-    return train_detokenizer(features, latents, unconditional, parts, name="detokenizer", **run.common("detokenizer", 512))
+    return train_detokenizer(
+        features, latents, unconditional, parts, name="detokenizer", **run.common("detokenizer", 512)
+    )
+
 
 def run_mllm(run: Run):
-    eviction, mllm, tokenizer = run.evicts(), load_component(run.out, "mllm") if run.resume else None, load_text_tokenizer(run.out)
-    options = dict(workers=run.workers, preset_name=run.config(), mllm=mllm, eviction=eviction, pages=run.config()["pages"], sample=run.samples and samples_of(run, tokenizer), accumulate=run.accumulate, log_every=run.log_every, mixed=run.mixed, last=run.last, keep=run.kept(), **run.common("mllm", 64))
-    if accelerator := several_processes(): options |= dict(accelerator=accelerator, device=str(accelerator.device))
-    if run.data and run.last: raise ValueError("--last needs a page store: streamed chunks are learned whole")
-    if run.data: return _together(accelerator, train_mllm, None, None, tokenizer, stream=streamed_chunks(run, tokenizer, options), visual_tokenizer=load_component(run.out, "visual_tokenizer"), **options)
-    features, texts = load_encoded(run.encoded("features"), run.stories), load_store(run.store, run.stories, images=False).texts
-    return _together(accelerator, train_mllm, texts[:len(features)], features, tokenizer, **options)
+    eviction, mllm, tokenizer = (
+        run.evicts(),
+        load_component(run.out, "mllm") if run.resume else None,
+        load_text_tokenizer(run.out),
+    )
+    options = dict(
+        workers=run.workers,
+        preset_name=run.config(),
+        mllm=mllm,
+        eviction=eviction,
+        pages=run.config()["pages"],
+        sample=run.samples and samples_of(run, tokenizer),
+        accumulate=run.accumulate,
+        log_every=run.log_every,
+        mixed=run.mixed,
+        last=run.last,
+        keep=run.kept(),
+        **run.common("mllm", 64),
+    )
+    if accelerator := several_processes():
+        options |= dict(accelerator=accelerator, device=str(accelerator.device))
+    if run.data and run.last:
+        raise ValueError("--last needs a page store: streamed chunks are learned whole")
+    if run.data:
+        return _together(
+            accelerator,
+            train_mllm,
+            None,
+            None,
+            tokenizer,
+            stream=streamed_chunks(run, tokenizer, options),
+            visual_tokenizer=load_component(run.out, "visual_tokenizer"),
+            **options,
+        )
+    features, texts = (
+        load_encoded(run.encoded("features"), run.stories),
+        load_store(run.store, run.stories, images=False).texts,
+    )
+    return _together(accelerator, train_mllm, texts[: len(features)], features, tokenizer, **options)
+
 
 def _together(accelerator, train, *args, **options):
     "`train(…)`; where it ends well, or was stopped, all processes leave together."
-    try: summary = train(*args, **options)
-    except Interrupted: end_together(accelerator); raise
+    try:
+        summary = train(*args, **options)
+    except Interrupted:
+        end_together(accelerator)
+        raise
     end_together(accelerator)
     return summary
 
+
 def several_processes():
     "The accelerator, if `accelerate launch` has started several processes; None otherwise. ValueError for ways to spread a model that stage 2 does not know."
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2: return None
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        return None
     from accelerate import Accelerator, DistributedType
+
     accelerator = Accelerator(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"))
     kind, version = accelerator.distributed_type, os.environ.get("FSDP_VERSION", "1")
-    if wants_shards() and version != "2": raise ValueError(f"weights are sharded by FSDP 2 only: add --fsdp_version 2 to accelerate launch (it is {version})")
-    if kind not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP): raise ValueError(f"stage 2 is spread by data parallelism or FSDP only, not by {kind.value}")
+    if wants_shards() and version != "2":
+        raise ValueError(
+            f"weights are sharded by FSDP 2 only: add --fsdp_version 2 to accelerate launch (it is {version})"
+        )
+    if kind not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP):
+        raise ValueError(f"stage 2 is spread by data parallelism or FSDP only, not by {kind.value}")
     return accelerator
 
 # %% ../../nbs/6_training/09_runs.ipynb #d82cd54f
 def samples_of(run: Run, tokenizer) -> Samples:
     "Tells stories with what the run folder holds beside the language model."
     config = run.config()
-    parts = {part: load_component(run.out, part).eval() for part in ("visual_tokenizer", "vae", "feature_resampler", "unet") if (Path(run.out) / part).is_dir()}
-    if not {"vae", "feature_resampler", "unet"} <= parts.keys(): parts = {"visual_tokenizer": load_component(run.out, "visual_tokenizer").eval()}
-    else: parts |= build(run.config(), (), only=("scheduler",))
+    parts = {
+        part: load_component(run.out, part).eval()
+        for part in ("visual_tokenizer", "vae", "feature_resampler", "unet")
+        if (Path(run.out) / part).is_dir()
+    }
+    if not {"vae", "feature_resampler", "unet"} <= parts.keys():
+        parts = {"visual_tokenizer": load_component(run.out, "visual_tokenizer").eval()}
+    else:
+        parts |= build(run.config(), (), only=("scheduler",))
     return Samples(Path(run.out) / "samples", run.samples, tokenizer, parts, config["pipeline"])
+
 
 def streamed_chunks(run: Run, tokenizer, options: dict):
     "The chunks of `run.data`, as its other options want them."
     from seed_story.training.story_stream import StreamedChunks, image_folder, story_dataset
+
     config, stories = run.config(), story_dataset(run.data)
-    if run.stories: stories = stories.select(range(min(run.stories, len(stories))))
-    length = trunk_length([[captions] for captions in stories["captions"]], tokenizer, config["pages"], config["num_slots"])
-    return StreamedChunks(stories, image_folder(run.data), tokenizer, config["pages"], config["image_size"], length, options["batch"], run.seed, eviction=options["eviction"],
-                          **(dict(rank=options["accelerator"].process_index, world=options["accelerator"].num_processes) if "accelerator" in options else {}))
+    if run.stories:
+        stories = stories.select(range(min(run.stories, len(stories))))
+    length = trunk_length(
+        [[captions] for captions in stories["captions"]], tokenizer, config["pages"], config["num_slots"]
+    )
+    return StreamedChunks(
+        stories,
+        image_folder(run.data),
+        tokenizer,
+        config["pages"],
+        config["image_size"],
+        length,
+        options["batch"],
+        run.seed,
+        eviction=options["eviction"],
+        **(
+            dict(rank=options["accelerator"].process_index, world=options["accelerator"].num_processes)
+            if "accelerator" in options
+            else {}
+        ),
+    )
 
 # %% ../../nbs/6_training/09_runs.ipynb #9e39faa3
 def run_adapt(run: Run):
     "Stage 3: four fifths of the pairs are regressed features, one fifth true ones, so that the de-tokenizer forgets nothing."
     features, latents = (load_encoded(run.encoded(what), run.stories) for what in ("features", "latents"))
-    texts = load_store(run.store, run.stories, images=False).texts[:len(features)]
-    pairs = regressed_pairs(load_component(run.out, "mllm"), texts, features, latents, load_text_tokenizer(run.out),
-                            run.device, chunks=min(12_000, 2 * len(texts)), workers=run.workers, seed=run.seed + 1, pages=run.config()["pages"])
+    texts = load_store(run.store, run.stories, images=False).texts[: len(features)]
+    pairs = regressed_pairs(
+        load_component(run.out, "mllm"),
+        texts,
+        features,
+        latents,
+        load_text_tokenizer(run.out),
+        run.device,
+        chunks=min(12_000, 2 * len(texts)),
+        workers=run.workers,
+        seed=run.seed + 1,
+        pages=run.config()["pages"],
+    )
     keep = len(pairs["features"]) // 4
     features = torch.cat([pairs["regressed"], pairs["features"][:keep]]).to(run.device)
     latents = torch.cat([pairs["latents"], pairs["latents"][:keep]]).to(run.device)
     parts, unconditional = detokenizer_init(run, True)
-    return train_detokenizer(features, latents, unconditional, parts, name="adapt", sigma=.1, trainable=run.trainable, **run.common("adapt", 512))
+    return train_detokenizer(
+        features,
+        latents,
+        unconditional,
+        parts,
+        name="adapt",
+        sigma=0.1,
+        trainable=run.trainable,
+        **run.common("adapt", 512),
+    )
+
 
 def run_assemble(run: Run):
     from seed_story.pipeline.story_pipeline import StoryPipeline
     from seed_story.storyland.world import write_opening
+
     config = run.config()
-    if config.get("backbone"): return _assemble_beside(Path(run.out), config)
+    if config.get("backbone"):
+        return _assemble_beside(Path(run.out), config)
     parts = {k: load_component(run.out, k) for k in ("vae", "visual_tokenizer", "mllm", "feature_resampler", "unet")}
     for name, part in parts.items():
-        if hasattr(part, "register_to_config"): part.register_to_config(_name_or_path=name)  # not the folder of this run
-    pipe = StoryPipeline(tokenizer=load_text_tokenizer(run.out), scheduler=build(run.config(), (), only=("scheduler",))["scheduler"], **parts, **config["pipeline"])
+        if hasattr(part, "register_to_config"):
+            part.register_to_config(_name_or_path=name)  # not the folder of this run
+    pipe = StoryPipeline(
+        tokenizer=load_text_tokenizer(run.out),
+        scheduler=build(run.config(), (), only=("scheduler",))["scheduler"],
+        **parts,
+        **config["pipeline"],
+    )
     pipe.to(dtype=torch.bfloat16).save_pretrained(run.out, max_shard_size="15MB")
-    if config["opening"]: write_opening(run.out)
+    if config["opening"]:
+        write_opening(run.out)
     return dict(folder=str(run.out))
 
 # %% ../../nbs/6_training/09_runs.ipynb #0d928cb4
@@ -268,29 +482,62 @@ def _assemble_beside(out: Path, config: dict) -> dict:
     from seed_story.pipeline.story_pipeline import StoryPipeline
     from seed_story.models.presets import bundled_folder
     from seed_story.storyland.world import write_opening
+
     tiny, own = bundled_folder("tiny"), {}
     for part in ("vae", "visual_tokenizer", "feature_resampler", "unet"):
-        files = lambda folder: {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.safetensors"))}
-        if (out / part).is_dir() and files(out / part) != files(tiny / part): own[part] = out
-        else: shutil.rmtree(out / part, ignore_errors=True)
-    parts = {part: load_component(own.get(part, tiny), part) for part in ("vae", "visual_tokenizer", "feature_resampler", "unet")}
-    pipe = StoryPipeline(tokenizer=story_tokenizer(config["backbone"], config["num_slots"]), scheduler=build(config, (), only=("scheduler",))["scheduler"],
-                         mllm=load_component(out, "mllm"), **parts, **config["pipeline"])
+        files = lambda folder: {
+            p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*.safetensors"))
+        }
+        if (out / part).is_dir() and files(out / part) != files(tiny / part):
+            own[part] = out
+        else:
+            shutil.rmtree(out / part, ignore_errors=True)
+    parts = {
+        part: load_component(own.get(part, tiny), part)
+        for part in ("vae", "visual_tokenizer", "feature_resampler", "unet")
+    }
+    pipe = StoryPipeline(
+        tokenizer=story_tokenizer(config["backbone"], config["num_slots"]),
+        scheduler=build(config, (), only=("scheduler",))["scheduler"],
+        mllm=load_component(out, "mllm"),
+        **parts,
+        **config["pipeline"],
+    )
     pipe.save_config(out)
-    shared = {part: os.path.relpath(tiny / part, out).replace(os.sep, "/") for part in (*parts, "scheduler") if part not in own}
+    shared = {
+        part: os.path.relpath(tiny / part, out).replace(os.sep, "/")
+        for part in (*parts, "scheduler")
+        if part not in own
+    }
     (out / "shared.json").write_text(json.dumps(shared, indent=1) + "\n")
     shutil.rmtree(out / "tokenizer", ignore_errors=True)  # made from the language model's own
-    if config["opening"]: write_opening(out)
+    if config["opening"]:
+        write_opening(out)
     return dict(folder=str(out), shared=len(shared))
 
 # %% ../../nbs/6_training/09_runs.ipynb #dd64574d
-STAGES = dict(render=run_render, pack=run_pack, words=run_words, vae=run_vae, tokenizer=run_tokenizer, oracle=run_oracle, encode=run_encode,
-              detokenizer=run_detokenizer, mllm=run_mllm, adapt=run_adapt, assemble=run_assemble)
+STAGES = dict(
+    render=run_render,
+    pack=run_pack,
+    words=run_words,
+    vae=run_vae,
+    tokenizer=run_tokenizer,
+    oracle=run_oracle,
+    encode=run_encode,
+    detokenizer=run_detokenizer,
+    mllm=run_mllm,
+    adapt=run_adapt,
+    assemble=run_assemble,
+)
+
 
 def run_stage(stage: str, **options) -> dict:
     "Run one stage with the options of `Run`; returns its summary. Raises `ValueError` naming the known stages."
-    if stage not in STAGES: raise ValueError(f"unknown stage {stage!r}; known: {', '.join(STAGES)}")
+    if stage not in STAGES:
+        raise ValueError(f"unknown stage {stage!r}; known: {', '.join(STAGES)}")
     run = Run(**options)
-    try: return STAGES[stage](run)
+    try:
+        return STAGES[stage](run)
     finally:
-        for seer in run.watching: seer.close()
+        for seer in run.watching:
+            seer.close()

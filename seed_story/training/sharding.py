@@ -6,7 +6,8 @@
 __all__ = ['wants_shards', 'sharded', 'own', 'gathered', 'spread', 'whole', 'end_together']
 
 # %% ../../nbs/6_training/03_sharding.ipynb #13c776d4
-import contextlib, os
+import contextlib
+import os
 
 # %% ../../nbs/6_training/03_sharding.ipynb #6eeb99b5
 import torch
@@ -21,27 +22,37 @@ def sharded(whole: torch.nn.Module, layers, accelerator):
     "`whole` with its parameters, and what the optimizer keeps for them, spread over the processes (PyTorch's FSDP2): each of the `layers` is gathered when it is computed, the rest at the beginning."
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for layer in layers: fully_shard(layer, mesh=mesh)
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
     return fully_shard(whole, mesh=mesh)
 
 # %% ../../nbs/6_training/03_sharding.ipynb #ed013bb1
-def _split(tensor) -> bool: return hasattr(tensor, "full_tensor")
+def _split(tensor) -> bool:
+    return hasattr(tensor, "full_tensor")
+
 
 def own(tensor):
     "This process's part of a sharded tensor; any other as it is."
     return tensor.to_local() if _split(tensor) else tensor
 
+
 def gathered(value):
     "Nested lists and dictionaries with every sharded tensor whole; all processes must ask."
-    if isinstance(value, dict): return {k: gathered(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return type(value)(gathered(v) for v in value)
+    if isinstance(value, dict):
+        return {k: gathered(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(gathered(v) for v in value)
     return value.full_tensor() if _split(value) else value
+
 
 def spread(value, like):
     "A whole tensor, sharded as `like` is."
-    if not _split(like): return value
+    if not _split(like):
+        return value
     from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
@@ -49,17 +60,27 @@ def spread(value, like):
 def whole(modules):
     "While this lasts, sharded modules have all their parameters in every process."
     from torch.distributed.fsdp import FSDPModule
-    found = [sub for m in modules for sub in m.modules() if isinstance(sub, FSDPModule)] if any(_split(p) for m in modules for p in m.parameters()) else []
-    for sub in found: sub.unshard()
-    try: yield
+
+    found = (
+        [sub for m in modules for sub in m.modules() if isinstance(sub, FSDPModule)]
+        if any(_split(p) for m in modules for p in m.parameters())
+        else []
+    )
+    for sub in found:
+        sub.unshard()
+    try:
+        yield
     finally:
-        for sub in found: sub.reshard()
+        for sub in found:
+            sub.reshard()
 
 # %% ../../nbs/6_training/03_sharding.ipynb #32edf28e
 def end_together(accelerator) -> None:
     "The end of several processes: nobody leaves their group before all have read what was sent. Nothing where `accelerator` is None. To be called by all, when nothing failed."
-    if accelerator is None: return
+    if accelerator is None:
+        return
     from torch.distributed.distributed_c10d import _get_default_store
     from torch.distributed.elastic.utils.store import barrier
+
     barrier(_get_default_store(), accelerator.num_processes, key_prefix="seed_story/end")
     accelerator.end_training()

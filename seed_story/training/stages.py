@@ -9,7 +9,10 @@ __all__ = ['FROM_THE_START', 'corrupt', 'seeded', 'Batches', 'as_float', 'edges'
            'deep_layers', 'as_it_comes', 'train_mllm', 'regressed_pairs']
 
 # %% ../../nbs/6_training/08_stages.ipynb #15114cca
-import contextlib, copy, math, shutil
+import contextlib
+import copy
+import math
+import shutil
 from pathlib import Path
 
 # %% ../../nbs/6_training/08_stages.ipynb #21a49d97
@@ -26,13 +29,27 @@ from ..models.mllm import attending, branched_loss
 from ..models.presets import build
 from .eviction import Eviction, kept_by_page, visible_under
 from ..models.sequence import IGNORE, ImageTokens, PageEncoder, branched_batch, sentence_ends
-from .loop import Budget, Log, NumberedBatches, Parts, autocast, compiled, fit, prepared, save_module, step_generator, wants_shards
+from seed_story.training.loop import (
+    Budget,
+    Log,
+    NumberedBatches,
+    Parts,
+    autocast,
+    compiled,
+    fit,
+    prepared,
+    save_module,
+    step_generator,
+    wants_shards,
+)
 
 # %% ../../nbs/6_training/08_stages.ipynb #072c187f
 def corrupt(features, sigma, generator=None):
     "Add noise of standard deviation `sigma` (a number, or a tensor that broadcasts) and restore each token's length. features [..., V, F]."
     length = features.norm(dim=-1, keepdim=True)
-    noisy = features + sigma * torch.randn(features.shape, device=features.device, dtype=features.dtype, generator=generator)
+    noisy = features + sigma * torch.randn(
+        features.shape, device=features.device, dtype=features.dtype, generator=generator
+    )
     return noisy * (length / noisy.norm(dim=-1, keepdim=True).clamp_min(1e-6))
 
 # %% ../../nbs/6_training/08_stages.ipynb #950875a0
@@ -45,6 +62,7 @@ def seeded(seed: int, make, *args, **kwargs):
 # %% ../../nbs/6_training/08_stages.ipynb #1625bc4a
 class Batches:
     "Random pages of a store: `at(step)` gives pictures [N, 3, H, W] in 0…1, the chosen rows of every label, and the step's generator."
+
     def __init__(self, store, batch: int, device, seed: int = 0):
         self.images = torch.from_numpy(store.images).flatten(0, 1).to(device)
         self.labels = {k: torch.from_numpy(v).flatten(0, 1).to(device) for k, v in store.labels.items()}
@@ -55,6 +73,7 @@ class Batches:
         rows = torch.randint(len(self.images), (self.batch,), device=self.images.device, generator=generator)
         return as_float(self.images[rows]), {k: v[rows] for k, v in self.labels.items()}, generator
 
+
 def as_float(images):
     "uint8 [..., H, W, 3] to float [..., 3, H, W] in 0…1."
     return images.movedim(-1, -3).float() / 255
@@ -63,6 +82,7 @@ def as_float(images):
 def edges(x):
     "Differences of neighbouring pixels, right and down. x [N, C, H, W]."
     return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+
 
 def vae_loss(vae, images, kl_weight: float = 1e-6):
     "Reconstruction, edges and KL of an AutoencoderKL. images [N, 3, H, W] in 0…1."
@@ -81,75 +101,154 @@ def set_latent_scale(vae, images):
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))
 
 # %% ../../nbs/6_training/08_stages.ipynb #d7955863
-def train_vae(store, out, budget: Budget, device="cpu", batch: int = 128, preset_name="tiny", tell=None, seed: int = 0, checkpoints=None):
+def train_vae(
+    store,
+    out,
+    budget: Budget,
+    device="cpu",
+    batch: int = 128,
+    preset_name="tiny",
+    tell=None,
+    seed: int = 0,
+    checkpoints=None,
+):
     "Train the VAE on the store's pictures; writes `out/vae`."
     vae = seeded(seed, build, preset_name, (), only=("vae",))["vae"].to(device, memory_format=torch.channels_last)
     batches = Batches(store, batch, device, seed)
     loss = compiled(lambda images: vae_loss(vae, images), device)
+
     def step(i, used):
-        with autocast(device): return loss(batches.at(i)[0])
+        with autocast(device):
+            return loss(batches.at(i)[0])
+
     def save(summary):
         set_latent_scale(vae, batches.at(0)[0])
         save_module(vae, Path(out) / "vae", summary)
-    return fit(step, [vae], budget, Log(Path(out) / "logs" / "vae.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
+
+    return fit(
+        step, [vae], budget, Log(Path(out) / "logs" / "vae.jsonl", tell), save, checkpoints=checkpoints, seed=seed
+    )
 
 # %% ../../nbs/6_training/08_stages.ipynb #48b69918
 class Painter(nn.Module):
     "Paints a picture from features: a grid of learned queries reads the features twice; each query is one square patch."
-    def __init__(self, features: int, width: int = 192, grid: int = 16, patch: int = 8, heads: int = 6, layers: int = 2):
+
+    def __init__(
+        self, features: int, width: int = 192, grid: int = 16, patch: int = 8, heads: int = 6, layers: int = 2
+    ):
         super().__init__()
         self.grid, self.patch = grid, patch
-        self.query = nn.Parameter(torch.randn(grid * grid, width) * .02)
+        self.query = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
         self.enter = nn.Linear(features, width)
-        self.layers = nn.ModuleList(nn.TransformerDecoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+            for _ in range(layers)
+        )
         self.leave = nn.Linear(width, 3 * patch * patch)
 
     def forward(self, features):
         "[N, V, F] -> pictures [N, 3, grid·patch, grid·patch]"
         x, memory = self.query.expand(len(features), -1, -1), self.enter(features)
-        for layer in self.layers: x = layer(x, memory)
+        for layer in self.layers:
+            x = layer(x, memory)
         x = self.leave(x).unflatten(1, (self.grid, self.grid)).unflatten(-1, (3, self.patch, self.patch))
         return x.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 # %% ../../nbs/6_training/08_stages.ipynb #69edcc04
-def train_visual_tokenizer(store, out, budget: Budget, device="cpu", batch: int = 256, sigma: float = .6, picture_weight: float = 4.0,
-                           accessory_weight: float = 2.0, preset_name="tiny", model=None, tell=None, seed: int = 0, checkpoints=None):
+def train_visual_tokenizer(
+    store,
+    out,
+    budget: Budget,
+    device="cpu",
+    batch: int = 256,
+    sigma: float = 0.6,
+    picture_weight: float = 4.0,
+    accessory_weight: float = 2.0,
+    preset_name="tiny",
+    model=None,
+    tell=None,
+    seed: int = 0,
+    checkpoints=None,
+):
     """Train the visual tokenizer through feature noise up to `sigma`; writes `out/visual_tokenizer`, and the heads that read it to `out/logs`.
 
     `model`: continue from this one. Accessories, a few pixels each, count `accessory_weight` times."""
     from seed_story.storyland.oracle import TruthHeads, oracle_loss
-    model = (model or seeded(seed, build, preset_name, (), only=("visual_tokenizer",))["visual_tokenizer"]).to(device).train()
+
+    model = (
+        (model or seeded(seed, build, preset_name, (), only=("visual_tokenizer",))["visual_tokenizer"])
+        .to(device)
+        .train()
+    )
     config = model.config
     heads = seeded(seed, TruthHeads, config.output_dim, 128, config.num_queries).to(device)
     painter = seeded(seed + 1, Painter, config.output_dim, grid=config.image_size // 8).to(device)
     batches = Batches(store, batch, device, seed)
+
     def losses(x, labels, generator):
         features = model(pixels(model, x))
-        noisy = corrupt(features.float(), sigma * torch.rand(len(x), 1, 1, device=x.device, generator=generator), generator)
-        truth, picture = oracle_loss(heads(noisy), labels, dict(accessory=accessory_weight)), F.l1_loss(painter(noisy).float(), x)
+        noisy = corrupt(
+            features.float(), sigma * torch.rand(len(x), 1, 1, device=x.device, generator=generator), generator
+        )
+        truth, picture = (
+            oracle_loss(heads(noisy), labels, dict(accessory=accessory_weight)),
+            F.l1_loss(painter(noisy).float(), x),
+        )
         return dict(loss=truth + picture_weight * picture, truth=truth, picture=picture)
+
     def step(i, used):
-        with autocast(device): return losses(*batches.at(i))
+        with autocast(device):
+            return losses(*batches.at(i))
+
     def save(summary):
         save_module(model, Path(out) / "visual_tokenizer", summary)
-        save_file({k: v.cpu().clone() for k, v in heads.state_dict().items()}, Path(out) / "logs" / "truth_heads.safetensors")
-    return fit(step, [model, heads, painter], budget, Log(Path(out) / "logs" / "visual_tokenizer.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
+        save_file(
+            {k: v.cpu().clone() for k, v in heads.state_dict().items()}, Path(out) / "logs" / "truth_heads.safetensors"
+        )
+
+    return fit(
+        step,
+        [model, heads, painter],
+        budget,
+        Log(Path(out) / "logs" / "visual_tokenizer.jsonl", tell),
+        save,
+        checkpoints=checkpoints,
+        seed=seed,
+    )
 
 # %% ../../nbs/6_training/08_stages.ipynb #e346ebb9
-def train_oracle(store, out, budget: Budget, device="cpu", batch: int = 256, tell=None, seed: int = 0, checkpoints=None):
+def train_oracle(
+    store, out, budget: Budget, device="cpu", batch: int = 256, tell=None, seed: int = 0, checkpoints=None
+):
     "Train the oracle; writes `out/oracle`."
     from seed_story.storyland.oracle import Oracle, augment, oracle_loss
+
     oracle, batches = seeded(seed, Oracle).to(device), Batches(store, batch, device, seed)
+
     def step(i, used):
         x, labels, generator = batches.at(i)
-        with autocast(device): return dict(loss=oracle_loss(oracle(augment(x, generator=generator)), labels))
-    return fit(step, [oracle], budget, Log(Path(out) / "logs" / "oracle.jsonl", tell), lambda summary: save_module(oracle, Path(out) / "oracle", summary), checkpoints=checkpoints, seed=seed)
+        with autocast(device):
+            return dict(loss=oracle_loss(oracle(augment(x, generator=generator)), labels))
+
+    return fit(
+        step,
+        [oracle],
+        budget,
+        Log(Path(out) / "logs" / "oracle.jsonl", tell),
+        lambda summary: save_module(oracle, Path(out) / "oracle", summary),
+        checkpoints=checkpoints,
+        seed=seed,
+    )
 
 # %% ../../nbs/6_training/08_stages.ipynb #1acc5a47
 def pixels(visual_tokenizer, x):
     "Pictures in 0…1 to what the visual tokenizer reads. x [N, 3, S, S]."
-    mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in (visual_tokenizer.config.image_mean, visual_tokenizer.config.image_std))
+    mean, std = (
+        torch.tensor(v, device=x.device).view(3, 1, 1)
+        for v in (visual_tokenizer.config.image_mean, visual_tokenizer.config.image_std)
+    )
     return (x - mean) / std
+
 
 @torch.inference_mode()
 def encode_images(images, model, device, batch: int = 512):
@@ -157,7 +256,8 @@ def encode_images(images, model, device, batch: int = 512):
     found = []
     for part in torch.from_numpy(images).split(batch):
         x = as_float(part.to(device))
-        with autocast(device): y = encode_latents(x, model) if hasattr(model, "decode") else model(pixels(model, x))
+        with autocast(device):
+            y = encode_latents(x, model) if hasattr(model, "decode") else model(pixels(model, x))
         found.append(y.bfloat16().cpu())
     return torch.cat(found)
 
@@ -168,56 +268,126 @@ def encode_store(store, out, model, device, stories: int | None = None, wait: fl
     `part` = (k, n) takes every n-th shard from the k-th on, so that n processes can share the work."""
     out, model = Path(out), model.to(device).eval()
     out.mkdir(parents=True, exist_ok=True)
-    for path in shard_paths(store, stories, wait)[part[0]::part[1]]:
+    for path in shard_paths(store, stories, wait)[part[0] :: part[1]]:
         target = out / f"{path.stem}.safetensors"
-        if target.exists(): continue
+        if target.exists():
+            continue
         images = load_shard(path).images
-        found = encode_images(images.reshape(-1, *images.shape[2:]), model, device).unflatten(0, images.shape[:2]).contiguous()
+        found = (
+            encode_images(images.reshape(-1, *images.shape[2:]), model, device)
+            .unflatten(0, images.shape[:2])
+            .contiguous()
+        )
         save_file({"encoded": found}, target.with_suffix(".part"))
         target.with_suffix(".part").rename(target)
-        if progress: progress(len(images))
+        if progress:
+            progress(len(images))
+
 
 def load_encoded(folder, stories: int | None = None):
     "What `encode_store` wrote (bf16, CPU), in the order of `load_store`: [S, P, …]."
     parts = [load_file(p)["encoded"] for p in sorted(Path(folder).glob("*.safetensors"))]
-    if not parts: raise FileNotFoundError(f"nothing encoded in {folder}; run `seed-story train encode --what {Path(folder).name}` first")
+    if not parts:
+        raise FileNotFoundError(
+            f"nothing encoded in {folder}; run `seed-story train encode --what {Path(folder).name}` first"
+        )
     return torch.cat(parts)[:stories]
 
 # %% ../../nbs/6_training/08_stages.ipynb #c013e507
-def train_detokenizer(features, latents, unconditional, init, out, budget: Budget, device="cpu", batch: int = 256, sigma: float = .2,
-                      drop: float = .1, trainable: str = "whole", name: str = "detokenizer", tell=None, seed: int = 0, checkpoints=None):
+def train_detokenizer(
+    features,
+    latents,
+    unconditional,
+    init,
+    out,
+    budget: Budget,
+    device="cpu",
+    batch: int = 256,
+    sigma: float = 0.2,
+    drop: float = 0.1,
+    trainable: str = "whole",
+    name: str = "detokenizer",
+    tell=None,
+    seed: int = 0,
+    checkpoints=None,
+):
     """Train feature resampler and UNet on pairs features [N, V, F] → latents [N, C, h, w]; writes `out/feature_resampler` and `out/unet`.
 
     `init`: dict of components feature_resampler, unet, scheduler; `unconditional` [1, V, F]; `trainable`: "whole", or "released" (keys, values, resampler)."""
     resampler, unet = init["feature_resampler"].to(device), init["unet"].to(device, memory_format=torch.channels_last)
     wanted = set(trainable_names(unet, resampler, trainable))
     for prefix, module in dict(resampler=resampler, unet=unet).items():
-        for key, p in module.named_parameters(): p.requires_grad_(f"{prefix}.{key}" in wanted)
-    loss = compiled(lambda f, z: detokenizer_loss(f, z, resampler, unet, init["scheduler"], unconditional=unconditional, drop=drop), device)
+        for key, p in module.named_parameters():
+            p.requires_grad_(f"{prefix}.{key}" in wanted)
+    loss = compiled(
+        lambda f, z: detokenizer_loss(f, z, resampler, unet, init["scheduler"], unconditional=unconditional, drop=drop),
+        device,
+    )
+
     def step(i, used):
         generator = step_generator(device, seed, i)
         rows = torch.randint(len(features), (batch,), device=device, generator=generator)
-        f = corrupt(features[rows].float(), sigma * torch.rand(batch, 1, 1, device=device, generator=generator), generator)
-        with autocast(device): return dict(loss=loss(f, latents[rows].float()))
+        f = corrupt(
+            features[rows].float(), sigma * torch.rand(batch, 1, 1, device=device, generator=generator), generator
+        )
+        with autocast(device):
+            return dict(loss=loss(f, latents[rows].float()))
+
     def save(summary):
         save_module(resampler, Path(out) / "feature_resampler", summary)
         save_module(unet, Path(out) / "unet", summary)
-    return fit(step, [resampler, unet], budget, Log(Path(out) / "logs" / f"{name}.jsonl", tell), save, checkpoints=checkpoints, seed=seed)
+
+    return fit(
+        step,
+        [resampler, unet],
+        budget,
+        Log(Path(out) / "logs" / f"{name}.jsonl", tell),
+        save,
+        checkpoints=checkpoints,
+        seed=seed,
+    )
 
 # %% ../../nbs/6_training/08_stages.ipynb #c8a9572c
-FROM_THE_START = 4 # this many more chances for a chunk that begins with page 1, where casts are introduced: a fifth of all instead of a 21st
+FROM_THE_START = 4  # this many more chances for a chunk that begins with page 1, where casts are introduced: a fifth of all instead of a 21st
+
 
 class Chunks(NumberedBatches):
     """Random chunks of `pages` pages: number `step` is (BranchedBatch without features, story rows [B], first pages [B], kept).
 
     `kept`: None, or, where an `eviction` draws policies for the chunks, what each page may see of earlier ones (see `kept_by_page`).
     `last`: only the last page of a chunk is learned, and a chunk has 2 … `pages` pages, drawn evenly, as released."""
-    def __init__(self, texts, tokenizer, pages: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None, rank: int = 0, world: int = 1,
-                 parts: int = 1, last: bool = False):
+
+    def __init__(
+        self,
+        texts,
+        tokenizer,
+        pages: int,
+        length: int,
+        batch: int,
+        seed: int = 0,
+        max_text_tokens: int = 64,
+        eviction: Eviction | None = None,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+        last: bool = False,
+    ):
         self.last = last
-        self.rank, self.world, self.parts = rank, world, parts  # of `world` processes, each with `batch` chunks, this is number `rank`; `parts` numbers make one step
+        self.rank, self.world, self.parts = (
+            rank,
+            world,
+            parts,
+        )  # of `world` processes, each with `batch` chunks, this is number `rank`; `parts` numbers make one step
         self.eviction, self.image, self.ends = eviction, ImageTokens.from_tokenizer(tokenizer), sentence_ends(tokenizer)
-        self.texts, self.tokenizer, self.pages, self.length, self.batch, self.seed, self.limit = texts, tokenizer, pages, length, batch, seed, max_text_tokens
+        self.texts, self.tokenizer, self.pages, self.length, self.batch, self.seed, self.limit = (
+            texts,
+            tokenizer,
+            pages,
+            length,
+            batch,
+            seed,
+            max_text_tokens,
+        )
         self.encoder = None  # made in the process that needs it
 
     def __getitem__(self, step: int):
@@ -228,14 +398,25 @@ class Chunks(NumberedBatches):
         mine = slice(part * self.batch, (part + 1) * self.batch)
         chunks, starts, ends = zip(*[self._pick(self.texts[r], rng) for r in rows][mine])
         policies = self.eviction and [self.eviction.draw(rng) for _ in rows][mine]
-        if self.last: chunks, ends = zip(*[self._shorter(chunk, end, np.random.default_rng([self.seed, step, 2, k])) for k, (chunk, end) in enumerate(zip(chunks, ends), mine.start)])
+        if self.last:
+            chunks, ends = zip(
+                *[
+                    self._shorter(chunk, end, np.random.default_rng([self.seed, step, 2, k]))
+                    for k, (chunk, end) in enumerate(zip(chunks, ends), mine.start)
+                ]
+            )
         batch = branched_batch(chunks, self.encoder, self.pages, length=self.length, ends=list(ends), last=self.last)
-        return batch, torch.from_numpy(rows[mine]), torch.tensor(starts), policies and kept_by_page(batch, self.image, policies, self.ends)
+        return (
+            batch,
+            torch.from_numpy(rows[mine]),
+            torch.tensor(starts),
+            policies and kept_by_page(batch, self.image, policies, self.ends),
+        )
 
     def _pick(self, wordings, rng):
         story = wordings[rng.integers(len(wordings))]
         start = max(0, int(rng.integers(-FROM_THE_START, max(1, len(story) - self.pages + 1))))
-        return story[start:start + self.pages], start, start + self.pages >= len(story)
+        return story[start : start + self.pages], start, start + self.pages >= len(story)
 
     def _shorter(self, chunk, end, rng):
         "A prefix of the chunk, and whether the story ends with it."
@@ -248,14 +429,17 @@ def chunk_features(features, rows, starts, pages: int):
     at = (starts[:, None] + torch.arange(pages, device=starts.device)).clamp(max=features.shape[1] - 1)
     return features[rows[:, None], at]
 
-def trunk_length(texts, tokenizer, pages: int, num_slots: int, max_text_tokens: int = 64, samples: int = 2000, seed: int = 0) -> int:
+
+def trunk_length(
+    texts, tokenizer, pages: int, num_slots: int, max_text_tokens: int = 64, samples: int = 2000, seed: int = 0
+) -> int:
     "A fixed trunk length that holds 99.5 % of random chunks (a multiple of 8)."
     encoder, rng = PageEncoder(tokenizer, max_text_tokens=max_text_tokens), np.random.default_rng(seed)
     picker, lengths = Chunks(texts, tokenizer, pages, 0, 1), []
     for _ in range(samples):
         chunk, _, _ = picker._pick(texts[rng.integers(len(texts))], rng)
         lengths.append(2 + sum(len(x) + num_slots + 2 for x in encoder(chunk)))
-    return int(-(-np.quantile(lengths, .995) // 8) * 8)
+    return int(-(-np.quantile(lengths, 0.995) // 8) * 8)
 
 # %% ../../nbs/6_training/08_stages.ipynb #1dad370f
 def feed_back(true, regressed, first_target: int, generator=None, share: float = 1.0):
@@ -273,12 +457,16 @@ def feed_back(true, regressed, first_target: int, generator=None, share: float =
 def jump_ahead(batch, far: int, generator=None):
     """Position ids [B, L] of a `BranchedBatch` whose pages after the first jump ahead: the last by a whole number drawn evenly from 0 to where it would end at `far` (a shorter way than `far` is not made longer), those between by sorted shares of it."""
     size, device = batch.page_mask.shape, batch.page.device
-    most = (far - batch.position_ids.amax(1, keepdim=True)).clamp(min=0) * torch.rand(size[0], 1, device=device, generator=generator)
+    most = (far - batch.position_ids.amax(1, keepdim=True)).clamp(min=0) * torch.rand(
+        size[0], 1, device=device, generator=generator
+    )
     share = torch.rand(size, device=device, generator=generator)
     share[:, 0], share[:, -1] = 0, 1
     ahead = most * share.sort(1).values
     first = torch.arange(batch.page.shape[1], device=device) == 0
-    page = torch.where((batch.page < 0) & ~first, size[1] - 1, batch.page.clamp(min=0))  # `</s>` comes after the last page
+    page = torch.where(
+        (batch.page < 0) & ~first, size[1] - 1, batch.page.clamp(min=0)
+    )  # `</s>` comes after the last page
     return batch.position_ids + ahead.long().gather(1, page)
 
 # %% ../../nbs/6_training/08_stages.ipynb #8d4dbbb4
@@ -292,10 +480,13 @@ def deep_layers(llm, most: int = 12) -> list:
 def as_it_comes(model, active: bool = True):
     "While this lasts, adapters take their input in the dtype it has; under autocast their own conversion to fp32 only costs time. (peft's own switch knows no adapted token rows.)"
     found = [m for m in model.modules() if getattr(m, "cast_input_dtype_enabled", False)] if active else []
-    for module in found: module.cast_input_dtype_enabled = False
-    try: yield
+    for module in found:
+        module.cast_input_dtype_enabled = False
+    try:
+        yield
     finally:
-        for module in found: module.cast_input_dtype_enabled = True
+        for module in found:
+            module.cast_input_dtype_enabled = True
 
 # %% ../../nbs/6_training/08_stages.ipynb #3ff27eee
 def _features_of(features, visual_tokenizer, pages: int, device):
@@ -304,23 +495,54 @@ def _features_of(features, visual_tokenizer, pages: int, device):
         features = features.to(device)
         return lambda rows, starts: chunk_features(features, rows.to(device), starts.to(device), pages)
     visual_tokenizer = visual_tokenizer.to(device).eval()
-    return lambda pictures: encode_images(pictures.flatten(0, 1).numpy(), visual_tokenizer, device).to(device).unflatten(0, pictures.shape[:2])
+    return lambda pictures: (
+        encode_images(pictures.flatten(0, 1).numpy(), visual_tokenizer, device)
+        .to(device)
+        .unflatten(0, pictures.shape[:2])
+    )
 
 # %% ../../nbs/6_training/08_stages.ipynb #5e0b71c7
 def _fed_back(loss_of, chunk, times: int, generator) -> dict:
     """The losses of a chunk whose context are, after `times` rounds, features that the model has regressed itself; `loss_of(context)` reads it."""
     context = chunk.features
     for _ in range(times):
-        with torch.no_grad(): told = loss_of(context).image_features
+        with torch.no_grad():
+            told = loss_of(context).image_features
         context = feed_back(chunk.features, told, chunk.first_target, generator)
     found = loss_of(context)
     return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
 
 # %% ../../nbs/6_training/08_stages.ipynb #efd56081
-def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", batch: int = 64, pages: int = 10, sigma: float = .5,
-               feedback: float = .6, workers: int = 0, preset_name="tiny", mllm=None, eviction: Eviction | None = None,
-               tell=None, seed: int = 0, max_text_tokens: int = 64, checkpoints=None, stream=None, visual_tokenizer=None, sample=None,
-               accumulate: int = 1, accelerator=None, log_every: int = 50, mixed: bool = True, last: bool = False, keep: tuple = (), jumps: int = 0):
+def train_mllm(
+    texts,
+    features,
+    tokenizer,
+    out,
+    budget: Budget,
+    device="cpu",
+    batch: int = 64,
+    pages: int = 10,
+    sigma: float = 0.5,
+    feedback: float = 0.6,
+    workers: int = 0,
+    preset_name="tiny",
+    mllm=None,
+    eviction: Eviction | None = None,
+    tell=None,
+    seed: int = 0,
+    max_text_tokens: int = 64,
+    checkpoints=None,
+    stream=None,
+    visual_tokenizer=None,
+    sample=None,
+    accumulate: int = 1,
+    accelerator=None,
+    log_every: int = 50,
+    mixed: bool = True,
+    last: bool = False,
+    keep: tuple = (),
+    jumps: int = 0,
+):
     """Stage 2 on texts [S][W][P] and features [S, P, V, F]; writes `out/mllm`. `mllm`: continue from this one.
 
     `stream`: instead of texts and features (None then), batches with pictures (a `StreamedChunks`), whose features the `visual_tokenizer` computes as they come.
@@ -332,41 +554,114 @@ def train_mllm(texts, features, tokenizer, out, budget: Budget, device="cpu", ba
     mllm = (mllm or seeded(seed, build, preset_name, tokenizer, only=("mllm",))["mllm"]).to(device).train()
     if stream is None:
         share = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-        stream = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens), batch, seed, max_text_tokens, eviction, *share, accumulate, last)
+        stream = Chunks(
+            texts,
+            tokenizer,
+            pages,
+            trunk_length(texts, tokenizer, pages, mllm.config.num_slots, max_text_tokens),
+            batch,
+            seed,
+            max_text_tokens,
+            eviction,
+            *share,
+            accumulate,
+            last,
+        )
     made, features_of = {}, _features_of(features, visual_tokenizer, pages, device)
-    layers, shell = deep_layers(mllm.llm), copy.deepcopy(mllm).cpu() if accelerator and wants_shards() else None  # shards cannot be copied as modules
-    def losses(batch, context, kept, most, at): return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept), most, at)
-    loss, first = prepared(losses, [mllm], device, accelerator, layers), accelerator is None or accelerator.is_main_process
+    layers, shell = (
+        deep_layers(mllm.llm),
+        copy.deepcopy(mllm).cpu() if accelerator and wants_shards() else None,
+    )  # shards cannot be copied as modules
+
+    def losses(batch, context, kept, most, at):
+        return branched_loss(mllm, batch, context, None if kept is None else visible_under(batch, kept), most, at)
+
+    loss, first = (
+        prepared(losses, [mllm], device, accelerator, layers),
+        accelerator is None or accelerator.is_main_process,
+    )
+
     def step(i, used):
-        if not made: made["batches"] = stream.loader(device, workers, i)  # from the step that the run goes on with
+        if not made:
+            made["batches"] = stream.loader(device, workers, i)  # from the step that the run goes on with
         chunk, *found, kept = next(made["batches"])
-        generator, dice = step_generator(device, seed + 7919 * getattr(stream, "rank", 0), i), np.random.default_rng([seed, i // accumulate, 1])
+        generator, dice = (
+            step_generator(device, seed + 7919 * getattr(stream, "rank", 0), i),
+            np.random.default_rng([seed, i // accumulate, 1]),
+        )
         most = int((chunk.labels != IGNORE).sum(1).max()) if layers else None  # only where it is not compiled in
         chunk, kept = chunk.to(device), None if kept is None else kept.to(device)
         chunk.features = features_of(*found).float()
         strength = sigma * torch.rand(*chunk.features.shape[:2], 1, 1, device=device, generator=generator)
         at = jump_ahead(chunk, jumps, generator) if jumps else None
         feeds = dice.random() < feedback * min(1.0, 2 * used) and not last
-        with autocast(device, mixed): return _fed_back(lambda context: loss(chunk, corrupt(context, strength, generator), kept, most, at), chunk, 1 + (dice.random() < .2) if feeds else 0, generator)
+        with autocast(device, mixed):
+            return _fed_back(
+                lambda context: loss(chunk, corrupt(context, strength, generator), kept, most, at),
+                chunk,
+                1 + (dice.random() < 0.2) if feeds else 0,
+                generator,
+            )
+
     def save(summary):
         with torch.no_grad(), attending(mllm.llm, plain):
             if shell:
-                for p, now in zip(shell.parameters(), mllm.parameters()): p.copy_(now)
+                for p, now in zip(shell.parameters(), mllm.parameters()):
+                    p.copy_(now)
             save_module(shell or mllm, Path(out) / "mllm", summary)
-            if summary["steps"] in keep: shutil.copytree(Path(out) / "mllm", Path(out) / f"mllm_{summary['steps']}", dirs_exist_ok=True)
-            if sample: sample(summary, shell or mllm)
+            if summary["steps"] in keep:
+                shutil.copytree(Path(out) / "mllm", Path(out) / f"mllm_{summary['steps']}", dirs_exist_ok=True)
+            if sample:
+                sample(summary, shell or mllm)
+
     plain, trained = mllm.llm.config._attn_implementation, [loss] if isinstance(loss, Parts) else [mllm]
-    with attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain), as_it_comes(mllm, mixed and torch.device(device).type == "cuda"):
-        return fit(step, trained, budget, Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None, save, log_every, checkpoints=checkpoints, seed=seed, accumulate=accumulate, accelerator=accelerator, keep=keep)
+    with (
+        attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain),
+        as_it_comes(mllm, mixed and torch.device(device).type == "cuda"),
+    ):
+        return fit(
+            step,
+            trained,
+            budget,
+            Log(Path(out) / "logs" / "mllm.jsonl", tell) if first else None,
+            save,
+            log_every,
+            checkpoints=checkpoints,
+            seed=seed,
+            accumulate=accumulate,
+            accelerator=accelerator,
+            keep=keep,
+        )
 
 # %% ../../nbs/6_training/08_stages.ipynb #b83f3839
 @torch.no_grad()
-def regressed_pairs(mllm, texts, features, latents, tokenizer, device, chunks: int, pages: int = 10, batch: int = 64, rounds: int = 3,
-                    seed: int = 0, max_text_tokens: int = 64, workers: int = 0) -> dict:
+def regressed_pairs(
+    mllm,
+    texts,
+    features,
+    latents,
+    tokenizer,
+    device,
+    chunks: int,
+    pages: int = 10,
+    batch: int = 64,
+    rounds: int = 3,
+    seed: int = 0,
+    max_text_tokens: int = 64,
+    workers: int = 0,
+) -> dict:
     "Regressed features, true features [N, V, F] and latents [N, C, h, w] (bf16, CPU) of the pages of `chunks` random chunks, after `rounds` of feeding back."
     mllm, slots = mllm.to(device).eval(), mllm.config.num_slots
     batch = min(batch, chunks)
-    source = Chunks(texts, tokenizer, pages, trunk_length(texts, tokenizer, pages, slots, max_text_tokens), batch, seed, max_text_tokens)
+    source = Chunks(
+        texts,
+        tokenizer,
+        pages,
+        trunk_length(texts, tokenizer, pages, slots, max_text_tokens),
+        batch,
+        seed,
+        max_text_tokens,
+    )
     stream = source.loader(workers=workers)
     found = dict(regressed=[], features=[], latents=[])
     for _ in range(-(-chunks // batch)):

@@ -23,17 +23,25 @@ def story_dataset(source, split: str = 'train'):
     """The stories of a StoryStream file, of a folder of such files, or of a dataset repository on the hub: a `datasets.Dataset` with `id`, `images` (paths) and `captions`.
 
     ValueError (one line) if it cannot be read, or lacks these columns."""
-    try: import datasets
-    except ImportError: raise ValueError("streaming stories needs the package datasets: pip install datasets") from None
+    try:
+        import datasets
+    except ImportError:
+        raise ValueError("streaming stories needs the package datasets: pip install datasets") from None
     path = Path(source).expanduser()
     files = [path] if path.is_file() else [p for p in sorted(path.glob('*.jsonl')) if p.name != 'truth.jsonl']
     try:
-        if files: stories = datasets.load_dataset('json', data_files=[str(f) for f in files], split='train')
-        elif path.is_dir(): raise ValueError('there is no .jsonl file in it')
-        else: stories = datasets.load_dataset(str(source), split=split)
+        if files:
+            stories = datasets.load_dataset('json', data_files=[str(f) for f in files], split='train')
+        elif path.is_dir():
+            raise ValueError('there is no .jsonl file in it')
+        else:
+            stories = datasets.load_dataset(str(source), split=split)
     except Exception as e:
-        raise ValueError(f'{source} cannot be read as stories ({(str(e.__cause__ or e).strip().splitlines() or [type(e).__name__])[0][:200]}); seed-story data check FILE finds bad lines') from e
-    if lacking := {'images', 'captions'} - set(stories.column_names): raise ValueError(f'{source} has no column {" and no ".join(sorted(lacking))}: it is not in StoryStream format')
+        raise ValueError(
+            f'{source} cannot be read as stories ({(str(e.__cause__ or e).strip().splitlines() or [type(e).__name__])[0][:200]}); seed-story data check FILE finds bad lines'
+        ) from e
+    if lacking := {'images', 'captions'} - set(stories.column_names):
+        raise ValueError(f'{source} has no column {" and no ".join(sorted(lacking))}: it is not in StoryStream format')
     return stories
 
 
@@ -52,7 +60,8 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 def chunks_at(step: int, n: int, batch: int, seed: int = 0, rank: int = 0, world: int = 1) -> list[int]:
     "The numbers of the `batch` chunks that rank `rank` of `world` reads at `step`, of n in all. ValueError if there are none."
-    if n < 1: raise ValueError('no story is as long as a chunk: there is nothing to read')
+    if n < 1:
+        raise ValueError('no story is as long as a chunk: there is nothing to read')
     first = (step * world + rank) * batch
     return [int(epoch_order(n, seed, k // n)[k % n]) for k in range(first, first + batch)]
 
@@ -61,12 +70,39 @@ class StreamedChunks(NumberedBatches):
     """Training batches of a dataset of `stories` (see `story_dataset`): number `step` is (BranchedBatch without features, pictures uint8 [B, P, S, S, 3], kept).
 
     `pages`: of a chunk; `size`: pictures are resized to `size` × `size` pixels; `length`: tokens of the trunk; `kept`: see `Chunks`. ValueError names an image that cannot be read."""
-    def __init__(self, stories, images, tokenizer, pages: int, size: int, length: int, batch: int, seed: int = 0, max_text_tokens: int = 64, eviction: Eviction | None = None,
-                 rank: int = 0, world: int = 1):
-        self.stories, self.images, self.tokenizer, self.pages, self.size, self.length, self.batch, self.seed = stories, Path(images), tokenizer, pages, size, length, batch, seed
+
+    def __init__(
+        self,
+        stories,
+        images,
+        tokenizer,
+        pages: int,
+        size: int,
+        length: int,
+        batch: int,
+        seed: int = 0,
+        max_text_tokens: int = 64,
+        eviction: Eviction | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.stories, self.images, self.tokenizer, self.pages, self.size, self.length, self.batch, self.seed = (
+            stories,
+            Path(images),
+            tokenizer,
+            pages,
+            size,
+            length,
+            batch,
+            seed,
+        )
         self.limit, self.eviction, self.rank, self.world = max_text_tokens, eviction, rank, world
         self.image, self.ends, self.encoder = ImageTokens.from_tokenizer(tokenizer), sentence_ends(tokenizer), None
-        self.index = [(row, start) for row, captions in enumerate(stories['captions']) for start in range(0, len(captions) - pages + 1, pages)]
+        self.index = [
+            (row, start)
+            for row, captions in enumerate(stories['captions'])
+            for start in range(0, len(captions) - pages + 1, pages)
+        ]
 
     def __len__(self):
         "Steps of an epoch, the last one begun counted."
@@ -76,12 +112,21 @@ class StreamedChunks(NumberedBatches):
         "Texts, pictures [P, S, S, 3] and whether the story ends there."
         row, start = self.index[number]
         story = self.stories[row]
-        pictures = [open_image(self.images / name).convert('RGB').resize((self.size, self.size), Image.Resampling.BICUBIC) for name in story['images'][start:start + self.pages]]
-        return story['captions'][start:start + self.pages], np.stack([np.asarray(p) for p in pictures]), start + self.pages >= len(story['captions'])
+        pictures = [
+            open_image(self.images / name).convert('RGB').resize((self.size, self.size), Image.Resampling.BICUBIC)
+            for name in story['images'][start : start + self.pages]
+        ]
+        return (
+            story['captions'][start : start + self.pages],
+            np.stack([np.asarray(p) for p in pictures]),
+            start + self.pages >= len(story['captions']),
+        )
 
     def __getitem__(self, step: int):
         self.encoder = self.encoder or PageEncoder(self.tokenizer, max_text_tokens=self.limit)
-        texts, pictures, ends = zip(*map(self.chunk, chunks_at(step, len(self.index), self.batch, self.seed, self.rank, self.world)))
+        texts, pictures, ends = zip(
+            *map(self.chunk, chunks_at(step, len(self.index), self.batch, self.seed, self.rank, self.world))
+        )
         batch = branched_batch(list(texts), self.encoder, self.pages, length=self.length, ends=list(ends))
         rng = np.random.default_rng([self.seed, step, self.rank])
         kept = self.eviction and kept_by_page(batch, self.image, [self.eviction.draw(rng) for _ in texts], self.ends)

@@ -14,58 +14,91 @@ from .loop import Budget
 # %% ../../nbs/6_training/04_watching.ipynb #c56dacf1
 class Bar:
     "A progress bar for a stage with this `budget`; called with each row of the log. `file`: where it is drawn (stderr)."
+
     def __init__(self, stage: str, budget: Budget, file=None):
         from tqdm import tqdm
+
         self.by = 'step' if budget.steps else 'seconds'
-        self.bar = tqdm(total=budget.steps or budget.seconds, desc=stage, unit=' steps' if budget.steps else ' s', file=file or sys.stderr, dynamic_ncols=True,
-                        bar_format='{desc} {bar:30} {percentage:3.0f} %, {n:.0f} of {total:.0f}{unit}, {remaining} left{postfix}')
+        self.bar = tqdm(
+            total=budget.steps or budget.seconds,
+            desc=stage,
+            unit=' steps' if budget.steps else ' s',
+            file=file or sys.stderr,
+            dynamic_ncols=True,
+            bar_format='{desc} {bar:30} {percentage:3.0f} %, {n:.0f} of {total:.0f}{unit}, {remaining} left{postfix}',
+        )
 
     def __call__(self, row: dict) -> None:
-        if self.by not in row: return
+        if self.by not in row:
+            return
         self.bar.set_postfix({k: f'{v:.4g}' for k, v in row.items() if k not in ('step', 'seconds')}, refresh=False)
         self.bar.update(row[self.by] - self.bar.n)
         self.bar.refresh()
 
-    def close(self) -> None: self.bar.close()
+    def close(self) -> None:
+        self.bar.close()
 
 # %% ../../nbs/6_training/04_watching.ipynb #640fb93d
 class Curves:
     "Writes each row of a log as scalars that tensorboard shows, under `stage/NAME`. ValueError if no writer is installed."
+
     def __init__(self, folder, stage: str):
-        try: from tensorboardX import SummaryWriter
+        try:
+            from tensorboardX import SummaryWriter
         except ImportError:
-            try: from torch.utils.tensorboard import SummaryWriter
-            except ImportError: raise ValueError('--tensorboard needs a writer of its files: pip install tensorboardX') from None
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise ValueError('--tensorboard needs a writer of its files: pip install tensorboardX') from None
         self.stage, self.writer = stage, SummaryWriter(str(folder))
 
     def __call__(self, row: dict) -> None:
         for name, value in row.items():
-            if 'step' in row and name != 'step': self.writer.add_scalar(f'{self.stage}/{name}', value, row['step'])
+            if 'step' in row and name != 'step':
+                self.writer.add_scalar(f'{self.stage}/{name}', value, row['step'])
         self.writer.flush()
 
-    def close(self) -> None: self.writer.close()
+    def close(self) -> None:
+        self.writer.close()
 
 # %% ../../nbs/6_training/04_watching.ipynb #90840ced
 class Samples:
     "Called with (summary, mllm) whenever weights are saved: tells `pages` pages and writes `folder/STEP.txt` and, if the `parts` hold a de-tokenizer, `folder/STEP.png`."
+
     def __init__(self, folder, pages: int, tokenizer, parts: dict, settings: dict, seed: int = 0):
         from seed_story.storyland.world import SPLITS, opening
-        self.folder, self.pages, self.tokenizer, self.parts, self.settings = Path(folder), pages, tokenizer, parts, settings
+
+        self.folder, self.pages, self.tokenizer, self.parts, self.settings = (
+            Path(folder),
+            pages,
+            tokenizer,
+            parts,
+            settings,
+        )
         self.seed, (self.picture, self.text) = SPLITS['validation'][seed], opening(SPLITS['validation'][seed])
 
     def __call__(self, summary: dict, mllm) -> None:
         from seed_story.pipeline.story_pipeline import StoryPipeline
         from seed_story.story.storybook import contact_sheet
+
         self.folder.mkdir(parents=True, exist_ok=True)
-        parts = {name: None for name in ('unet', 'vae', 'feature_resampler', 'scheduler')} | {name: part.to(mllm.device) if hasattr(part, 'parameters') else part for name, part in self.parts.items()}
+        parts = {name: None for name in ('unet', 'vae', 'feature_resampler', 'scheduler')} | {
+            name: part.to(mllm.device) if hasattr(part, 'parameters') else part for name, part in self.parts.items()
+        }
         training = mllm.training
         pipe = StoryPipeline(tokenizer=self.tokenizer, mllm=mllm.eval(), **parts, **self.settings)
         try:
-            if parts['unet'] is None: told, sheet = [page.text for page in pipe.narrate(self.picture, self.text, self.pages, seed=self.seed)], None
+            if parts['unet'] is None:
+                told, sheet = (
+                    [page.text for page in pipe.narrate(self.picture, self.text, self.pages, seed=self.seed)],
+                    None,
+                )
             else:
                 story = pipe(self.picture, self.text, pages=self.pages, seed=self.seed)
                 told, sheet = [page.text for page in story], contact_sheet(story, columns=5, size=128)
-        finally: mllm.train(training)
+        finally:
+            mllm.train(training)
         name = f"{summary['steps']:08d}"
         (self.folder / f'{name}.txt').write_text('\n\n'.join(told) + '\n', encoding='utf-8')
-        if sheet: sheet.save(self.folder / f'{name}.png')
+        if sheet:
+            sheet.save(self.folder / f'{name}.png')

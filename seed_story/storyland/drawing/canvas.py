@@ -16,28 +16,36 @@ import aggdraw
 INK = (58, 40, 48)
 WHITE = (255, 255, 255)
 
+
 @lru_cache(4096)
 def mix(colour: tuple, other: tuple, amount: float) -> tuple:
     "`colour` with the fraction `amount` (0..1) of `other` in it; both (r, g, b)."
-    return tuple([int(a + (b - a) * amount + .5) for a, b in zip(colour, other)])
+    return tuple([int(a + (b - a) * amount + 0.5) for a, b in zip(colour, other)])
+
 
 @lru_cache(4096)
-def shade(colour: tuple, amount: float = .2) -> tuple:
+def shade(colour: tuple, amount: float = 0.2) -> tuple:
     "`colour` in shadow: mixed with a dark violet."
     return mix(colour, (50, 20, 70), amount)
+
 
 @lru_cache(8192)
 def toned(colour: tuple, tone: tuple | None) -> tuple:
     "`colour` under a tone `(gain (r, g, b), veil (r, g, b), amount)`; None leaves it as it is."
-    if tone is None: return colour
+    if tone is None:
+        return colour
     gain, veil, amount = tone
-    return tuple([max(0, min(255, int(c * g * (1 - amount) + v * amount + .5))) for c, g, v in zip(colour, gain, veil)])
+    return tuple(
+        [max(0, min(255, int(c * g * (1 - amount) + v * amount + 0.5))) for c, g, v in zip(colour, gain, veil)]
+    )
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #4a3580eb
 def closed_curve(points: list) -> aggdraw.Path:
     "A smooth closed path through `points` [(x, y), …] in pixels (Catmull–Rom as Bézier arcs, handles a third of their arc)."
     path, n = aggdraw.Path(), len(points)
-    size = [hypot(points[i][0] - points[i - 1][0], points[i][1] - points[i - 1][1]) for i in range(n)] # of the arc that ends in i
+    size = [
+        hypot(points[i][0] - points[i - 1][0], points[i][1] - points[i - 1][1]) for i in range(n)
+    ]  # of the arc that ends in i
     path.moveto(*points[0])
     for i in range(n):
         j, k = (i + 1) % n, (i + 2) % n
@@ -53,9 +61,15 @@ def open_curve(points: list) -> aggdraw.Path:
     path, last = aggdraw.Path(), len(points) - 1
     path.moveto(*points[0])
     for i in range(last):
-        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = points[max(i - 1, 0)], points[i], points[i + 1], points[min(i + 2, last)]
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = (
+            points[max(i - 1, 0)],
+            points[i],
+            points[i + 1],
+            points[min(i + 2, last)],
+        )
         path.curveto(x1 + (x2 - x0) / 6, y1 + (y2 - y0) / 6, x2 - (x3 - x1) / 6, y2 - (y3 - y1) / 6, x2, y2)
     return path
+
 
 def ribbon_contour(points: list, widths: list) -> list:
     "Points around a band that follows `points` with `widths` at them, both ends round."
@@ -64,25 +78,35 @@ def ribbon_contour(points: list, widths: list) -> list:
         (xa, ya), (xb, yb) = points[max(i - 1, 0)], points[min(i + 1, last)]
         size = hypot(xb - xa, yb - ya) or 1
         dx, dy = (xb - xa) / size * w / 2, (yb - ya) / size * w / 2
-        left.append((x - dy, y + dx)); right.append((x + dy, y - dx))
-        if i == 0: start = (x - dx, y - dy)
-        if i == last: end = (x + dx, y + dy)
+        left.append((x - dy, y + dx))
+        right.append((x + dy, y - dx))
+        if i == 0:
+            start = (x - dx, y - dy)
+        if i == last:
+            end = (x + dx, y + dy)
     return [start, *left, end, *right[::-1]]
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #f3616ba3
 class Frame:
     "A frame on an aggdraw surface: its (x, y) is the pixel (a x + c y + e, b x + d y + f) for `frame` = (a, b, c, d, e, f)."
+
     def __init__(self, draw: aggdraw.Draw, frame: tuple, weight: float, tone: tuple = None, ink: tuple = INK):
         self.draw, self.frame, self.weight, self.tone, self.ink = draw, frame, weight, tone, ink
-        self.unit = hypot(frame[0], frame[1]) # pixels per unit along x
+        self.unit = hypot(frame[0], frame[1])  # pixels per unit along x
 
     def at(self, x: float = 0, y: float = 0, scale: float = 1, turn: float = 0, flip: bool = False, **changes):
         "A frame whose origin is (x, y) of this one; `turn` in degrees clockwise, `flip` mirrors; `changes`: weight, tone, ink."
         a, b, c, d, e, f = self.frame
         co, si = cos(radians(turn)) * scale, sin(radians(turn)) * scale
         sign = -1 if flip else 1
-        frame = ((a * co + c * si) * sign, (b * co + d * si) * sign, c * co - a * si, d * co - b * si,
-                 a * x + c * y + e, b * x + d * y + f)
+        frame = (
+            (a * co + c * si) * sign,
+            (b * co + d * si) * sign,
+            c * co - a * si,
+            d * co - b * si,
+            a * x + c * y + e,
+            b * x + d * y + f,
+        )
         return type(self)(self.draw, frame, **{**dict(weight=self.weight, tone=self.tone, ink=self.ink), **changes})
 
     def pixels(self, points) -> list:
@@ -101,13 +125,14 @@ class Frame:
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #cba24982
 class Shapes(Frame):
     "A frame with flat shapes. `fill` and `ink` are colours (fill None: outline only), `opacity` 0..255."
-    def ellipse(self, x, y, rx, ry, fill, line=1., turn=0, opacity=255, ink=None, shift=(0, 0)):
+
+    def ellipse(self, x, y, rx, ry, fill, line=1.0, turn=0, opacity=255, ink=None, shift=(0, 0)):
         "An ellipse around (x, y); `turn` in degrees, `shift` in pixels."
         a, b, c, d, e, f = self.frame
         co, si = (cos(radians(turn)), sin(radians(turn))) if turn else (1, 0)
         ux, uy, vx, vy = (a * co + c * si) * rx, (b * co + d * si) * rx, (c * co - a * si) * ry, (d * co - b * si) * ry
         cx, cy = a * x + c * y + e + shift[0], b * x + d * y + f + shift[1]
-        px, py, qx, qy = ux * .5523, uy * .5523, vx * .5523, vy * .5523
+        px, py, qx, qy = ux * 0.5523, uy * 0.5523, vx * 0.5523, vy * 0.5523
         path = aggdraw.Path()
         path.moveto(cx + ux, cy + uy)
         path.curveto(cx + ux + qx, cy + uy + qy, cx + vx + px, cy + vy + py, cx + vx, cy + vy)
@@ -117,40 +142,43 @@ class Shapes(Frame):
         path.close()
         self.draw.path(path, self.pen(line, ink), self.brush(fill, opacity))
 
-    def polygon(self, points, fill, line=1., opacity=255, ink=None):
+    def polygon(self, points, fill, line=1.0, opacity=255, ink=None):
         "A polygon with straight sides."
         flat = [v for p in self.pixels(points) for v in p]
         self.draw.polygon(flat, self.pen(line, ink), self.brush(fill, opacity))
 
-    def box(self, x0, y0, x1, y1, fill, line=1., opacity=255, ink=None):
+    def box(self, x0, y0, x1, y1, fill, line=1.0, opacity=255, ink=None):
         "A rectangle with the corners (x0, y0) and (x1, y1)."
         self.polygon(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), fill, line, opacity, ink)
 
-    def blob(self, points, fill, line=1., opacity=255, ink=None):
+    def blob(self, points, fill, line=1.0, opacity=255, ink=None):
         "A smooth closed shape through `points`."
         self.draw.path(closed_curve(self.pixels(points)), self.pen(line, ink), self.brush(fill, opacity))
 
-    def stroke(self, points, ink=None, line=1., smooth=True, width=None):
+    def stroke(self, points, ink=None, line=1.0, smooth=True, width=None):
         "An open line through `points`; its `width` is in frame units, or `line` times the standard weight."
         points = self.pixels(points)
         pen = aggdraw.Pen(toned(ink or self.ink, self.tone), width * self.unit if width else line * self.weight)
-        if smooth and len(points) > 2: self.draw.path(open_curve(points), pen)
-        else: self.draw.line([v for p in points for v in p], pen)
+        if smooth and len(points) > 2:
+            self.draw.path(open_curve(points), pen)
+        else:
+            self.draw.line([v for p in points for v in p], pen)
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #76ba9f28
 class Canvas(Shapes):
     "A frame with flat and shaded shapes: what everything in Storyland is drawn with."
-    def ball(self, x, y, rx, ry, fill, line=1., turn=0, depth=.2):
+
+    def ball(self, x, y, rx, ry, fill, line=1.0, turn=0, depth=0.2):
         "A shaded ellipse; `depth` is the darkness of its shade."
         self.ellipse(x, y, rx, ry, shade(fill, depth), line, turn)
-        push = min(rx, ry) * self.unit * .1
-        self.ellipse(x, y, rx * .87, ry * .87, fill, 0, turn, shift=(-push, -push))
+        push = min(rx, ry) * self.unit * 0.1
+        self.ellipse(x, y, rx * 0.87, ry * 0.87, fill, 0, turn, shift=(-push, -push))
 
-    def solid(self, points, fill, line=1., depth=.2, smooth=True, inner=.84):
+    def solid(self, points, fill, line=1.0, depth=0.2, smooth=True, inner=0.84):
         "A shaded shape through `points`, roughly convex; its lit part is `inner` times as large."
         points = self.pixels(points)
         x, y = sum([p[0] for p in points]) / len(points), sum([p[1] for p in points]) / len(points)
-        push = min(max(abs(p[0] - x) for p in points), max(abs(p[1] - y) for p in points)) * .08
+        push = min(max(abs(p[0] - x) for p in points), max(abs(p[1] - y) for p in points)) * 0.08
         small = [(x + (px - x) * inner - push, y + (py - y) * inner - push) for px, py in points]
         if smooth:
             self.draw.path(closed_curve(points), self.pen(line), self.brush(shade(fill, depth)))
@@ -159,24 +187,26 @@ class Canvas(Shapes):
             self.draw.polygon([v for p in points for v in p], self.pen(line), self.brush(shade(fill, depth)))
             self.draw.polygon([v for p in small for v in p], None, self.brush(fill))
 
-    def ribbon(self, points, widths, fill, line=1., depth=.2):
+    def ribbon(self, points, widths, fill, line=1.0, depth=0.2):
         "A shaded band along `points` with `widths` at them: limbs, tails, trunks, scarves."
         points = self.pixels(points)
         widths = [w * self.unit for w in widths]
         self.draw.path(closed_curve(ribbon_contour(points, widths)), self.pen(line), self.brush(shade(fill, depth)))
-        push = sum(widths) / len(widths) * .1
+        push = sum(widths) / len(widths) * 0.1
         points = [(x - push, y - push) for x, y in points]
-        self.draw.path(closed_curve(ribbon_contour(points, [w * .66 for w in widths])), None, self.brush(fill))
+        self.draw.path(closed_curve(ribbon_contour(points, [w * 0.66 for w in widths])), None, self.brush(fill))
 
     def shadow(self, x, y, rx, ry, opacity=90):
         "A soft shadow on the ground: see-through ellipses."
-        for size in (1.2, 1, .8, .6): self.ellipse(x, y, rx * size, ry * size, (40, 30, 60), 0, opacity=opacity // 4)
+        for size in (1.2, 1, 0.8, 0.6):
+            self.ellipse(x, y, rx * size, ry * size, (40, 30, 60), 0, opacity=opacity // 4)
 
     def glow(self, x, y, r, colour, opacity=120):
         "A soft light: see-through discs that grow."
-        for size in (1, .78, .58, .4): self.ellipse(x, y, r * size, r * size, colour, 0, opacity=opacity // 4)
+        for size in (1, 0.78, 0.58, 0.4):
+            self.ellipse(x, y, r * size, r * size, colour, 0, opacity=opacity // 4)
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #f659140c
 def new_canvas(draw: aggdraw.Draw, width: int, height: int, tone: tuple = None) -> Canvas:
     "The canvas of a whole picture: y from 0 to 1, x from 0 to width / height, outlines in proportion to the height."
-    return Canvas(draw, (height, 0, 0, height, 0, 0), max(.8, height * .0056), tone)
+    return Canvas(draw, (height, 0, 0, height, 0, 0), max(0.8, height * 0.0056), tone)

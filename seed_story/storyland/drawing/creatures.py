@@ -17,100 +17,161 @@ from .props import draw_held, draw_prop
 def draw_cape(f: Figure):
     "Behind everything: a wide cloth from the shoulders to the ankles."
     b, (w, h) = f.body, f.build.body
-    sway = dict(run=-.24, walk=-.08, jump=-.06).get(f.actor.pose, 0)
-    wide, foot = dict(sit=(.26, h + .09), sleep=(.0, h * 1.1)).get(f.actor.pose, (.19, h + .1))
-    left, right = -w - wide + sway, w + wide + sway * .4
-    b.solid([(-w * .7, -h * .9), (w * .7, -h * .9), (w + .05, -h * .2), (right, foot * .85), (right * .55, foot), (0, foot * .92),
-        (left * .55, foot * 1.02), (left, foot * .86), (-w - .06, -h * .2)], f.cloth, inner=.9, depth=.3)
-    for x in (left * .75, right * .75): b.stroke([(x * .75, -h * .1), (x, foot * .9)], shade(f.cloth, .35), 1)
+    sway = dict(run=-0.24, walk=-0.08, jump=-0.06).get(f.actor.pose, 0)
+    wide, foot = dict(sit=(0.26, h + 0.09), sleep=(0.0, h * 1.1)).get(f.actor.pose, (0.19, h + 0.1))
+    left, right = -w - wide + sway, w + wide + sway * 0.4
+    b.solid(
+        [
+            (-w * 0.7, -h * 0.9),
+            (w * 0.7, -h * 0.9),
+            (w + 0.05, -h * 0.2),
+            (right, foot * 0.85),
+            (right * 0.55, foot),
+            (0, foot * 0.92),
+            (left * 0.55, foot * 1.02),
+            (left, foot * 0.86),
+            (-w - 0.06, -h * 0.2),
+        ],
+        f.cloth,
+        inner=0.9,
+        depth=0.3,
+    )
+    for x in (left * 0.75, right * 0.75):
+        b.stroke([(x * 0.75, -h * 0.1), (x, foot * 0.9)], shade(f.cloth, 0.35), 1)
+
 
 def draw_collar(f: Figure):
     "The front of a cape: two flaps over the shoulders and a clasp."
     b, (w, h) = f.body, f.build.body
     for s in (-1, 1):
-        b.solid([(s * w * .1, -h * .8), (s * w * .5, -h * 1.0), (s * (w + .03), -h * .7), (s * (w + .05), -h * .2),
-            (s * w * .6, -h * .34)], f.cloth, depth=.3)
-    b.ball(.01, -h * .74, .035, .035, (255, 205, 70), .8)
+        b.solid(
+            [
+                (s * w * 0.1, -h * 0.8),
+                (s * w * 0.5, -h * 1.0),
+                (s * (w + 0.03), -h * 0.7),
+                (s * (w + 0.05), -h * 0.2),
+                (s * w * 0.6, -h * 0.34),
+            ],
+            f.cloth,
+            depth=0.3,
+        )
+    b.ball(0.01, -h * 0.74, 0.035, 0.035, (255, 205, 70), 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #5bf31155
 def draw_vest(f: Figure):
     "Over the body: two fronts that leave a strip of the belly free."
     b, (w, h) = f.body, f.build.body
-    for s, inner in ((-1, -.02), (1, .3)):
-        b.solid([(s * w * .3, -h * 1.04), (s * w * .9, -h * .78), (s * w * 1.14, h * .1), (s * w * 1.0, h * .74), (w * inner, h * .84),
-            (w * inner, -h * .3)], f.cloth, inner=.86)
-    for y in (.1, .4): b.ellipse(-w * .22, h * y, .022, .022, (255, 205, 70), .6)
+    for s, inner in ((-1, -0.02), (1, 0.3)):
+        b.solid(
+            [
+                (s * w * 0.3, -h * 1.04),
+                (s * w * 0.9, -h * 0.78),
+                (s * w * 1.14, h * 0.1),
+                (s * w * 1.0, h * 0.74),
+                (w * inner, h * 0.84),
+                (w * inner, -h * 0.3),
+            ],
+            f.cloth,
+            inner=0.86,
+        )
+    for y in (0.1, 0.4):
+        b.ellipse(-w * 0.22, h * y, 0.022, 0.022, (255, 205, 70), 0.6)
+
 
 def draw_scarf(f: Figure):
     "Round the neck, with two ends that hang down."
     b, (w, h) = f.body, f.build.body
     if f.actor.pose == 'sleep':
-        f.whole.ribbon([(-.1, -.1), (-.24, -.04), (-.39, -.02)], [.1, .11, .13], f.cloth)
-        for y in (-.05, -.02, .01): f.whole.stroke([(-.44, y), (-.5, y)], shade(f.cloth, .25), 1.4)
-        return f.whole.ribbon([(-.08, -.44), (-.18, -.26), (-.12, -.06)], [.13, .15, .13], f.cloth)
-    for points in ([(.03, -h * .85), (-.06, -h * .3), (-.05, h * .35)], [(.05, -h * .85), (.09, -h * .3), (.12, h * .15)]):
-        b.ribbon(points, [.09, .1, .115], f.cloth)
+        f.whole.ribbon([(-0.1, -0.1), (-0.24, -0.04), (-0.39, -0.02)], [0.1, 0.11, 0.13], f.cloth)
+        for y in (-0.05, -0.02, 0.01):
+            f.whole.stroke([(-0.44, y), (-0.5, y)], shade(f.cloth, 0.25), 1.4)
+        return f.whole.ribbon([(-0.08, -0.44), (-0.18, -0.26), (-0.12, -0.06)], [0.13, 0.15, 0.13], f.cloth)
+    for points in (
+        [(0.03, -h * 0.85), (-0.06, -h * 0.3), (-0.05, h * 0.35)],
+        [(0.05, -h * 0.85), (0.09, -h * 0.3), (0.12, h * 0.15)],
+    ):
+        b.ribbon(points, [0.09, 0.1, 0.115], f.cloth)
         x, y = points[-1]
-        for k in (-.03, .0, .03): b.stroke([(x + k, y + .03), (x + k * 1.2, y + .085)], shade(f.cloth, .25), 1.4)
-    b.ribbon([(-w * .95, -h * .86), (-.02, -h * .68), (w * .95, -h * .86)], [.11, .14, .11], f.cloth)
-    b.ball(.04, -h * .7, .06, .06, f.cloth)
+        for k in (-0.03, 0.0, 0.03):
+            b.stroke([(x + k, y + 0.03), (x + k * 1.2, y + 0.085)], shade(f.cloth, 0.25), 1.4)
+    b.ribbon([(-w * 0.95, -h * 0.86), (-0.02, -h * 0.68), (w * 0.95, -h * 0.86)], [0.11, 0.14, 0.11], f.cloth)
+    b.ball(0.04, -h * 0.7, 0.06, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #d3608020
 def draw_headwear(f: Figure, c: Canvas, face: Face):
     "A hat on top or a bow at the side."
     if f.accessory == 'hat':
         c = c.at(*face.hat, turn=-4)
-        c.solid([(-.15, -.02), (-.14, -.2), (-.09, -.25), (.09, -.25), (.14, -.2), (.15, -.02)], f.cloth)
-        c.ribbon([(-.26, -.005), (0, .015), (.26, -.005)], [.06, .07, .06], f.cloth)
-        c.ribbon([(-.14, -.06), (0, -.048), (.14, -.06)], [.05, .05, .05], mix(INK, f.cloth, .25), .6)
+        c.solid([(-0.15, -0.02), (-0.14, -0.2), (-0.09, -0.25), (0.09, -0.25), (0.14, -0.2), (0.15, -0.02)], f.cloth)
+        c.ribbon([(-0.26, -0.005), (0, 0.015), (0.26, -0.005)], [0.06, 0.07, 0.06], f.cloth)
+        c.ribbon([(-0.14, -0.06), (0, -0.048), (0.14, -0.06)], [0.05, 0.05, 0.05], mix(INK, f.cloth, 0.25), 0.6)
     elif f.accessory == 'bow':
         c = c.at(*face.bow, turn=14)
         for s in (-1, 1):
-            c.solid([(s * .02, 0), (s * .12, -.105), (s * .195, -.08), (s * .195, .08), (s * .12, .105)], f.cloth)
-            c.stroke([(s * .05, 0), (s * .12, -.02)], shade(f.cloth, .4), 1)
-        c.ball(0, 0, .055, .06, f.cloth)
+            c.solid(
+                [(s * 0.02, 0), (s * 0.12, -0.105), (s * 0.195, -0.08), (s * 0.195, 0.08), (s * 0.12, 0.105)], f.cloth
+            )
+            c.stroke([(s * 0.05, 0), (s * 0.12, -0.02)], shade(f.cloth, 0.4), 1)
+        c.ball(0, 0, 0.055, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #e988e7df
 def draw_burden(f: Figure):
     "What is held or carried, in the hand (both hands when carrying)."
     kind, (x, y) = f.actor.holding, f.hands[1]
     if f.actor.pose == 'carry':
-        x, y = (f.hands[0][0] + f.hands[1][0]) / 2 + .05, f.hands[1][1]
-        if kind: return draw_prop(f.whole, kind, x + .02, y + .15, .4, shadow=False)
-        f.whole.solid([(x - .15, y + .04), (x - .16, y - .14), (x, y - .18), (x + .16, y - .14), (x + .15, y + .04)], (186, 140, 90))
-        f.whole.stroke([(x - .15, y - .05), (x + .15, y - .05)], (120, 80, 50), 2)
-    elif kind and f.actor.pose == 'sleep': draw_prop(f.whole, kind, .42, .02, .26)
-    elif kind: draw_held(f.whole, kind, *f.hands[f.hand_of_prop], .32)
+        x, y = (f.hands[0][0] + f.hands[1][0]) / 2 + 0.05, f.hands[1][1]
+        if kind:
+            return draw_prop(f.whole, kind, x + 0.02, y + 0.15, 0.4, shadow=False)
+        f.whole.solid(
+            [(x - 0.15, y + 0.04), (x - 0.16, y - 0.14), (x, y - 0.18), (x + 0.16, y - 0.14), (x + 0.15, y + 0.04)],
+            (186, 140, 90),
+        )
+        f.whole.stroke([(x - 0.15, y - 0.05), (x + 0.15, y - 0.05)], (120, 80, 50), 2)
+    elif kind and f.actor.pose == 'sleep':
+        draw_prop(f.whole, kind, 0.42, 0.02, 0.26)
+    elif kind:
+        draw_held(f.whole, kind, *f.hands[f.hand_of_prop], 0.32)
+
 
 def draw_motion(f: Figure):
     "Little lines and notes that show movement."
     w = f.whole
     if f.actor.pose == 'wave':
         x, y = f.hands[1]
-        for r in (.1, .15): w.stroke([swing(x, y, a, r) for a in (90, 115, 140)], line=1.1)
+        for r in (0.1, 0.15):
+            w.stroke([swing(x, y, a, r) for a in (90, 115, 140)], line=1.1)
     elif f.actor.pose == 'run':
-        for y in (-.12, -.28, -.42): w.stroke([(-.42, y), (-.56 + y * .1, y)], line=1.1)
+        for y in (-0.12, -0.28, -0.42):
+            w.stroke([(-0.42, y), (-0.56 + y * 0.1, y)], line=1.1)
     elif f.actor.pose == 'jump':
-        for x in (-.12, .12): f.ground.stroke([(x, -.05), (x * 1.1, -.11)], line=1.1)
+        for x in (-0.12, 0.12):
+            f.ground.stroke([(x, -0.05), (x * 1.1, -0.11)], line=1.1)
     elif f.actor.pose == 'dance':
-        for x, y in ((-.42, -.72), (.46, -.5)):
-            w.ellipse(x, y, .035, .026, INK, 0, -20)
-            w.stroke([(x + .03, y), (x + .03, y - .13), (x + .09, y - .1)], line=1.6, smooth=False)
+        for x, y in ((-0.42, -0.72), (0.46, -0.5)):
+            w.ellipse(x, y, 0.035, 0.026, INK, 0, -20)
+            w.stroke([(x + 0.03, y), (x + 0.03, y - 0.13), (x + 0.09, y - 0.1)], line=1.6, smooth=False)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #a7688a6e
 def draw_back(f: Figure):
     "Shadow, cape, tail, legs: what the body hides in part."
-    pose, spread = f.actor.pose, .3 if f.actor.pose == 'sleep' else .24 - .5 * f.pose.lift
-    f.ground.shadow(-.06 if pose == 'sleep' else -.02, 0, spread + f.build.body[0] * .4, .05)
-    if f.accessory == 'cape' and pose != 'sleep': draw_cape(f)
+    pose, spread = f.actor.pose, 0.3 if f.actor.pose == 'sleep' else 0.24 - 0.5 * f.pose.lift
+    f.ground.shadow(-0.06 if pose == 'sleep' else -0.02, 0, spread + f.build.body[0] * 0.4, 0.05)
+    if f.accessory == 'cape' and pose != 'sleep':
+        draw_cape(f)
     draw_tail(f)
-    for side in (0, 1): draw_leg(f, side)
+    for side in (0, 1):
+        draw_leg(f, side)
+
 
 def draw_clothes(f: Figure):
     "What is worn over the body; a sleeper lies under the cape."
-    if f.accessory == 'vest': draw_vest(f)
-    if f.accessory == 'cape' and f.actor.pose == 'sleep': draw_cape(f)
-    elif f.accessory == 'cape': draw_collar(f)
+    if f.accessory == 'vest':
+        draw_vest(f)
+    if f.accessory == 'cape' and f.actor.pose == 'sleep':
+        draw_cape(f)
+    elif f.accessory == 'cape':
+        draw_collar(f)
+
 
 def draw_head(f: Figure):
     "Head with face, headwear and the sign of the mood."
@@ -126,15 +187,22 @@ def draw_actor(canvas: Canvas, actor: Actor, x: float):
     draw_back(f)
     draw_body(f)
     draw_clothes(f)
-    low = [side for side in sides if abs(f.arms[side]) < 100 and actor.pose != 'carry'] # the others are in front of the head
-    for side in low: draw_arm(f, side)
+    low = [
+        side for side in sides if abs(f.arms[side]) < 100 and actor.pose != 'carry'
+    ]  # the others are in front of the head
+    for side in low:
+        draw_arm(f, side)
     if asleep:
-        for side in low: draw_hand(f, side) # the head lies on them
-    if f.accessory == 'scarf': draw_scarf(f)
+        for side in low:
+            draw_hand(f, side)  # the head lies on them
+    if f.accessory == 'scarf':
+        draw_scarf(f)
     draw_head(f)
     for side in sides:
-        if side not in low: draw_arm(f, side)
+        if side not in low:
+            draw_arm(f, side)
     draw_burden(f)
     if not asleep:
-        for side in sides: draw_hand(f, side)
+        for side in sides:
+            draw_hand(f, side)
     draw_motion(f)

@@ -15,130 +15,251 @@ from .figures import CREAM, Figure, spike
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #6743d8b7
 BLUSH, MOUTH, TONGUE = (255, 130, 130), (120, 26, 40), (240, 100, 110)
 
+
 @dataclass(frozen=True)
 class Face:
     "Where the features are in the head's frame: eyes (left, right) with their radius, mouth with its half width, hat and bow."
+
     eyes: tuple
     radius: float
-    mouth: tuple # x, y, half width
-    hat: tuple = (0, -.17)
-    bow: tuple = (.14, -.19)
-    brow: float = -.1 # of the brows above the eyes
+    mouth: tuple  # x, y, half width
+    hat: tuple = (0, -0.17)
+    bow: tuple = (0.14, -0.19)
+    brow: float = -0.1  # of the brows above the eyes
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #cef08bf9
 def _monkey(f: Figure, c: Canvas) -> Face:
-    for x in (-.26, .27): c.ball(x, -.01, .095, .1, f.colour); c.ellipse(x, -.01, .055, .06, CREAM, .6)
+    for x in (-0.26, 0.27):
+        c.ball(x, -0.01, 0.095, 0.1, f.colour)
+        c.ellipse(x, -0.01, 0.055, 0.06, CREAM, 0.6)
     c.ball(0, 0, *f.build.head, f.colour)
-    c.blob([(.03, -.11), (.1, -.15), (.19, -.1), (.19, 0), (.2, .1), (.12, .19), (.03, .2), (-.07, .19), (-.14, .1), (-.13, 0),
-        (-.13, -.1), (-.05, -.15)], CREAM, .7)
-    c.stroke([(-.03, -.23), (.0, -.29), (.05, -.27)], line=1.6)
-    for x in (.01, .05): c.ellipse(x, .05, .011, .009, INK, 0)
-    return Face((-.05, .115), .056, (.035, .115, .085))
+    c.blob(
+        [
+            (0.03, -0.11),
+            (0.1, -0.15),
+            (0.19, -0.1),
+            (0.19, 0),
+            (0.2, 0.1),
+            (0.12, 0.19),
+            (0.03, 0.2),
+            (-0.07, 0.19),
+            (-0.14, 0.1),
+            (-0.13, 0),
+            (-0.13, -0.1),
+            (-0.05, -0.15),
+        ],
+        CREAM,
+        0.7,
+    )
+    c.stroke([(-0.03, -0.23), (0.0, -0.29), (0.05, -0.27)], line=1.6)
+    for x in (0.01, 0.05):
+        c.ellipse(x, 0.05, 0.011, 0.009, INK, 0)
+    return Face((-0.05, 0.115), 0.056, (0.035, 0.115, 0.085))
+
 
 def _rabbit(f: Figure, c: Canvas) -> Face:
-    ears = ((-.2, -42, -.26), (.2, 42, -.26)) if f.accessory == 'hat' else ((-.11, -9, -.34), (.1, 10, -.34)) # beside a hat
+    ears = (
+        ((-0.2, -42, -0.26), (0.2, 42, -0.26)) if f.accessory == 'hat' else ((-0.11, -9, -0.34), (0.1, 10, -0.34))
+    )  # beside a hat
     for x, turn, y in ears:
-        c.ball(x, y, .075, .23, f.colour, turn=turn); c.ellipse(x, y, .036, .165, (255, 190, 200), 0, turn)
+        c.ball(x, y, 0.075, 0.23, f.colour, turn=turn)
+        c.ellipse(x, y, 0.036, 0.165, (255, 190, 200), 0, turn)
     c.ball(0, 0, *f.build.head, f.colour)
-    c.ellipse(.035, .1, .11, .075, mix(f.colour, WHITE, .7), 0)
-    c.solid([(.0, .045), (.07, .045), (.035, .085)], (240, 110, 140), .7)
-    return Face((-.065, .125), .06, (.035, .1, .07), hat=(0, -.15), bow=(.13, -.19))
+    c.ellipse(0.035, 0.1, 0.11, 0.075, mix(f.colour, WHITE, 0.7), 0)
+    c.solid([(0.0, 0.045), (0.07, 0.045), (0.035, 0.085)], (240, 110, 140), 0.7)
+    return Face((-0.065, 0.125), 0.06, (0.035, 0.1, 0.07), hat=(0, -0.15), bow=(0.13, -0.19))
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #cc204739
 def _dinosaur(f: Figure, c: Canvas) -> Face:
-    for x, y, turn in ((.02, -.22, 4), (-.1, -.2, -22), (-.19, -.12, -52), (-.23, 0, -80)): spike(c, x, y, turn, f.colour, 1.15)
-    c.ball(-.02, -.02, *f.build.head, f.colour)
-    c.ball(.17, .075, .17, .12, f.colour)
-    c.ellipse(.12, .03, .17, .12, f.colour, 0, 20)
-    for x in (.24, .29): c.ellipse(x, .02, .012, .016, INK, 0)
-    return Face((-.035, .115), .06, (.17, .1, .1), hat=(-.01, -.17), bow=(.1, -.2))
+    for x, y, turn in ((0.02, -0.22, 4), (-0.1, -0.2, -22), (-0.19, -0.12, -52), (-0.23, 0, -80)):
+        spike(c, x, y, turn, f.colour, 1.15)
+    c.ball(-0.02, -0.02, *f.build.head, f.colour)
+    c.ball(0.17, 0.075, 0.17, 0.12, f.colour)
+    c.ellipse(0.12, 0.03, 0.17, 0.12, f.colour, 0, 20)
+    for x in (0.24, 0.29):
+        c.ellipse(x, 0.02, 0.012, 0.016, INK, 0)
+    return Face((-0.035, 0.115), 0.06, (0.17, 0.1, 0.1), hat=(-0.01, -0.17), bow=(0.1, -0.2))
+
 
 def _bear(f: Figure, c: Canvas) -> Face:
-    for x in (-.185, .19): c.ball(x, -.18, .09, .09, f.colour); c.ellipse(x, -.175, .048, .048, f.belly, .6)
+    for x in (-0.185, 0.19):
+        c.ball(x, -0.18, 0.09, 0.09, f.colour)
+        c.ellipse(x, -0.175, 0.048, 0.048, f.belly, 0.6)
     c.ball(0, 0, *f.build.head, f.colour)
-    c.ball(.04, .09, .13, .1, f.belly, .7, depth=.08)
-    c.ball(.045, .03, .045, .032, (70, 44, 50), .6)
-    return Face((-.085, .155), .05, (.042, .1, .075), hat=(0, -.17))
+    c.ball(0.04, 0.09, 0.13, 0.1, f.belly, 0.7, depth=0.08)
+    c.ball(0.045, 0.03, 0.045, 0.032, (70, 44, 50), 0.6)
+    return Face((-0.085, 0.155), 0.05, (0.042, 0.1, 0.075), hat=(0, -0.17))
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #2a9d11a6
 def _cat(f: Figure, c: Canvas) -> Face:
     for s in (-1, 1):
-        c.solid([(s * .24, -.06), (s * .23, -.34), (s * .05, -.18)], f.colour, smooth=False)
-        c.polygon([(s * .2, -.13), (s * .205, -.27), (s * .11, -.18)], (255, 180, 190), 0)
-    c.solid([(0, -.205), (.17, -.17), (.24, -.02), (.27, .1), (.14, .2), (0, .215), (-.14, .2), (-.27, .1), (-.24, -.02), (-.17, -.17)],
-        f.colour, inner=.88)
-    for x in (-.04, .02, .08): c.stroke([(x, -.18), (x + .005, -.115)], shade(f.colour, .45), 2)
-    c.ellipse(.035, .1, .1, .07, mix(f.colour, WHITE, .7), 0)
-    c.solid([(.0, .045), (.07, .045), (.035, .08)], (240, 110, 130), .7)
+        c.solid([(s * 0.24, -0.06), (s * 0.23, -0.34), (s * 0.05, -0.18)], f.colour, smooth=False)
+        c.polygon([(s * 0.2, -0.13), (s * 0.205, -0.27), (s * 0.11, -0.18)], (255, 180, 190), 0)
+    c.solid(
+        [
+            (0, -0.205),
+            (0.17, -0.17),
+            (0.24, -0.02),
+            (0.27, 0.1),
+            (0.14, 0.2),
+            (0, 0.215),
+            (-0.14, 0.2),
+            (-0.27, 0.1),
+            (-0.24, -0.02),
+            (-0.17, -0.17),
+        ],
+        f.colour,
+        inner=0.88,
+    )
+    for x in (-0.04, 0.02, 0.08):
+        c.stroke([(x, -0.18), (x + 0.005, -0.115)], shade(f.colour, 0.45), 2)
+    c.ellipse(0.035, 0.1, 0.1, 0.07, mix(f.colour, WHITE, 0.7), 0)
+    c.solid([(0.0, 0.045), (0.07, 0.045), (0.035, 0.08)], (240, 110, 130), 0.7)
     for s in (-1, 1):
-        for y in (.06, .095, .13): c.stroke([(.035 + s * .13, .09 + (y - .09) * .5), (.035 + s * .31, y + (y - .095) * 1.2)], line=.8)
-    return Face((-.075, .145), .062, (.035, .1, .07), hat=(0, -.165), bow=(.16, -.2))
+        for y in (0.06, 0.095, 0.13):
+            c.stroke([(0.035 + s * 0.13, 0.09 + (y - 0.09) * 0.5), (0.035 + s * 0.31, y + (y - 0.095) * 1.2)], line=0.8)
+    return Face((-0.075, 0.145), 0.062, (0.035, 0.1, 0.07), hat=(0, -0.165), bow=(0.16, -0.2))
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #c8a7dd07
 def _elephant(f: Figure, c: Canvas) -> Face:
     for s in (-1, 1):
-        c.solid([(s * .14, -.16), (s * .3, -.24), (s * .43, -.1), (s * .41, .1), (s * .28, .2), (s * .15, .12)], f.colour)
-        c.blob([(s * .2, -.1), (s * .3, -.16), (s * .37, -.05), (s * .34, .08), (s * .26, .12)], mix(f.colour, (255, 180, 190), .6), 0)
+        c.solid(
+            [(s * 0.14, -0.16), (s * 0.3, -0.24), (s * 0.43, -0.1), (s * 0.41, 0.1), (s * 0.28, 0.2), (s * 0.15, 0.12)],
+            f.colour,
+        )
+        c.blob(
+            [(s * 0.2, -0.1), (s * 0.3, -0.16), (s * 0.37, -0.05), (s * 0.34, 0.08), (s * 0.26, 0.12)],
+            mix(f.colour, (255, 180, 190), 0.6),
+            0,
+        )
     c.ball(0, 0, *f.build.head, f.colour)
-    for x in (-.01, .165): c.ribbon([(x, .13), (x + .01, .18), (x + .05, .21)], [.045, .04, .02], WHITE, .8)
-    return Face((-.085, .145), .055, (-.1, .115, .075), hat=(0, -.175), brow=-.1)
+    for x in (-0.01, 0.165):
+        c.ribbon([(x, 0.13), (x + 0.01, 0.18), (x + 0.05, 0.21)], [0.045, 0.04, 0.02], WHITE, 0.8)
+    return Face((-0.085, 0.145), 0.055, (-0.1, 0.115, 0.075), hat=(0, -0.175), brow=-0.1)
+
 
 def _penguin(f: Figure, c: Canvas) -> Face:
     c.ball(0, 0, *f.build.head, f.colour)
-    c.blob([(.04, -.06), (.12, -.13), (.2, -.06), (.19, .08), (.1, .17), (.03, .185), (-.06, .17), (-.13, .08), (-.13, -.06),
-        (-.05, -.13)], WHITE, 0)
-    c.stroke([(-.02, -.2), (-.05, -.27)], line=1.8); c.stroke([(.0, -.21), (.01, -.28)], line=1.8)
-    return Face((-.055, .125), .054, (.045, .09, .07), hat=(0, -.165))
+    c.blob(
+        [
+            (0.04, -0.06),
+            (0.12, -0.13),
+            (0.2, -0.06),
+            (0.19, 0.08),
+            (0.1, 0.17),
+            (0.03, 0.185),
+            (-0.06, 0.17),
+            (-0.13, 0.08),
+            (-0.13, -0.06),
+            (-0.05, -0.13),
+        ],
+        WHITE,
+        0,
+    )
+    c.stroke([(-0.02, -0.2), (-0.05, -0.27)], line=1.8)
+    c.stroke([(0.0, -0.21), (0.01, -0.28)], line=1.8)
+    return Face((-0.055, 0.125), 0.054, (0.045, 0.09, 0.07), hat=(0, -0.165))
+
 
 def _frog(f: Figure, c: Canvas) -> Face:
-    for x in (-.14, .17): c.ball(x, -.15, .105, .105, f.colour)
-    c.ball(0, .03, *f.build.head, f.colour)
-    c.ellipse(.02, .12, .19, .085, f.belly, 0)
-    for x in (.01, .06): c.ellipse(x, .0, .01, .012, INK, 0)
-    return Face((-.135, .175), .075, (.025, .075, .16), hat=(.015, -.24), bow=(.02, -.24), brow=-.12)
+    for x in (-0.14, 0.17):
+        c.ball(x, -0.15, 0.105, 0.105, f.colour)
+    c.ball(0, 0.03, *f.build.head, f.colour)
+    c.ellipse(0.02, 0.12, 0.19, 0.085, f.belly, 0)
+    for x in (0.01, 0.06):
+        c.ellipse(x, 0.0, 0.01, 0.012, INK, 0)
+    return Face((-0.135, 0.175), 0.075, (0.025, 0.075, 0.16), hat=(0.015, -0.24), bow=(0.02, -0.24), brow=-0.12)
 
-HEADS = dict(monkey=_monkey, rabbit=_rabbit, dinosaur=_dinosaur, bear=_bear, cat=_cat, elephant=_elephant, penguin=_penguin, frog=_frog)
+
+HEADS = dict(
+    monkey=_monkey,
+    rabbit=_rabbit,
+    dinosaur=_dinosaur,
+    bear=_bear,
+    cat=_cat,
+    elephant=_elephant,
+    penguin=_penguin,
+    frog=_frog,
+)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #5131d1e5
-EYES = dict(happy=(1, 1, 0), sad=(.95, .95, .2), angry=(.95, .85, 0), scared=(1.2, .55, 0), surprised=(1.3, .8, 0), sleepy=(1, .95, .5)) # size, pupil, lid
-BROWS = dict(happy=(-.01, 0, .02), sad=(-.05, -.01, .025), angry=(.05, .03, -.035), scared=(-.05, -.03, .02),
-             surprised=(-.05, -.06, -.03), sleepy=(.02, .02, .03)) # height of the inner end, middle, outer end
+EYES = dict(
+    happy=(1, 1, 0),
+    sad=(0.95, 0.95, 0.2),
+    angry=(0.95, 0.85, 0),
+    scared=(1.2, 0.55, 0),
+    surprised=(1.3, 0.8, 0),
+    sleepy=(1, 0.95, 0.5),
+)  # size, pupil, lid
+BROWS = dict(
+    happy=(-0.01, 0, 0.02),
+    sad=(-0.05, -0.01, 0.025),
+    angry=(0.05, 0.03, -0.035),
+    scared=(-0.05, -0.03, 0.02),
+    surprised=(-0.05, -0.06, -0.03),
+    sleepy=(0.02, 0.02, 0.03),
+)  # height of the inner end, middle, outer end
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #fedb7094
 def draw_eye(f: Figure, c: Canvas, x: float, y: float, r: float, side: int):
     "An open eye with pupil, light and lid, and its brow; `side` is -1 for the left one."
     size, pupil, lid = EYES[f.mood]
     r = r * size
-    c.ellipse(x, y, r * .86, r * 1.08, WHITE, .8)
-    look = (.0, .2) if f.mood in ('sad', 'sleepy') else (.16, 0)
-    px, py = x + r * look[0], y + r * (.12 + look[1])
-    c.ellipse(px, py, r * .58 * pupil, r * .74 * pupil, (42, 28, 38), 0)
-    c.ellipse(px - r * .16, py - r * .3, r * .2, r * .22, WHITE, 0)
+    c.ellipse(x, y, r * 0.86, r * 1.08, WHITE, 0.8)
+    look = (0.0, 0.2) if f.mood in ('sad', 'sleepy') else (0.16, 0)
+    px, py = x + r * look[0], y + r * (0.12 + look[1])
+    c.ellipse(px, py, r * 0.58 * pupil, r * 0.74 * pupil, (42, 28, 38), 0)
+    c.ellipse(px - r * 0.16, py - r * 0.3, r * 0.2, r * 0.22, WHITE, 0)
     if f.mood in ('angry', 'sad'):
-        inner, outer = (-.35, -1.2) if f.mood == 'angry' else (-1.25, -.5)
-        if side == 1: inner, outer = outer, inner
+        inner, outer = (-0.35, -1.2) if f.mood == 'angry' else (-1.25, -0.5)
+        if side == 1:
+            inner, outer = outer, inner
     skin = CREAM if f.species == 'monkey' else WHITE if f.species == 'penguin' else f.colour
     if f.mood in ('angry', 'sad'):
-        c.polygon([(x - r * 1.05, y + r * outer), (x + r * 1.05, y + r * inner), (x + r * .7, y - r * 1.2), (x - r * .7, y - r * 1.2)],
-            shade(skin, .1), .7)
+        c.polygon(
+            [
+                (x - r * 1.05, y + r * outer),
+                (x + r * 1.05, y + r * inner),
+                (x + r * 0.7, y - r * 1.2),
+                (x - r * 0.7, y - r * 1.2),
+            ],
+            shade(skin, 0.1),
+            0.7,
+        )
     elif lid:
-        k = y - r * 1.08 * (1 - 2 * lid) if lid < .5 else y
-        c.blob([(x - r * 1.0, k), (x - r * .7, y - r * .95), (x, y - r * 1.22), (x + r * .7, y - r * .95), (x + r * 1.0, k),
-            (x, k + r * .08)], shade(skin, .1), .7)
+        k = y - r * 1.08 * (1 - 2 * lid) if lid < 0.5 else y
+        c.blob(
+            [
+                (x - r * 1.0, k),
+                (x - r * 0.7, y - r * 0.95),
+                (x, y - r * 1.22),
+                (x + r * 0.7, y - r * 0.95),
+                (x + r * 1.0, k),
+                (x, k + r * 0.08),
+            ],
+            shade(skin, 0.1),
+            0.7,
+        )
+
 
 def draw_brow(f: Figure, c: Canvas, x: float, y: float, r: float, side: int, height: float):
     "The brow over an eye: slanted by the mood."
     inner, middle, outer = BROWS[f.mood]
-    points = [(x - side * r * 1.0, y + height + inner), (x, y + height + middle - .012), (x + side * r * 1.05, y + height + outer)]
+    points = [
+        (x - side * r * 1.0, y + height + inner),
+        (x, y + height + middle - 0.012),
+        (x + side * r * 1.05, y + height + outer),
+    ]
     c.stroke(points, line=2.4 if f.mood == 'angry' else 1.7)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #197c70f8
 def draw_eyes(f: Figure, c: Canvas, face: Face):
     "Both eyes; closed when asleep."
-    y = -.15 if f.species == 'frog' else -.03
+    y = -0.15 if f.species == 'frog' else -0.03
     for x, side in zip(face.eyes, (-1, 1)):
         r = face.radius
-        if f.actor.pose == 'sleep': c.stroke([(x - r, y), (x - r * .5, y + r * .55), (x + r * .5, y + r * .55), (x + r, y)], line=1.8)
+        if f.actor.pose == 'sleep':
+            c.stroke([(x - r, y), (x - r * 0.5, y + r * 0.55), (x + r * 0.5, y + r * 0.55), (x + r, y)], line=1.8)
         else:
             draw_eye(f, c, x, y, r, side)
             draw_brow(f, c, x, y, r, side, face.brow)
@@ -147,52 +268,106 @@ def draw_eyes(f: Figure, c: Canvas, face: Face):
 def draw_mouth(f: Figure, c: Canvas, x: float, y: float, w: float):
     "The mouth of the mood, half as wide as 2 `w`, its corners at height `y`."
     if f.mood == 'happy':
-        c.blob([(x - w, y), (x - w * .4, y + w * .16), (x + w * .4, y + w * .16), (x + w, y), (x + w * .62, y + w * .66), (x, y + w * .9),
-            (x - w * .62, y + w * .66)], MOUTH, .9)
-        c.ellipse(x, y + w * .62, w * .42, w * .22, TONGUE, 0)
+        c.blob(
+            [
+                (x - w, y),
+                (x - w * 0.4, y + w * 0.16),
+                (x + w * 0.4, y + w * 0.16),
+                (x + w, y),
+                (x + w * 0.62, y + w * 0.66),
+                (x, y + w * 0.9),
+                (x - w * 0.62, y + w * 0.66),
+            ],
+            MOUTH,
+            0.9,
+        )
+        c.ellipse(x, y + w * 0.62, w * 0.42, w * 0.22, TONGUE, 0)
     elif f.mood == 'sad':
-        c.stroke([(x - w * .85, y + w * .6), (x - w * .4, y + w * .28), (x + w * .4, y + w * .28), (x + w * .85, y + w * .6)], line=1.8)
+        c.stroke(
+            [
+                (x - w * 0.85, y + w * 0.6),
+                (x - w * 0.4, y + w * 0.28),
+                (x + w * 0.4, y + w * 0.28),
+                (x + w * 0.85, y + w * 0.6),
+            ],
+            line=1.8,
+        )
     elif f.mood == 'angry':
-        c.blob([(x - w, y + w * .62), (x - w * .5, y + w * .2), (x + w * .5, y + w * .2), (x + w, y + w * .62), (x, y + w * .72)], WHITE, 1)
-        for k in (-.4, 0, .4): c.stroke([(x + w * k, y + w * .22), (x + w * k, y + w * .68)], line=.7)
+        c.blob(
+            [
+                (x - w, y + w * 0.62),
+                (x - w * 0.5, y + w * 0.2),
+                (x + w * 0.5, y + w * 0.2),
+                (x + w, y + w * 0.62),
+                (x, y + w * 0.72),
+            ],
+            WHITE,
+            1,
+        )
+        for k in (-0.4, 0, 0.4):
+            c.stroke([(x + w * k, y + w * 0.22), (x + w * k, y + w * 0.68)], line=0.7)
     elif f.mood == 'scared':
-        c.stroke([(x + w * k, y + w * (.3 + .2 * (-1) ** n)) for n, k in enumerate((-1, -.6, -.2, .2, .6, 1))], line=1.7)
+        c.stroke(
+            [(x + w * k, y + w * (0.3 + 0.2 * (-1) ** n)) for n, k in enumerate((-1, -0.6, -0.2, 0.2, 0.6, 1))],
+            line=1.7,
+        )
     elif f.mood == 'surprised':
-        c.ellipse(x, y + w * .45, min(w, .09) * .55, min(w, .09) * .75, MOUTH, .9); c.ellipse(x, y + w * .45 + .025, .02, .018, TONGUE, 0)
-    else: c.ellipse(x, y + w * .35, w * .3, w * .2, MOUTH, .9)
+        c.ellipse(x, y + w * 0.45, min(w, 0.09) * 0.55, min(w, 0.09) * 0.75, MOUTH, 0.9)
+        c.ellipse(x, y + w * 0.45 + 0.025, 0.02, 0.018, TONGUE, 0)
+    else:
+        c.ellipse(x, y + w * 0.35, w * 0.3, w * 0.2, MOUTH, 0.9)
+
 
 def draw_nose(f: Figure, c: Canvas):
     "Trunk or beak: over the mouth."
     if f.species == 'elephant':
-        lift = {'happy': -.06, 'surprised': -.1, 'sad': .03}.get(f.mood, 0)
-        if f.actor.pose == 'sleep': return c.ribbon([(.075, .04), (.1, .13), (.2, .19), (.33, .15)], [.13, .11, .095, .075], f.colour)
-        c.ribbon([(.075, .04), (.085, .14), (.11, .26), (.2, .31 + lift * .5), (.28, .23 + lift)], [.13, .115, .1, .09, .075], f.colour)
-        for y in (.12, .17, .22): c.stroke([(.045 + y * .1, y), (.08 + y * .1, y + .012), (.115 + y * .1, y)], shade(f.colour, .4), .8)
-    elif f.species == 'penguin': c.solid([(-.03, .045), (.045, .005), (.14, .045), (.06, .1)], (250, 160, 40), .9)
+        lift = {'happy': -0.06, 'surprised': -0.1, 'sad': 0.03}.get(f.mood, 0)
+        if f.actor.pose == 'sleep':
+            return c.ribbon(
+                [(0.075, 0.04), (0.1, 0.13), (0.2, 0.19), (0.33, 0.15)], [0.13, 0.11, 0.095, 0.075], f.colour
+            )
+        c.ribbon(
+            [(0.075, 0.04), (0.085, 0.14), (0.11, 0.26), (0.2, 0.31 + lift * 0.5), (0.28, 0.23 + lift)],
+            [0.13, 0.115, 0.1, 0.09, 0.075],
+            f.colour,
+        )
+        for y in (0.12, 0.17, 0.22):
+            c.stroke(
+                [(0.045 + y * 0.1, y), (0.08 + y * 0.1, y + 0.012), (0.115 + y * 0.1, y)], shade(f.colour, 0.4), 0.8
+            )
+    elif f.species == 'penguin':
+        c.solid([(-0.03, 0.045), (0.045, 0.005), (0.14, 0.045), (0.06, 0.1)], (250, 160, 40), 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #4e355621
 def draw_sign(f: Figure, c: Canvas):
     "The sign of the mood beside the head."
-    if f.mood == 'sad': c.solid([(-.13, .05), (-.165, .13), (-.13, .165), (-.095, .13)], (110, 190, 250), .7)
+    if f.mood == 'sad':
+        c.solid([(-0.13, 0.05), (-0.165, 0.13), (-0.13, 0.165), (-0.095, 0.13)], (110, 190, 250), 0.7)
     elif f.mood == 'scared':
-        for x, y, s in ((-.33, -.2, 1), (.34, -.22, 1), (-.36, -.04, .8)):
-            c.at(x, y, s).solid([(0, -.06), (-.03, .02), (0, .05), (.03, .02)], (130, 200, 250), .7)
+        for x, y, s in ((-0.33, -0.2, 1), (0.34, -0.22, 1), (-0.36, -0.04, 0.8)):
+            c.at(x, y, s).solid([(0, -0.06), (-0.03, 0.02), (0, 0.05), (0.03, 0.02)], (130, 200, 250), 0.7)
     elif f.mood == 'surprised':
-        for x, turn in ((-.2, -28), (.02, 0), (.24, 28)):
-            c.at(x, -.37 + abs(x) * .35, turn=turn).stroke([(0, .04), (0, -.06)], (240, 150, 30), 2.4)
+        for x, turn in ((-0.2, -28), (0.02, 0), (0.24, 28)):
+            c.at(x, -0.37 + abs(x) * 0.35, turn=turn).stroke([(0, 0.04), (0, -0.06)], (240, 150, 30), 2.4)
     elif f.mood == 'angry':
         for s in (-1, 1):
-            for k in (0, 1): c.ellipse(s * (.3 + .08 * k), -.2 - .05 * k, .045 - .008 * k, .035 - .005 * k, (245, 245, 245), .7)
+            for k in (0, 1):
+                c.ellipse(
+                    s * (0.3 + 0.08 * k), -0.2 - 0.05 * k, 0.045 - 0.008 * k, 0.035 - 0.005 * k, (245, 245, 245), 0.7
+                )
     if f.mood == 'sleepy' or f.actor.pose == 'sleep':
-        for x, y, s in ((.27, -.2, .6), (.36, -.31, .9)):
-            c.at(x, y, s).stroke([(-.05, -.05), (.05, -.05), (-.05, .06), (.05, .06)], (70, 90, 190), 2, smooth=False)
+        for x, y, s in ((0.27, -0.2, 0.6), (0.36, -0.31, 0.9)):
+            c.at(x, y, s).stroke(
+                [(-0.05, -0.05), (0.05, -0.05), (-0.05, 0.06), (0.05, 0.06)], (70, 90, 190), 2, smooth=False
+            )
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #f985b44e
 def draw_face(f: Figure) -> Face:
     "Draw the head of `f` with its mood, and return where headwear goes."
     c = f.head
     face = HEADS[f.species](f, c)
-    for s, x in zip((-1, 1), face.eyes): c.ellipse(x + s * .06, .075, .04, .026, BLUSH, 0, opacity=110)
+    for s, x in zip((-1, 1), face.eyes):
+        c.ellipse(x + s * 0.06, 0.075, 0.04, 0.026, BLUSH, 0, opacity=110)
     draw_mouth(f, c, *face.mouth)
     draw_nose(f, c)
     draw_eyes(f, c, face)

@@ -14,54 +14,75 @@ from .canvas import Canvas, WHITE, mix, shade
 from ..cast import Actor
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #28af4de4
-BODY = dict(red=(222, 52, 50), orange=(246, 140, 36), yellow=(252, 214, 56), green=(86, 176, 70),
-            blue=(62, 128, 224), purple=(142, 84, 196), pink=(250, 150, 196), grey=(152, 158, 168))
-CLOTH = dict(red=(206, 20, 36), yellow=(255, 224, 30), green=(20, 138, 62), blue=(28, 72, 190), purple=(112, 38, 160), white=(252, 252, 250))
+BODY = dict(
+    red=(222, 52, 50),
+    orange=(246, 140, 36),
+    yellow=(252, 214, 56),
+    green=(86, 176, 70),
+    blue=(62, 128, 224),
+    purple=(142, 84, 196),
+    pink=(250, 150, 196),
+    grey=(152, 158, 168),
+)
+CLOTH = dict(
+    red=(206, 20, 36),
+    yellow=(255, 224, 30),
+    green=(20, 138, 62),
+    blue=(28, 72, 190),
+    purple=(112, 38, 160),
+    white=(252, 252, 250),
+)
 CREAM = (255, 238, 210)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #8d5acb14
 @dataclass(frozen=True)
 class Build:
     "Proportions of a species; fractions of its height."
-    head: tuple # half width, half height
-    body: tuple # half width, half height
-    arm: tuple = (.24, .1) # length, thickness
-    leg: tuple = (.18, .12)
+
+    head: tuple  # half width, half height
+    body: tuple  # half width, half height
+    arm: tuple = (0.24, 0.1)  # length, thickness
+    leg: tuple = (0.18, 0.12)
+
 
 BUILDS = dict(
-    monkey=Build((.24, .235), (.155, .19), (.29, .085), (.19, .1)),
-    rabbit=Build((.225, .215), (.165, .19), (.22, .09), (.18, .11)),
-    dinosaur=Build((.225, .21), (.2, .22), (.18, .085), (.18, .135)),
-    bear=Build((.25, .225), (.235, .225), (.23, .13), (.17, .145)),
-    cat=Build((.25, .215), (.16, .19), (.23, .085), (.19, .095)),
-    elephant=Build((.235, .225), (.225, .22), (.22, .125), (.18, .15)),
-    penguin=Build((.23, .215), (.21, .215), (.24, .1), (.17, .11)),
-    frog=Build((.285, .19), (.19, .18), (.25, .08), (.19, .1)))
+    monkey=Build((0.24, 0.235), (0.155, 0.19), (0.29, 0.085), (0.19, 0.1)),
+    rabbit=Build((0.225, 0.215), (0.165, 0.19), (0.22, 0.09), (0.18, 0.11)),
+    dinosaur=Build((0.225, 0.21), (0.2, 0.22), (0.18, 0.085), (0.18, 0.135)),
+    bear=Build((0.25, 0.225), (0.235, 0.225), (0.23, 0.13), (0.17, 0.145)),
+    cat=Build((0.25, 0.215), (0.16, 0.19), (0.23, 0.085), (0.19, 0.095)),
+    elephant=Build((0.235, 0.225), (0.225, 0.22), (0.22, 0.125), (0.18, 0.15)),
+    penguin=Build((0.23, 0.215), (0.21, 0.215), (0.24, 0.1), (0.17, 0.11)),
+    frog=Build((0.285, 0.19), (0.19, 0.18), (0.25, 0.08), (0.19, 0.1)),
+)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #26d86048
 @dataclass(frozen=True)
 class Pose:
     "Where body and head are, the angles of arms and legs (back, front) in degrees, how much they bend."
+
     arms: tuple = (-22, 22)
     legs: tuple = (0, 0)
     lean: float = 0
     tilt: float = 0
-    lift: float = 0 # of the whole figure above the ground
-    body: tuple = (0, -.345)
-    head: tuple = (0, -.725)
-    bend: tuple = (.04, 0) # of arms, of legs
+    lift: float = 0  # of the whole figure above the ground
+    body: tuple = (0, -0.345)
+    head: tuple = (0, -0.725)
+    bend: tuple = (0.04, 0)  # of arms, of legs
+
 
 FIGURES = dict(
     stand=Pose(),
-    walk=Pose((-38, 34), (-24, 26), 4, 2, bend=(.05, .02)),
-    run=Pose((-75, 70), (-62, 56), 14, 4, .03, head=(.07, -.715), bend=(.09, .06)),
-    jump=Pose((-128, 124), (-42, 42), 0, -4, .17, bend=(.03, -.03)),
-    sit=Pose((-30, 30), (-62, 66), 0, 0, 0, (0, -.225), (0, -.6), (.05, -.02)),
-    sleep=Pose((40, 78), (-50, -86), 68, 12, 0, (-.19, -.185), (.12, -.25), (.02, .03)),
-    wave=Pose((-24, 130), (0, 0), -3, -5, bend=(.04, 0)),
-    dance=Pose((-104, 126), (-8, 62), -8, 8, .02, bend=(.06, .02)),
-    point=Pose((-26, 96), (-6, 6), 2, 3, bend=(.02, 0)),
-    carry=Pose((58, 74), (-12, 12), -5, -3, bend=(-.04, 0)))
+    walk=Pose((-38, 34), (-24, 26), 4, 2, bend=(0.05, 0.02)),
+    run=Pose((-75, 70), (-62, 56), 14, 4, 0.03, head=(0.07, -0.715), bend=(0.09, 0.06)),
+    jump=Pose((-128, 124), (-42, 42), 0, -4, 0.17, bend=(0.03, -0.03)),
+    sit=Pose((-30, 30), (-62, 66), 0, 0, 0, (0, -0.225), (0, -0.6), (0.05, -0.02)),
+    sleep=Pose((40, 78), (-50, -86), 68, 12, 0, (-0.19, -0.185), (0.12, -0.25), (0.02, 0.03)),
+    wave=Pose((-24, 130), (0, 0), -3, -5, bend=(0.04, 0)),
+    dance=Pose((-104, 126), (-8, 62), -8, 8, 0.02, bend=(0.06, 0.02)),
+    point=Pose((-26, 96), (-6, 6), 2, 3, bend=(0.02, 0)),
+    carry=Pose((58, 74), (-12, 12), -5, -3, bend=(-0.04, 0)),
+)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #3c44688f
 def swing(x: float, y: float, angle: float, length: float) -> tuple:
@@ -71,21 +92,28 @@ def swing(x: float, y: float, angle: float, length: float) -> tuple:
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #ba60c94b
 class Figure:
     "One actor ready to be drawn: frames `whole`, `body`, `head`; colours; joints in the frame of the whole."
+
     def __init__(self, canvas: Canvas, actor: Actor, x: float):
-        self.actor, self.species, self.build, self.pose = actor, actor.character.species, BUILDS[actor.character.species], FIGURES[actor.pose]
+        self.actor, self.species, self.build, self.pose = (
+            actor,
+            actor.character.species,
+            BUILDS[actor.character.species],
+            FIGURES[actor.pose],
+        )
         self.colour, self.cloth = BODY[actor.character.colour], CLOTH.get(actor.character.accessory_colour)
         self.accessory, self.mood = actor.character.accessory, actor.mood
         whole = canvas.at(x, actor.y, actor.height, flip=actor.facing == 'left')
         self.ground, self.whole = whole, whole.at(0, -self.pose.lift)
         self.body = self.whole.at(*self.pose.body, turn=self.pose.lean)
         self.head = self.whole.at(*self.pose.head, 1.08, turn=self.pose.tilt)
-        self.belly = mix(self.colour, CREAM, .72)
+        self.belly = mix(self.colour, CREAM, 0.72)
         width, height = self.build.body
-        self.shoulders = [self.joint(side * width * .78, -height * .5) for side in (-1, 1)]
-        self.hips = [self.joint(side * width * .55, height * .72) for side in (-1, 1)]
+        self.shoulders = [self.joint(side * width * 0.78, -height * 0.5) for side in (-1, 1)]
+        self.hips = [self.joint(side * width * 0.55, height * 0.72) for side in (-1, 1)]
         self.arms, self.hands = list(self.pose.arms), [None, None]
         self.hand_of_prop = None
-        if actor.holding: self.take()
+        if actor.holding:
+            self.take()
 
     def joint(self, x, y):
         "A point of the body's frame in the frame of the whole."
@@ -96,43 +124,72 @@ class Figure:
         "Choose the hand that holds the prop, and raise it unless the pose says where it is."
         pose = self.actor.pose
         self.hand_of_prop = 0 if pose in ('wave', 'point') else 1
-        if pose in ('stand', 'walk', 'sit', 'run'): self.arms[1] = 72
-        if pose in ('wave', 'point'): self.arms[0] = -66
+        if pose in ('stand', 'walk', 'sit', 'run'):
+            self.arms[1] = 72
+        if pose in ('wave', 'point'):
+            self.arms[0] = -66
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #34e679a5
-def limb(canvas: Canvas, start: tuple, angle: float, length: float, width: float, bend: float, fill: tuple, taper: float = .85) -> tuple:
+def limb(
+    canvas: Canvas,
+    start: tuple,
+    angle: float,
+    length: float,
+    width: float,
+    bend: float,
+    fill: tuple,
+    taper: float = 0.85,
+) -> tuple:
     "Draw a limb and return its end."
     end = swing(*start, angle, length)
     middle = swing((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, angle + 90, bend)
-    canvas.ribbon([start, middle, end], [width, width * .95, width * taper], fill)
+    canvas.ribbon([start, middle, end], [width, width * 0.95, width * taper], fill)
     return end
+
 
 def draw_leg(f: Figure, side: int):
     "A leg with its foot; boots replace the foot."
     length, width = f.build.leg
     x, y = f.hips[side]
     angle, bend = f.pose.legs[side], f.pose.bend[1]
-    if f.species == 'frog': x += (-1, 1)[side] * .06 # it crouches
-    inset = max(0, width * .42 - .02) # the leg's round end stays inside the foot
-    end = limb(f.whole, (x, y), angle, length - inset if angle else -.035 - y - inset, width, bend, f.colour, .95)
+    if f.species == 'frog':
+        x += (-1, 1)[side] * 0.06  # it crouches
+    inset = max(0, width * 0.42 - 0.02)  # the leg's round end stays inside the foot
+    end = limb(f.whole, (x, y), angle, length - inset if angle else -0.035 - y - inset, width, bend, f.colour, 0.95)
     draw_foot(f, side, swing(*end, angle, inset), angle)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #aab943b6
 def draw_foot(f: Figure, side: int, end: tuple, angle: float):
     "The foot at the end of a leg, in its boot if there are boots; `angle` of the leg in degrees."
     turn = max(-50, min(75, angle)) if f.actor.pose != 'sleep' else -60
-    frame, width = f.whole.at(*end, 1, -turn * .7, side == 0 and f.actor.pose in ('sit', 'stand', 'wave', 'jump')), f.build.leg[1]
+    frame, width = (
+        f.whole.at(*end, 1, -turn * 0.7, side == 0 and f.actor.pose in ('sit', 'stand', 'wave', 'jump')),
+        f.build.leg[1],
+    )
     if f.accessory == 'boots':
         frame = frame.at(0, 0, 1.12)
-        frame.solid([(-.08, -.13), (.08, -.13), (.08, -.045), (.15, -.03), (.17, .03), (.1, .045), (-.08, .045), (-.09, -.03)], f.cloth)
-        frame.ribbon([(-.085, -.135), (0, -.14), (.085, -.135)], [.055, .055, .055], mix(f.cloth, WHITE, .35))
-        frame.stroke([(-.08, .035), (.15, .038)], line=1.5)
+        frame.solid(
+            [
+                (-0.08, -0.13),
+                (0.08, -0.13),
+                (0.08, -0.045),
+                (0.15, -0.03),
+                (0.17, 0.03),
+                (0.1, 0.045),
+                (-0.08, 0.045),
+                (-0.09, -0.03),
+            ],
+            f.cloth,
+        )
+        frame.ribbon([(-0.085, -0.135), (0, -0.14), (0.085, -0.135)], [0.055, 0.055, 0.055], mix(f.cloth, WHITE, 0.35))
+        frame.stroke([(-0.08, 0.035), (0.15, 0.038)], line=1.5)
     elif f.species in ('penguin', 'frog'):
         toes = (250, 160, 40) if f.species == 'penguin' else f.colour
-        frame.solid([(-.06, -.02), (.04, -.045), (.15, -.03), (.18, .02), (.06, .035), (-.06, .03)], toes)
-        for x in (.08, .13): frame.stroke([(x, -.02), (x + .015, .025)], line=.7)
+        frame.solid([(-0.06, -0.02), (0.04, -0.045), (0.15, -0.03), (0.18, 0.02), (0.06, 0.035), (-0.06, 0.03)], toes)
+        for x in (0.08, 0.13):
+            frame.stroke([(x, -0.02), (x + 0.015, 0.025)], line=0.7)
     else:
-        frame.ball(.03, .0, max(.08, width * .72), .045, mix(f.colour, CREAM, .25))
+        frame.ball(0.03, 0.0, max(0.08, width * 0.72), 0.045, mix(f.colour, CREAM, 0.25))
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #b133710a
 def draw_arm(f: Figure, side: int):
@@ -141,57 +198,89 @@ def draw_arm(f: Figure, side: int):
     out = (1, -1)[side]
     start, angle = f.shoulders[side], f.arms[side]
     if f.species == 'penguin':
-        tip, mid = swing(*start, angle, length), swing(*start, angle, length * .5)
-        f.whole.ribbon([start, mid, tip], [width * .8, width * 1.15, width * .4], f.colour)
-    else: tip = limb(f.whole, start, angle, length, width, out * f.pose.bend[0], f.colour)
+        tip, mid = swing(*start, angle, length), swing(*start, angle, length * 0.5)
+        f.whole.ribbon([start, mid, tip], [width * 0.8, width * 1.15, width * 0.4], f.colour)
+    else:
+        tip = limb(f.whole, start, angle, length, width, out * f.pose.bend[0], f.colour)
     f.hands[side] = tip
+
 
 def draw_hand(f: Figure, side: int):
     "The hand, over whatever it holds."
-    if f.species == 'penguin': return
+    if f.species == 'penguin':
+        return
     width = f.build.arm[1]
-    skin = CREAM if f.species == 'monkey' else mix(f.colour, CREAM, .25)
+    skin = CREAM if f.species == 'monkey' else mix(f.colour, CREAM, 0.25)
     if f.actor.pose == 'point' and side == 1:
         x, y = f.hands[1]
-        f.whole.ribbon([(x, y), swing(x, y, f.arms[1], .1)], [.045, .035], skin)
-    f.whole.ball(*f.hands[side], width * .6, width * .6, skin)
+        f.whole.ribbon([(x, y), swing(x, y, f.arms[1], 0.1)], [0.045, 0.035], skin)
+    f.whole.ball(*f.hands[side], width * 0.6, width * 0.6, skin)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #f2ce12b6
 def draw_tail(f: Figure):
     "What is behind the body: tail, and a dinosaur's spikes."
     b, w, h = f.body, *f.build.body
     if f.species == 'monkey':
-        b.ribbon([(-.08, .12), (-.26, .2), (-.38, .06), (-.36, -.12), (-.26, -.14), (-.25, -.05)], [.06, .055, .055, .05, .05, .045],
-            f.colour)
-    elif f.species == 'rabbit': b.ball(-w * 1.05, .1, .085, .085, mix(f.colour, WHITE, .75))
-    elif f.species == 'bear': b.ball(-w * .98, .13, .06, .06, f.colour)
+        b.ribbon(
+            [(-0.08, 0.12), (-0.26, 0.2), (-0.38, 0.06), (-0.36, -0.12), (-0.26, -0.14), (-0.25, -0.05)],
+            [0.06, 0.055, 0.055, 0.05, 0.05, 0.045],
+            f.colour,
+        )
+    elif f.species == 'rabbit':
+        b.ball(-w * 1.05, 0.1, 0.085, 0.085, mix(f.colour, WHITE, 0.75))
+    elif f.species == 'bear':
+        b.ball(-w * 0.98, 0.13, 0.06, 0.06, f.colour)
     elif f.species == 'cat':
-        b.ribbon([(-.08, .13), (-.26, .16), (-.34, .02), (-.28, -.14), (-.36, -.26)], [.065, .065, .065, .06, .05], f.colour)
-        b.ribbon([(-.3, -.16), (-.32, -.22), (-.36, -.27)], [.06, .055, .05], shade(f.colour, .4), .6)
+        b.ribbon(
+            [(-0.08, 0.13), (-0.26, 0.16), (-0.34, 0.02), (-0.28, -0.14), (-0.36, -0.26)],
+            [0.065, 0.065, 0.065, 0.06, 0.05],
+            f.colour,
+        )
+        b.ribbon([(-0.3, -0.16), (-0.32, -0.22), (-0.36, -0.27)], [0.06, 0.055, 0.05], shade(f.colour, 0.4), 0.6)
     elif f.species == 'elephant':
-        b.stroke([(-w * .9, .06), (-w * 1.25, .1), (-w * 1.35, .2)], line=2.6)
-        b.ball(-w * 1.36, .21, .03, .04, shade(f.colour, .4), .8)
-    elif f.species == 'penguin': b.polygon([(-w * .5, h * .6), (-w * 1.15, h * 1.02), (-w * .2, h * .95)], shade(f.colour, .25))
+        b.stroke([(-w * 0.9, 0.06), (-w * 1.25, 0.1), (-w * 1.35, 0.2)], line=2.6)
+        b.ball(-w * 1.36, 0.21, 0.03, 0.04, shade(f.colour, 0.4), 0.8)
+    elif f.species == 'penguin':
+        b.polygon([(-w * 0.5, h * 0.6), (-w * 1.15, h * 1.02), (-w * 0.2, h * 0.95)], shade(f.colour, 0.25))
     elif f.species == 'dinosaur':
-        for x, y, turn in ((-.16, -.17, -50), (-.22, -.04, -75), (-.24, .09, -95)): spike(b, x, y, turn, f.colour)
-        b.ribbon([(-.04, .1), (-.2, .19), (-.36, .19), (-.5, .08)], [.24, .18, .11, .03], f.colour)
-        for x, y, turn in ((-.29, .1, -25), (-.4, .09, -30)): spike(b, x, y, turn, f.colour, .8)
+        for x, y, turn in ((-0.16, -0.17, -50), (-0.22, -0.04, -75), (-0.24, 0.09, -95)):
+            spike(b, x, y, turn, f.colour)
+        b.ribbon([(-0.04, 0.1), (-0.2, 0.19), (-0.36, 0.19), (-0.5, 0.08)], [0.24, 0.18, 0.11, 0.03], f.colour)
+        for x, y, turn in ((-0.29, 0.1, -25), (-0.4, 0.09, -30)):
+            spike(b, x, y, turn, f.colour, 0.8)
+
 
 def spike(c: Canvas, x: float, y: float, turn: float, colour: tuple, size: float = 1):
     "A triangular plate on a dinosaur's back."
-    c.at(x, y, size, turn).polygon([(-.055, .05), (0, -.09), (.055, .05)], mix(shade(colour, .45), (255, 160, 60), .25))
+    c.at(x, y, size, turn).polygon(
+        [(-0.055, 0.05), (0, -0.09), (0.055, 0.05)], mix(shade(colour, 0.45), (255, 160, 60), 0.25)
+    )
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #8e4d88e1
 def draw_body(f: Figure):
     "The trunk of the body with its lighter belly."
     b, (w, h) = f.body, f.build.body
-    top = .72 if f.species in ('dinosaur', 'penguin', 'elephant', 'bear') else .8
-    b.solid([(0, -h), (w * top, -h * .7), (w, h * .15), (w * .72, h * .85), (0, h), (-w * .72, h * .85), (-w, h * .15),
-        (-w * top, -h * .7)], f.colour, inner=.88)
-    white = mix(f.colour, WHITE, .86) if f.species == 'penguin' else f.belly
-    size = .74 if f.species == 'penguin' else .6
-    b.ellipse(w * .14, h * .14, w * size, h * (.78 if f.species == 'penguin' else .66), white, 0)
-    if f.species == 'frog' and f.actor.pose != 'sleep': # thighs that bulge to the sides
-        for side in (-1, 1): b.ball(side * w * .82, h * .72, .095, .07, f.colour, turn=side * 38)
+    top = 0.72 if f.species in ('dinosaur', 'penguin', 'elephant', 'bear') else 0.8
+    b.solid(
+        [
+            (0, -h),
+            (w * top, -h * 0.7),
+            (w, h * 0.15),
+            (w * 0.72, h * 0.85),
+            (0, h),
+            (-w * 0.72, h * 0.85),
+            (-w, h * 0.15),
+            (-w * top, -h * 0.7),
+        ],
+        f.colour,
+        inner=0.88,
+    )
+    white = mix(f.colour, WHITE, 0.86) if f.species == 'penguin' else f.belly
+    size = 0.74 if f.species == 'penguin' else 0.6
+    b.ellipse(w * 0.14, h * 0.14, w * size, h * (0.78 if f.species == 'penguin' else 0.66), white, 0)
+    if f.species == 'frog' and f.actor.pose != 'sleep':  # thighs that bulge to the sides
+        for side in (-1, 1):
+            b.ball(side * w * 0.82, h * 0.72, 0.095, 0.07, f.colour, turn=side * 38)
     if f.species == 'dinosaur':
-        for y in (-.2, .1, .4): b.stroke([(-w * .3, h * y), (w * .14, h * (y + .08)), (w * .58, h * y)], shade(f.belly, .25), .8)
+        for y in (-0.2, 0.1, 0.4):
+            b.stroke([(-w * 0.3, h * y), (w * 0.14, h * (y + 0.08)), (w * 0.58, h * y)], shade(f.belly, 0.25), 0.8)

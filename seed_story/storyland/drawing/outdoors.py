@@ -10,323 +10,621 @@ from math import cos, pi, sin
 
 from .canvas import Canvas, WHITE, mix, shade
 from .props import draw_prop
-from .scenery import (Stage, bush, fence, flowers, hill, house, path, pine, rock, sea, soft, tree, tufts)
+from seed_story.storyland.drawing.scenery import (
+    Stage,
+    bush,
+    fence,
+    flowers,
+    hill,
+    house,
+    path,
+    pine,
+    rock,
+    sea,
+    soft,
+    tree,
+    tufts,
+)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #1fd10576
 def _meadow(s: Stage):
-    hill(s, .52, .03, (172, 214, 170))
-    hill(s, .58, .03, (150, 206, 120))
-    hill(s, .66, .015, (166, 218, 108))
-    tree(s, (.1 if s.layout % 2 else .9) * s.wide, .68, .5, (110, 184, 80))
-    for x in (.3, .52, .68): bush(s, (x + s.vary(-.04, .04)) * s.wide, .6, .1, (116, 186, 96))
-    flowers(s, .67, .98, 46); tufts(s, .7, .98, 14, (166, 218, 108))
+    hill(s, 0.52, 0.03, (172, 214, 170))
+    hill(s, 0.58, 0.03, (150, 206, 120))
+    hill(s, 0.66, 0.015, (166, 218, 108))
+    tree(s, (0.1 if s.layout % 2 else 0.9) * s.wide, 0.68, 0.5, (110, 184, 80))
+    for x in (0.3, 0.52, 0.68):
+        bush(s, (x + s.vary(-0.04, 0.04)) * s.wide, 0.6, 0.1, (116, 186, 96))
+    flowers(s, 0.67, 0.98, 46)
+    tufts(s, 0.7, 0.98, 14, (166, 218, 108))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #ddda534f
 def _forest(s: Stage):
-    hill(s, .56, .01, (104, 150, 104))
+    hill(s, 0.56, 0.01, (104, 150, 104))
     for k in range(round(9 * s.wide)):
-        x = (k + s.vary(.1, .9)) / 9
-        s.canvas.polygon([(x - .022, 0), (x + .022, 0), (x + .03, .64), (x - .03, .64)], mix((120, 100, 84), (120, 160, 130), .55), .5,
-            ink=(96, 110, 92))
-    hill(s, .63, .012, (92, 140, 78))
-    for x, w in ((.05, .075), (.24, .05), (.79, .05), (.95, .08)):
-        x = (x + s.vary(-.02, .02)) * s.wide
-        s.canvas.solid([(x - w * .8, -.1), (x + w * .8, -.1), (x + w * .8, .5), (x + w * 1.5, .74), (x, .71), (x - w * 1.5, .74),
-            (x - w * .8, .5)], (132, 92, 66), .9, inner=.88)
-        for y in (.36, .5): s.canvas.stroke([(x - w * .2, y), (x - w * .1, y + .08)], (92, 60, 48), .9)
+        x = (k + s.vary(0.1, 0.9)) / 9
+        s.canvas.polygon(
+            [(x - 0.022, 0), (x + 0.022, 0), (x + 0.03, 0.64), (x - 0.03, 0.64)],
+            mix((120, 100, 84), (120, 160, 130), 0.55),
+            0.5,
+            ink=(96, 110, 92),
+        )
+    hill(s, 0.63, 0.012, (92, 140, 78))
+    for x, w in ((0.05, 0.075), (0.24, 0.05), (0.79, 0.05), (0.95, 0.08)):
+        x = (x + s.vary(-0.02, 0.02)) * s.wide
+        s.canvas.solid(
+            [
+                (x - w * 0.8, -0.1),
+                (x + w * 0.8, -0.1),
+                (x + w * 0.8, 0.5),
+                (x + w * 1.5, 0.74),
+                (x, 0.71),
+                (x - w * 1.5, 0.74),
+                (x - w * 0.8, 0.5),
+            ],
+            (132, 92, 66),
+            0.9,
+            inner=0.88,
+        )
+        for y in (0.36, 0.5):
+            s.canvas.stroke([(x - w * 0.2, y), (x - w * 0.1, y + 0.08)], (92, 60, 48), 0.9)
     n = round(6 * s.wide)
-    for row, colour in enumerate(((62, 126, 70), (80, 150, 76))): # the leaves above
+    for row, colour in enumerate(((62, 126, 70), (80, 150, 76))):  # the leaves above
         for k in range(n + 1):
-            crown = s.canvas.at((k - .5 * row + s.vary(-.1, .1)) / 6 * s.wide * 6 / n, .1 * row, .3)
-            crown.solid([(-.5, .1), (-.42, -.3), (0, -.5), (.42, -.3), (.5, .1), (.25, .3), (0, .22), (-.25, .32)], s.leaves(colour), .8)
-    for x in (.36, .6): bush(s, (x + s.vary(-.05, .05)) * s.wide, .68, .16, (66, 128, 66))
-    for x in (.14, .86): draw_prop(s.canvas, 'mushroom', (x + s.vary(-.03, .03)) * s.wide, .8, .07)
-    tufts(s, .72, .98, 16, (92, 140, 78))
+            crown = s.canvas.at((k - 0.5 * row + s.vary(-0.1, 0.1)) / 6 * s.wide * 6 / n, 0.1 * row, 0.3)
+            crown.solid(
+                [
+                    (-0.5, 0.1),
+                    (-0.42, -0.3),
+                    (0, -0.5),
+                    (0.42, -0.3),
+                    (0.5, 0.1),
+                    (0.25, 0.3),
+                    (0, 0.22),
+                    (-0.25, 0.32),
+                ],
+                s.leaves(colour),
+                0.8,
+            )
+    for x in (0.36, 0.6):
+        bush(s, (x + s.vary(-0.05, 0.05)) * s.wide, 0.68, 0.16, (66, 128, 66))
+    for x in (0.14, 0.86):
+        draw_prop(s.canvas, 'mushroom', (x + s.vary(-0.03, 0.03)) * s.wide, 0.8, 0.07)
+    tufts(s, 0.72, 0.98, 16, (92, 140, 78))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #8fb26dfe
 def rose_arch(s: Stage, x: float):
     "A white arch grown over with roses, around `x`."
     c = s.canvas
-    for d in (-.12, .12): c.box(x + d - .018, .28, x + d + .018, .7, WHITE, .8)
-    c.stroke([(x - .12, .3), (x - .1, .16), (x, .11), (x + .1, .16), (x + .12, .3)], width=.045)
-    c.stroke([(x - .12, .3), (x - .1, .16), (x, .11), (x + .1, .16), (x + .12, .3)], WHITE, width=.033)
-    c.blob([(x - .1, .6), (x - .1, .3), (x - .09, .19), (x, .14), (x + .09, .19), (x + .1, .3), (x + .1, .6)], (206, 234, 240), 0)
-    c.box(x - .1, .57, x + .1, .69, s.ground((128, 196, 104)), .6)
+    for d in (-0.12, 0.12):
+        c.box(x + d - 0.018, 0.28, x + d + 0.018, 0.7, WHITE, 0.8)
+    c.stroke([(x - 0.12, 0.3), (x - 0.1, 0.16), (x, 0.11), (x + 0.1, 0.16), (x + 0.12, 0.3)], width=0.045)
+    c.stroke([(x - 0.12, 0.3), (x - 0.1, 0.16), (x, 0.11), (x + 0.1, 0.16), (x + 0.12, 0.3)], WHITE, width=0.033)
+    c.blob(
+        [(x - 0.1, 0.6), (x - 0.1, 0.3), (x - 0.09, 0.19), (x, 0.14), (x + 0.09, 0.19), (x + 0.1, 0.3), (x + 0.1, 0.6)],
+        (206, 234, 240),
+        0,
+    )
+    c.box(x - 0.1, 0.57, x + 0.1, 0.69, s.ground((128, 196, 104)), 0.6)
     for k in range(13):
         a = pi * k / 12
-        for dx, dy in ((0, 0), (.02, .02)):
-            c.ellipse(x - (.13 + dx) * cos(a), .29 - (.17 + dy) * sin(a) + (0 if 0 < k < 12 else 3 * dy), .025, .025,
-                      ((250, 110, 150), s.leaves((90, 160, 80)))[(k + (dx > 0)) % 2], .5)
+        for dx, dy in ((0, 0), (0.02, 0.02)):
+            c.ellipse(
+                x - (0.13 + dx) * cos(a),
+                0.29 - (0.17 + dy) * sin(a) + (0 if 0 < k < 12 else 3 * dy),
+                0.025,
+                0.025,
+                ((250, 110, 150), s.leaves((90, 160, 80)))[(k + (dx > 0)) % 2],
+                0.5,
+            )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #173294d0
 def _garden(s: Stage):
     c = s.canvas
-    c.solid([(-.2, .34), (s.wide + .2, .34), (s.wide + .2, .7), (-.2, .7)], s.leaves((74, 142, 80)), .9, smooth=False, inner=.99)
-    for k in range(round(12 * s.wide)): c.ellipse(k / 12, .345, .055, .035, s.leaves((86, 156, 88)), 0)
-    hill(s, .68, 0, (150, 210, 116), flat=True)
-    x = (.2 if s.layout % 2 else .8) * s.wide
+    c.solid(
+        [(-0.2, 0.34), (s.wide + 0.2, 0.34), (s.wide + 0.2, 0.7), (-0.2, 0.7)],
+        s.leaves((74, 142, 80)),
+        0.9,
+        smooth=False,
+        inner=0.99,
+    )
+    for k in range(round(12 * s.wide)):
+        c.ellipse(k / 12, 0.345, 0.055, 0.035, s.leaves((86, 156, 88)), 0)
+    hill(s, 0.68, 0, (150, 210, 116), flat=True)
+    x = (0.2 if s.layout % 2 else 0.8) * s.wide
     rose_arch(s, x)
-    fence(s, -.02, x - .14, .7, .15, WHITE)
-    fence(s, x + .16, s.wide + .05, .7, .15, WHITE)
+    fence(s, -0.02, x - 0.14, 0.7, 0.15, WHITE)
+    fence(s, x + 0.16, s.wide + 0.05, 0.7, 0.15, WHITE)
     for k in range(round(11 * s.wide)):
-        fx, fy = (k + .5) / 11, .73 + .015 * (k % 2)
-        if abs(fx - x) >= .1: tulip(c, fx, fy, ((240, 70, 80), (255, 206, 60), (250, 130, 180), (160, 100, 220))[k % 4])
-    path(s, x, .7, (226, 206, 170), 0)
-    tufts(s, .78, .98, 10, (150, 210, 116))
+        fx, fy = (k + 0.5) / 11, 0.73 + 0.015 * (k % 2)
+        if abs(fx - x) >= 0.1:
+            tulip(c, fx, fy, ((240, 70, 80), (255, 206, 60), (250, 130, 180), (160, 100, 220))[k % 4])
+    path(s, x, 0.7, (226, 206, 170), 0)
+    tufts(s, 0.78, 0.98, 10, (150, 210, 116))
+
 
 def tulip(c: Canvas, x: float, y: float, colour: tuple):
     "A tulip whose cup is just above (x, y)."
-    c.stroke([(x, y + .03), (x, y - .04)], (70, 140, 60), 1.4)
-    c.solid([(x - .022, y - .08), (x, y - .06), (x + .022, y - .08), (x + .02, y - .04), (x, y - .028), (x - .02, y - .04)],
-            colour, .6, smooth=False)
+    c.stroke([(x, y + 0.03), (x, y - 0.04)], (70, 140, 60), 1.4)
+    c.solid(
+        [
+            (x - 0.022, y - 0.08),
+            (x, y - 0.06),
+            (x + 0.022, y - 0.08),
+            (x + 0.02, y - 0.04),
+            (x, y - 0.028),
+            (x - 0.02, y - 0.04),
+        ],
+        colour,
+        0.6,
+        smooth=False,
+    )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #0843ae8e
 def barn(s: Stage, x: float, side: int):
     "A red barn around `x` with a silo at its `side` (-1 left, 1 right)."
-    c, red, silo = s.canvas, (206, 70, 60), x + side * .2
-    c.box(silo - .055, .22, silo + .055, .68, (206, 212, 220), .8)
-    c.box(silo + .015, .22, silo + .055, .68, (170, 176, 190), 0)
-    c.solid([(silo - .06, .23), (silo - .04, .16), (silo, .14), (silo + .04, .16), (silo + .06, .23)], s.roof((120, 140, 160)), .8)
-    c.solid([(x - .17, .42), (x - .12, .28), (x, .2), (x + .12, .28), (x + .17, .42), (x + .17, .68), (x - .17, .68)], red, .9,
-            smooth=False, inner=.93)
-    c.stroke([(x - .19, .44), (x - .13, .27), (x, .18), (x + .13, .27), (x + .19, .44)], s.roof((110, 60, 60)), smooth=False, width=.03)
-    c.box(x - .07, .5, x + .07, .68, shade(red, .2), .8)
-    for a, b in (((-.07, .5), (.07, .68)), ((.07, .5), (-.07, .68))): c.stroke([(x + a[0], a[1]), (x + b[0], b[1])], WHITE, 1.6)
-    c.stroke([(x - .07, .5), (x + .07, .5), (x + .07, .68), (x - .07, .68), (x - .07, .5)], WHITE, 1.6, smooth=False)
+    c, red, silo = s.canvas, (206, 70, 60), x + side * 0.2
+    c.box(silo - 0.055, 0.22, silo + 0.055, 0.68, (206, 212, 220), 0.8)
+    c.box(silo + 0.015, 0.22, silo + 0.055, 0.68, (170, 176, 190), 0)
+    c.solid(
+        [(silo - 0.06, 0.23), (silo - 0.04, 0.16), (silo, 0.14), (silo + 0.04, 0.16), (silo + 0.06, 0.23)],
+        s.roof((120, 140, 160)),
+        0.8,
+    )
+    c.solid(
+        [
+            (x - 0.17, 0.42),
+            (x - 0.12, 0.28),
+            (x, 0.2),
+            (x + 0.12, 0.28),
+            (x + 0.17, 0.42),
+            (x + 0.17, 0.68),
+            (x - 0.17, 0.68),
+        ],
+        red,
+        0.9,
+        smooth=False,
+        inner=0.93,
+    )
+    c.stroke(
+        [(x - 0.19, 0.44), (x - 0.13, 0.27), (x, 0.18), (x + 0.13, 0.27), (x + 0.19, 0.44)],
+        s.roof((110, 60, 60)),
+        smooth=False,
+        width=0.03,
+    )
+    c.box(x - 0.07, 0.5, x + 0.07, 0.68, shade(red, 0.2), 0.8)
+    for a, b in (((-0.07, 0.5), (0.07, 0.68)), ((0.07, 0.5), (-0.07, 0.68))):
+        c.stroke([(x + a[0], a[1]), (x + b[0], b[1])], WHITE, 1.6)
+    c.stroke(
+        [(x - 0.07, 0.5), (x + 0.07, 0.5), (x + 0.07, 0.68), (x - 0.07, 0.68), (x - 0.07, 0.5)],
+        WHITE,
+        1.6,
+        smooth=False,
+    )
     pane, tone = s.lamp()
-    c.at(tone=tone).box(x - .035, .33, x + .035, .4, pane, .8)
+    c.at(tone=tone).box(x - 0.035, 0.33, x + 0.035, 0.4, pane, 0.8)
+
 
 def _farm(s: Stage):
-    c, x, side = s.canvas, (.2 if s.layout % 2 else .8) * s.wide, 1 if s.layout % 2 else -1
-    hill(s, .54, .02, (190, 214, 140))
-    hill(s, .6, .01, (226, 206, 116))
+    c, x, side = s.canvas, (0.2 if s.layout % 2 else 0.8) * s.wide, 1 if s.layout % 2 else -1
+    hill(s, 0.54, 0.02, (190, 214, 140))
+    hill(s, 0.6, 0.01, (226, 206, 116))
     barn(s, x, side)
-    hill(s, .67, .004, (206, 178, 112))
-    furrow = shade(s.ground((206, 178, 112)), .16)
-    for k in range(5): c.stroke([(-.1, .74 + k * .055), (s.wide / 2, .735 + k * .055), (s.wide + .1, .745 + k * .055)], furrow, 1.2)
+    hill(s, 0.67, 0.004, (206, 178, 112))
+    furrow = shade(s.ground((206, 178, 112)), 0.16)
+    for k in range(5):
+        c.stroke(
+            [(-0.1, 0.74 + k * 0.055), (s.wide / 2, 0.735 + k * 0.055), (s.wide + 0.1, 0.745 + k * 0.055)], furrow, 1.2
+        )
     far = s.wide - x
-    c.solid([(far - .1, .7), (far - .09, .6), (far, .54), (far + .09, .6), (far + .1, .7), (far, .72)], s.roof((244, 206, 96)), .8)
-    fence(s, -.02, s.wide + .02, .73, .09, (190, 140, 92), .16, False)
+    c.solid(
+        [(far - 0.1, 0.7), (far - 0.09, 0.6), (far, 0.54), (far + 0.09, 0.6), (far + 0.1, 0.7), (far, 0.72)],
+        s.roof((244, 206, 96)),
+        0.8,
+    )
+    fence(s, -0.02, s.wide + 0.02, 0.73, 0.09, (190, 140, 92), 0.16, False)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #913bfdc3
 def _beach(s: Stage):
-    c, x = s.canvas, (.12 if s.layout % 2 else .88) * s.wide
+    c, x = s.canvas, (0.12 if s.layout % 2 else 0.88) * s.wide
     side = 1 if s.layout % 2 else -1
-    sea(s, .46, .68)
-    bx = s.wide - x + s.vary(-.08, .08)
-    c.polygon([(bx - .06, .5), (bx + .06, .5), (bx + .04, .53), (bx - .04, .53)], (190, 90, 60), .8)
-    c.polygon([(bx, .34), (bx, .49), (bx + .06, .49)], WHITE, .8)
-    c.polygon([(bx - .008, .38), (bx - .008, .49), (bx - .045, .49)], (240, 90, 80), .8)
-    hill(s, .665, .008, (250, 250, 246)); hill(s, .685, .008, (248, 222, 160))
-    c.ribbon([(x, .76), (x + side * .02, .58), (x + side * .06, .42), (x + side * .13, .27)], [.06, .05, .042, .036], (178, 130, 84), .8)
-    top = (x + side * .13, .26)
-    for a in (-170, -130, -75, -25, 15, 165): leaf(s, *top, a)
-    for d in (-.02, .025): c.ball(top[0] + d, .29, .022, .024, (130, 86, 56), .8)
+    sea(s, 0.46, 0.68)
+    bx = s.wide - x + s.vary(-0.08, 0.08)
+    c.polygon([(bx - 0.06, 0.5), (bx + 0.06, 0.5), (bx + 0.04, 0.53), (bx - 0.04, 0.53)], (190, 90, 60), 0.8)
+    c.polygon([(bx, 0.34), (bx, 0.49), (bx + 0.06, 0.49)], WHITE, 0.8)
+    c.polygon([(bx - 0.008, 0.38), (bx - 0.008, 0.49), (bx - 0.045, 0.49)], (240, 90, 80), 0.8)
+    hill(s, 0.665, 0.008, (250, 250, 246))
+    hill(s, 0.685, 0.008, (248, 222, 160))
+    c.ribbon(
+        [(x, 0.76), (x + side * 0.02, 0.58), (x + side * 0.06, 0.42), (x + side * 0.13, 0.27)],
+        [0.06, 0.05, 0.042, 0.036],
+        (178, 130, 84),
+        0.8,
+    )
+    top = (x + side * 0.13, 0.26)
+    for a in (-170, -130, -75, -25, 15, 165):
+        leaf(s, *top, a)
+    for d in (-0.02, 0.025):
+        c.ball(top[0] + d, 0.29, 0.022, 0.024, (130, 86, 56), 0.8)
     for _ in range(round(12 * s.wide)):
-        px, py = s.vary(0, s.wide), s.vary(.74, .98)
-        c.ellipse(px, py, .008, .005, shade(s.ground((248, 222, 160)), .2), 0)
-    draw_prop(c, 'shell', s.vary(.3, .7) * s.wide, .96, .045)
-    if not s.snowy: starfish(c, s.vary(.2, .5) * s.wide, .955)
+        px, py = s.vary(0, s.wide), s.vary(0.74, 0.98)
+        c.ellipse(px, py, 0.008, 0.005, shade(s.ground((248, 222, 160)), 0.2), 0)
+    draw_prop(c, 'shell', s.vary(0.3, 0.7) * s.wide, 0.96, 0.045)
+    if not s.snowy:
+        starfish(c, s.vary(0.2, 0.5) * s.wide, 0.955)
+
 
 def leaf(s: Stage, x: float, y: float, angle: float):
     "A palm leaf from (x, y)."
-    s.canvas.at(x, y, turn=angle).solid([(0, -.01), (.1, -.05), (.22, -.02), (.26, .06), (.18, .03), (.08, .03)], s.leaves((84, 166, 84)),
-        .8)
+    s.canvas.at(x, y, turn=angle).solid(
+        [(0, -0.01), (0.1, -0.05), (0.22, -0.02), (0.26, 0.06), (0.18, 0.03), (0.08, 0.03)],
+        s.leaves((84, 166, 84)),
+        0.8,
+    )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #e2f6731c
 def starfish(c: Canvas, x: float, y: float):
     "A starfish on the sand."
-    c.polygon([(x + r * cos(a), y + .6 * r * sin(a)) for k in range(10) for r, a in [((.035, .014)[k % 2], k * pi / 5 - pi / 2)]],
-        (246, 140, 90), .8)
+    c.polygon(
+        [
+            (x + r * cos(a), y + 0.6 * r * sin(a))
+            for k in range(10)
+            for r, a in [((0.035, 0.014)[k % 2], k * pi / 5 - pi / 2)]
+        ],
+        (246, 140, 90),
+        0.8,
+    )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #ba883816
 def _river(s: Stage):
     c, water = s.canvas, (92, 178, 226)
-    hill(s, .5, .03, (160, 206, 170)); hill(s, .56, .02, (140, 198, 120))
-    for x in (.06, .3, .94): tree(s, (x + s.vary(-.03, .03)) * s.wide, .6, s.vary(.22, .3), (88, 162, 92))
-    c.blob([(-.2, .62), (s.wide * .3, .6), (s.wide * .6, .63), (s.wide + .2, .6), (s.wide + .2, .76), (s.wide * .7, .79),
-        (s.wide * .3, .76), (-.2, .78)], water, .9, ink=soft(water))
+    hill(s, 0.5, 0.03, (160, 206, 170))
+    hill(s, 0.56, 0.02, (140, 198, 120))
+    for x in (0.06, 0.3, 0.94):
+        tree(s, (x + s.vary(-0.03, 0.03)) * s.wide, 0.6, s.vary(0.22, 0.3), (88, 162, 92))
+    c.blob(
+        [
+            (-0.2, 0.62),
+            (s.wide * 0.3, 0.6),
+            (s.wide * 0.6, 0.63),
+            (s.wide + 0.2, 0.6),
+            (s.wide + 0.2, 0.76),
+            (s.wide * 0.7, 0.79),
+            (s.wide * 0.3, 0.76),
+            (-0.2, 0.78),
+        ],
+        water,
+        0.9,
+        ink=soft(water),
+    )
     for _ in range(round(12 * s.wide)):
-        x, y = s.vary(0, s.wide), s.vary(.64, .75)
-        c.stroke([(x - .04, y), (x, y - .008), (x + .04, y)], mix(water, WHITE, .6), 1)
-    x = (.7 if s.layout % 2 else .3) * s.wide
-    c.solid([(x - .27, .66), (x - .16, .52), (x, .47), (x + .16, .52), (x + .27, .66), (x + .2, .68), (x + .12, .6), (x, .57),
-        (x - .12, .6), (x - .2, .68)], (200, 150, 100), .9, inner=.95)
-    for d in (-.2, -.1, 0, .1, .2): c.box(x + d - .01, .4 + abs(d) * .6, x + d + .01, .52 + abs(d) * .5, (150, 100, 66), .7)
-    c.stroke([(x - .26, .58), (x - .15, .45), (x, .4), (x + .15, .45), (x + .26, .58)], (150, 100, 66), width=.022)
-    hill(s, .775, .008, (152, 208, 112))
+        x, y = s.vary(0, s.wide), s.vary(0.64, 0.75)
+        c.stroke([(x - 0.04, y), (x, y - 0.008), (x + 0.04, y)], mix(water, WHITE, 0.6), 1)
+    x = (0.7 if s.layout % 2 else 0.3) * s.wide
+    c.solid(
+        [
+            (x - 0.27, 0.66),
+            (x - 0.16, 0.52),
+            (x, 0.47),
+            (x + 0.16, 0.52),
+            (x + 0.27, 0.66),
+            (x + 0.2, 0.68),
+            (x + 0.12, 0.6),
+            (x, 0.57),
+            (x - 0.12, 0.6),
+            (x - 0.2, 0.68),
+        ],
+        (200, 150, 100),
+        0.9,
+        inner=0.95,
+    )
+    for d in (-0.2, -0.1, 0, 0.1, 0.2):
+        c.box(x + d - 0.01, 0.4 + abs(d) * 0.6, x + d + 0.01, 0.52 + abs(d) * 0.5, (150, 100, 66), 0.7)
+    c.stroke(
+        [(x - 0.26, 0.58), (x - 0.15, 0.45), (x, 0.4), (x + 0.15, 0.45), (x + 0.26, 0.58)], (150, 100, 66), width=0.022
+    )
+    hill(s, 0.775, 0.008, (152, 208, 112))
     for k in range(round(7 * s.wide)):
-        rx = (k + s.vary(.0, .9)) / 7
-        c.stroke([(rx, .8), (rx + .01, .69)], (84, 140, 70), 1.6)
-        c.ribbon([(rx + .01, .72), (rx + .01, .67)], [.014, .014], (130, 84, 56), .6)
-    for x in (.15, .55, .85): rock(s, (x + s.vary(-.06, .06)) * s.wide, .79, s.vary(.06, .1))
-    tufts(s, .82, .98, 12, (152, 208, 112))
+        rx = (k + s.vary(0.0, 0.9)) / 7
+        c.stroke([(rx, 0.8), (rx + 0.01, 0.69)], (84, 140, 70), 1.6)
+        c.ribbon([(rx + 0.01, 0.72), (rx + 0.01, 0.67)], [0.014, 0.014], (130, 84, 56), 0.6)
+    for x in (0.15, 0.55, 0.85):
+        rock(s, (x + s.vary(-0.06, 0.06)) * s.wide, 0.79, s.vary(0.06, 0.1))
+    tufts(s, 0.82, 0.98, 12, (152, 208, 112))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #0825c0dd
 def peak(c: Canvas, x: float, y: float, w: float, colour: tuple):
     "A mountain with its snow-capped top at (x, y), `w` wide for a rise of 0.62 per unit of height."
-    c.polygon([(x, y), (x + w * .62, .72), (x - w * .62, .72)], colour, .9)
-    c.polygon([(x, y), (x + w * .62, .72), (x + w * .2, .72), (x + w * .26, .72 - (.72 - y) * .3), (x + w * .06, y + (.72 - y) * .4)],
-              shade(colour, .2), 0)
-    k, low = .34, .72 - y
-    c.polygon([(x, y), (x + w * .62 * k, y + low * k), (x + w * .3 * k, y + low * k * .8), (x + w * .1 * k, y + low * k * 1.15),
-               (x - w * .18 * k, y + low * k * .78), (x - w * .36 * k, y + low * k * 1.05), (x - w * .62 * k, y + low * k)], WHITE, .7)
+    c.polygon([(x, y), (x + w * 0.62, 0.72), (x - w * 0.62, 0.72)], colour, 0.9)
+    c.polygon(
+        [
+            (x, y),
+            (x + w * 0.62, 0.72),
+            (x + w * 0.2, 0.72),
+            (x + w * 0.26, 0.72 - (0.72 - y) * 0.3),
+            (x + w * 0.06, y + (0.72 - y) * 0.4),
+        ],
+        shade(colour, 0.2),
+        0,
+    )
+    k, low = 0.34, 0.72 - y
+    c.polygon(
+        [
+            (x, y),
+            (x + w * 0.62 * k, y + low * k),
+            (x + w * 0.3 * k, y + low * k * 0.8),
+            (x + w * 0.1 * k, y + low * k * 1.15),
+            (x - w * 0.18 * k, y + low * k * 0.78),
+            (x - w * 0.36 * k, y + low * k * 1.05),
+            (x - w * 0.62 * k, y + low * k),
+        ],
+        WHITE,
+        0.7,
+    )
+
 
 def _mountain(s: Stage):
     c, stone = s.canvas, (176, 170, 158)
-    for x, y, w, colour in ((.2, .2, .5, (150, 160, 190)), (.85, .16, .5, (142, 152, 184)), (.52, .05, .62, (124, 134, 168))):
-        peak(c, (x + s.vary(-.04, .04)) * s.wide, y, w * max(1, s.wide * .7), colour)
-    hill(s, .64, .02, (120, 150, 130))
+    for x, y, w, colour in (
+        (0.2, 0.2, 0.5, (150, 160, 190)),
+        (0.85, 0.16, 0.5, (142, 152, 184)),
+        (0.52, 0.05, 0.62, (124, 134, 168)),
+    ):
+        peak(c, (x + s.vary(-0.04, 0.04)) * s.wide, y, w * max(1, s.wide * 0.7), colour)
+    hill(s, 0.64, 0.02, (120, 150, 130))
     for k in range(round(6 * s.wide)):
-        x = (k + s.vary(.1, .9)) / 6
-        pine(s, x, .68 + s.vary(0, .02), s.vary(.14, .24))
-    hill(s, .7, .012, stone)
-    for x in (.08, .3, .68, .93): rock(s, (x + s.vary(-.04, .04)) * s.wide, .76 + s.vary(0, .04), s.vary(.08, .15), (146, 146, 158))
+        x = (k + s.vary(0.1, 0.9)) / 6
+        pine(s, x, 0.68 + s.vary(0, 0.02), s.vary(0.14, 0.24))
+    hill(s, 0.7, 0.012, stone)
+    for x in (0.08, 0.3, 0.68, 0.93):
+        rock(s, (x + s.vary(-0.04, 0.04)) * s.wide, 0.76 + s.vary(0, 0.04), s.vary(0.08, 0.15), (146, 146, 158))
     for _ in range(round(14 * s.wide)):
-        x, y = s.vary(0, s.wide), s.vary(.76, .98)
-        c.ellipse(x, y, .014, .008, shade(s.ground(stone), .2), 0)
+        x, y = s.vary(0, s.wide), s.vary(0.76, 0.98)
+        c.ellipse(x, y, 0.014, 0.008, shade(s.ground(stone), 0.2), 0)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #06b213bf
 def light_tower(s: Stage, x: float, beam: float):
     "A red and white lighthouse around `x`; when it is dark its light reaches out to `beam`."
     c, lamp = s.canvas, s.canvas.at(tone=None)
-    for tilt in (-.05, .06) if s.lit else ():
-        lamp.polygon([(x, .115), (beam, .115 + tilt - .12), (beam, .115 + tilt + .12)], (255, 244, 170), 0, opacity=70)
+    for tilt in (-0.05, 0.06) if s.lit else ():
+        lamp.polygon(
+            [(x, 0.115), (beam, 0.115 + tilt - 0.12), (beam, 0.115 + tilt + 0.12)], (255, 244, 170), 0, opacity=70
+        )
     for k in range(5):
-        w0, w1 = .062 + .011 * k, .062 + .011 * (k + 1)
-        y0, y1 = .17 + .092 * k, .17 + .092 * (k + 1)
+        w0, w1 = 0.062 + 0.011 * k, 0.062 + 0.011 * (k + 1)
+        y0, y1 = 0.17 + 0.092 * k, 0.17 + 0.092 * (k + 1)
         colour = ((224, 56, 56), (250, 250, 246))[k % 2]
-        c.polygon([(x - w0, y0), (x + w0, y0), (x + w1, y1), (x - w1, y1)], colour, .9)
-        c.polygon([(x + w0 * .4, y0), (x + w0, y0), (x + w1, y1), (x + w1 * .4, y1)], shade(colour, .2), 0)
-    c.box(x - .085, .155, x + .085, .175, (70, 74, 96), .8)
-    (lamp if s.lit else c).box(x - .045, .075, x + .045, .155, (255, 236, 130), .9)
-    c.stroke([(x, .075), (x, .155)], line=.8)
-    c.solid([(x - .062, .078), (x, .015), (x + .062, .078)], s.roof((200, 50, 50)), .9, smooth=False)
-    c.box(x - .025, .55, x + .025, .63, (110, 70, 60), .8)
+        c.polygon([(x - w0, y0), (x + w0, y0), (x + w1, y1), (x - w1, y1)], colour, 0.9)
+        c.polygon([(x + w0 * 0.4, y0), (x + w0, y0), (x + w1, y1), (x + w1 * 0.4, y1)], shade(colour, 0.2), 0)
+    c.box(x - 0.085, 0.155, x + 0.085, 0.175, (70, 74, 96), 0.8)
+    (lamp if s.lit else c).box(x - 0.045, 0.075, x + 0.045, 0.155, (255, 236, 130), 0.9)
+    c.stroke([(x, 0.075), (x, 0.155)], line=0.8)
+    c.solid([(x - 0.062, 0.078), (x, 0.015), (x + 0.062, 0.078)], s.roof((200, 50, 50)), 0.9, smooth=False)
+    c.box(x - 0.025, 0.55, x + 0.025, 0.63, (110, 70, 60), 0.8)
     pane, tone = s.lamp()
-    c.at(tone=tone).ellipse(x, .4, .018, .022, pane, .8)
+    c.at(tone=tone).ellipse(x, 0.4, 0.018, 0.022, pane, 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #330fa1b3
 def _lighthouse(s: Stage):
     c, left = s.canvas, s.layout % 2
-    x = (.22 if left else .78) * s.wide
-    sea(s, .5, .8, (56, 140, 190))
-    for k in range(0 if s.lit else 3): # gulls
-        gx, gy = s.vary(.1, .9) * s.wide, s.vary(.1, .34)
-        c.stroke([(gx - .04, gy - .012), (gx - .018, gy - .024), (gx, gy), (gx + .018, gy - .024), (gx + .04, gy - .012)],
-                 (70, 70, 90), 1.2)
-    c.solid([(x - .34, .82), (x - .28, .68), (x - .14, .62), (x + .14, .61), (x + .27, .68), (x + .34, .82)], s.roof((132, 124, 130)), .9)
+    x = (0.22 if left else 0.78) * s.wide
+    sea(s, 0.5, 0.8, (56, 140, 190))
+    for k in range(0 if s.lit else 3):  # gulls
+        gx, gy = s.vary(0.1, 0.9) * s.wide, s.vary(0.1, 0.34)
+        c.stroke(
+            [
+                (gx - 0.04, gy - 0.012),
+                (gx - 0.018, gy - 0.024),
+                (gx, gy),
+                (gx + 0.018, gy - 0.024),
+                (gx + 0.04, gy - 0.012),
+            ],
+            (70, 70, 90),
+            1.2,
+        )
+    c.solid(
+        [(x - 0.34, 0.82), (x - 0.28, 0.68), (x - 0.14, 0.62), (x + 0.14, 0.61), (x + 0.27, 0.68), (x + 0.34, 0.82)],
+        s.roof((132, 124, 130)),
+        0.9,
+    )
     light_tower(s, x, x + (1.6 if left else -1.6))
-    hill(s, .765, .01, (150, 190, 120))
-    for rx in (.06, .45, .6, .94):
-        rock(s, (rx + s.vary(-.05, .05)) * s.wide, .79 + s.vary(0, .02), s.vary(.09, .15), (120, 116, 126))
-    tufts(s, .82, .98, 12, (150, 190, 120))
+    hill(s, 0.765, 0.01, (150, 190, 120))
+    for rx in (0.06, 0.45, 0.6, 0.94):
+        rock(s, (rx + s.vary(-0.05, 0.05)) * s.wide, 0.79 + s.vary(0, 0.02), s.vary(0.09, 0.15), (120, 116, 126))
+    tufts(s, 0.82, 0.98, 12, (150, 190, 120))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #6da6a20d
 def _village(s: Stage):
-    hill(s, .5, .03, (170, 206, 160))
+    hill(s, 0.5, 0.03, (170, 206, 160))
     n = round(4 * s.wide)
-    walls, roofs = ((255, 240, 212), (250, 220, 190), (226, 236, 240), (255, 230, 180)), ((206, 84, 66), (90, 130, 180), (222, 140, 60),
-        (130, 96, 150))
+    walls, roofs = (
+        ((255, 240, 212), (250, 220, 190), (226, 236, 240), (255, 230, 180)),
+        ((206, 84, 66), (90, 130, 180), (222, 140, 60), (130, 96, 150)),
+    )
     for k in range(n):
         j = (k + s.layout) % 4
-        house(s, (k + .5 + s.vary(-.06, .06)) * s.wide / n, .68, .2, s.vary(.18, .23), walls[j], roofs[(j + k // 4) % 4])
-    hill(s, .67, 0, (222, 204, 174), flat=True)
+        house(
+            s,
+            (k + 0.5 + s.vary(-0.06, 0.06)) * s.wide / n,
+            0.68,
+            0.2,
+            s.vary(0.18, 0.23),
+            walls[j],
+            roofs[(j + k // 4) % 4],
+        )
+    hill(s, 0.67, 0, (222, 204, 174), flat=True)
     for row in range(6):
-        y = .7 + row * .056
+        y = 0.7 + row * 0.056
         for k in range(round(8 * s.wide) - row):
-            x = (k + .5 * (row % 2) + s.vary(.1, .5)) * s.wide / (round(8 * s.wide) - row)
-            s.canvas.ellipse(x, y, .026 + .004 * row, .010 + .002 * row, shade(s.ground((222, 204, 174)), .12), 0)
-    for x in (.02, .98): bush(s, x * s.wide, .72, .14, (104, 170, 92), (250, 120, 150))
-    x = (.5 + s.vary(-.06, .06)) * s.wide
-    s.canvas.box(x - .008, .44, x + .008, .72, (70, 70, 84), .7)
+            x = (k + 0.5 * (row % 2) + s.vary(0.1, 0.5)) * s.wide / (round(8 * s.wide) - row)
+            s.canvas.ellipse(x, y, 0.026 + 0.004 * row, 0.010 + 0.002 * row, shade(s.ground((222, 204, 174)), 0.12), 0)
+    for x in (0.02, 0.98):
+        bush(s, x * s.wide, 0.72, 0.14, (104, 170, 92), (250, 120, 150))
+    x = (0.5 + s.vary(-0.06, 0.06)) * s.wide
+    s.canvas.box(x - 0.008, 0.44, x + 0.008, 0.72, (70, 70, 84), 0.7)
     pane, tone = s.lamp()
-    s.canvas.at(0, 0, tone=tone).box(x - .028, .375, x + .028, .44, pane, .9)
-    s.canvas.polygon([(x - .036, .377), (x, .34), (x + .036, .377)], (70, 70, 84), .7)
+    s.canvas.at(0, 0, tone=tone).box(x - 0.028, 0.375, x + 0.028, 0.44, pane, 0.9)
+    s.canvas.polygon([(x - 0.036, 0.377), (x, 0.34), (x + 0.036, 0.377)], (70, 70, 84), 0.7)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #49596343
 def _castle(s: Stage):
-    c, stone, x = s.canvas, (186, 188, 204), .5 * s.wide
-    hill(s, .54, .02, (160, 204, 150)); hill(s, .6, .012, (140, 196, 116))
+    c, stone, x = s.canvas, (186, 188, 204), 0.5 * s.wide
+    hill(s, 0.54, 0.02, (160, 204, 150))
+    hill(s, 0.6, 0.012, (140, 196, 116))
     roof, (pane, tone) = s.roof((74, 98, 180)), s.lamp()
     lamp = c.at(0, 0, tone=tone)
-    for d, w, top in ((-.2, .1, .24), (.2, .1, .24), (-.36, .13, .3), (.36, .13, .3)):
-        tower(c, x + d, w, top, .67, stone, roof, ((230, 70, 80), (250, 200, 60))[d > 0])
-        lamp.box(x + d - .014, top + .07, x + d + .014, top + .13, pane, .8)
-    c.box(x - .32, .42, x + .32, .67, stone, .9)
-    for k in range(8): c.box(x - .32 + .0815 * k, .385, x - .27 + .0815 * k, .425, stone, .8)
-    tower(c, x, .17, .2, .67, mix(stone, WHITE, .2), roof, (230, 70, 80)); lamp.ellipse(x, .32, .024, .034, pane, .8)
-    c.blob([(x - .055, .68), (x - .055, .54), (x, .48), (x + .055, .54), (x + .055, .68)], (110, 72, 54), .9)
-    for px, py in ((-.26, .5), (-.14, .58), (.16, .5), (.27, .6)): c.box(x + px - .02, py, x + px + .02, py + .018, shade(stone, .15), 0)
-    hill(s, .665, .006, (150, 204, 116)); path(s, x, .665, (214, 206, 196), 0)
-    for bx in (.05, .95): bush(s, bx * s.wide, .72, .16, (90, 156, 86))
-    tufts(s, .74, .98, 10, (150, 204, 116))
+    for d, w, top in ((-0.2, 0.1, 0.24), (0.2, 0.1, 0.24), (-0.36, 0.13, 0.3), (0.36, 0.13, 0.3)):
+        tower(c, x + d, w, top, 0.67, stone, roof, ((230, 70, 80), (250, 200, 60))[d > 0])
+        lamp.box(x + d - 0.014, top + 0.07, x + d + 0.014, top + 0.13, pane, 0.8)
+    c.box(x - 0.32, 0.42, x + 0.32, 0.67, stone, 0.9)
+    for k in range(8):
+        c.box(x - 0.32 + 0.0815 * k, 0.385, x - 0.27 + 0.0815 * k, 0.425, stone, 0.8)
+    tower(c, x, 0.17, 0.2, 0.67, mix(stone, WHITE, 0.2), roof, (230, 70, 80))
+    lamp.ellipse(x, 0.32, 0.024, 0.034, pane, 0.8)
+    c.blob([(x - 0.055, 0.68), (x - 0.055, 0.54), (x, 0.48), (x + 0.055, 0.54), (x + 0.055, 0.68)], (110, 72, 54), 0.9)
+    for px, py in ((-0.26, 0.5), (-0.14, 0.58), (0.16, 0.5), (0.27, 0.6)):
+        c.box(x + px - 0.02, py, x + px + 0.02, py + 0.018, shade(stone, 0.15), 0)
+    hill(s, 0.665, 0.006, (150, 204, 116))
+    path(s, x, 0.665, (214, 206, 196), 0)
+    for bx in (0.05, 0.95):
+        bush(s, bx * s.wide, 0.72, 0.16, (90, 156, 86))
+    tufts(s, 0.74, 0.98, 10, (150, 204, 116))
+
 
 def tower(c: Canvas, x: float, w: float, top: float, foot: float, stone: tuple, roof: tuple, flag: tuple):
     "A round tower with a pointed roof and a pennant."
-    c.box(x - w / 2, top, x + w / 2, foot, stone, .9); c.box(x + w * .2, top, x + w / 2, foot, shade(stone, .18), 0)
-    c.stroke([(x, top - w * 1.15), (x, top - w * 1.15 - .07)], line=1.1)
-    c.polygon([(x, top - w * 1.15 - .07), (x + .055, top - w * 1.15 - .05), (x, top - w * 1.15 - .03)], flag, .7)
-    c.solid([(x - w * .64, top + .01), (x, top - w * 1.2), (x + w * .64, top + .01)], roof, .9, smooth=False)
+    c.box(x - w / 2, top, x + w / 2, foot, stone, 0.9)
+    c.box(x + w * 0.2, top, x + w / 2, foot, shade(stone, 0.18), 0)
+    c.stroke([(x, top - w * 1.15), (x, top - w * 1.15 - 0.07)], line=1.1)
+    c.polygon([(x, top - w * 1.15 - 0.07), (x + 0.055, top - w * 1.15 - 0.05), (x, top - w * 1.15 - 0.03)], flag, 0.7)
+    c.solid([(x - w * 0.64, top + 0.01), (x, top - w * 1.2), (x + w * 0.64, top + 0.01)], roof, 0.9, smooth=False)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #c321caf6
 def _windmill(s: Stage):
-    c, x = s.canvas, (.24 if s.layout % 2 else .76) * s.wide
-    hill(s, .55, .015, (176, 212, 150)); hill(s, .62, .01, (156, 204, 112))
-    c.solid([(x - .075, .27), (x + .075, .27), (x + .12, .68), (x - .12, .68)], (250, 236, 214), .9, smooth=False, inner=.9)
-    c.solid([(x - .095, .28), (x - .06, .19), (x, .16), (x + .06, .19), (x + .095, .28)], s.roof((150, 90, 66)), .9)
-    c.box(x - .03, .58, x + .03, .68, (140, 90, 60), .8); c.at(0, 0, tone=s.lamp()[1]).box(x - .022, .4, x + .022, .46, s.lamp()[0], .8)
+    c, x = s.canvas, (0.24 if s.layout % 2 else 0.76) * s.wide
+    hill(s, 0.55, 0.015, (176, 212, 150))
+    hill(s, 0.62, 0.01, (156, 204, 112))
+    c.solid(
+        [(x - 0.075, 0.27), (x + 0.075, 0.27), (x + 0.12, 0.68), (x - 0.12, 0.68)],
+        (250, 236, 214),
+        0.9,
+        smooth=False,
+        inner=0.9,
+    )
+    c.solid(
+        [(x - 0.095, 0.28), (x - 0.06, 0.19), (x, 0.16), (x + 0.06, 0.19), (x + 0.095, 0.28)],
+        s.roof((150, 90, 66)),
+        0.9,
+    )
+    c.box(x - 0.03, 0.58, x + 0.03, 0.68, (140, 90, 60), 0.8)
+    c.at(0, 0, tone=s.lamp()[1]).box(x - 0.022, 0.4, x + 0.022, 0.46, s.lamp()[0], 0.8)
     turn = s.vary(15, 75)
     for k in range(4):
-        b = c.at(x, .25, turn=turn + 90 * k)
-        b.box(-.006, 0, .006, .27, (120, 80, 56), .7); b.box(.008, .06, .062, .26, (255, 250, 236), .8)
-        for y in (.11, .16, .21): b.stroke([(.008, y), (.062, y)], (170, 120, 90), .7)
-    c.ball(x, .25, .02, .02, (190, 120, 70), .8)
+        b = c.at(x, 0.25, turn=turn + 90 * k)
+        b.box(-0.006, 0, 0.006, 0.27, (120, 80, 56), 0.7)
+        b.box(0.008, 0.06, 0.062, 0.26, (255, 250, 236), 0.8)
+        for y in (0.11, 0.16, 0.21):
+            b.stroke([(0.008, y), (0.062, y)], (170, 120, 90), 0.7)
+    c.ball(x, 0.25, 0.02, 0.02, (190, 120, 70), 0.8)
     for k, colour in enumerate(((240, 84, 84), (255, 206, 70), (250, 140, 190), (170, 110, 210), (240, 84, 84))):
-        y = .665 + k * .027 + k * k * .0025
-        c.box(-.1, y, s.wide + .1, y + .03 + .004 * k, s.leaves((96, 168, 84)), 0)
+        y = 0.665 + k * 0.027 + k * k * 0.0025
+        c.box(-0.1, y, s.wide + 0.1, y + 0.03 + 0.004 * k, s.leaves((96, 168, 84)), 0)
         for j in range(round((26 - 3 * k) * s.wide)):
-            c.ellipse((j + .5 + .3 * (k % 2)) / (26 - 3 * k), y + .006, .011 + .0028 * k, .009 + .0022 * k,
-                mix(colour, WHITE, .55 if s.snowy else 0), 0)
-    hill(s, .83, .006, (176, 206, 110)); tufts(s, .86, .98, 10, (176, 206, 110))
+            c.ellipse(
+                (j + 0.5 + 0.3 * (k % 2)) / (26 - 3 * k),
+                y + 0.006,
+                0.011 + 0.0028 * k,
+                0.009 + 0.0022 * k,
+                mix(colour, WHITE, 0.55 if s.snowy else 0),
+                0,
+            )
+    hill(s, 0.83, 0.006, (176, 206, 110))
+    tufts(s, 0.86, 0.98, 10, (176, 206, 110))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #cc53e9fc
 def _market(s: Stage):
     c = s.canvas
-    hill(s, .5, .02, (196, 206, 190))
+    hill(s, 0.5, 0.02, (196, 206, 190))
     n = round(3 * s.wide)
     for k in range(2 * n):
-        house(s, (k + .5) * s.wide / (2 * n), .56, .16, s.vary(.13, .2), mix((240, 220, 200), WHITE, .3),
-            mix((190, 120, 110), (200, 200, 220), .4))
-    hill(s, .62, 0, (206, 196, 190), flat=True)
-    for k in range(8): c.stroke([(-.1, .66 + k * .045), (s.wide + .1, .66 + k * .045)], shade(s.ground((206, 196, 190)), .14), .9)
+        house(
+            s,
+            (k + 0.5) * s.wide / (2 * n),
+            0.56,
+            0.16,
+            s.vary(0.13, 0.2),
+            mix((240, 220, 200), WHITE, 0.3),
+            mix((190, 120, 110), (200, 200, 220), 0.4),
+        )
+    hill(s, 0.62, 0, (206, 196, 190), flat=True)
+    for k in range(8):
+        c.stroke(
+            [(-0.1, 0.66 + k * 0.045), (s.wide + 0.1, 0.66 + k * 0.045)], shade(s.ground((206, 196, 190)), 0.14), 0.9
+        )
     for k in range(round(8 * s.wide)):
-        c.stroke([(s.wide / 2 + (k + .5 - 4 * s.wide) * .1, .62), (s.wide / 2 + (k + .5 - 4 * s.wide) * .3, 1.02)],
-            shade(s.ground((206, 196, 190)), .14), .9)
-    for k in range(n): stall(s, (k + .5) * s.wide / n, (k + s.layout) % 3)
+        c.stroke(
+            [(s.wide / 2 + (k + 0.5 - 4 * s.wide) * 0.1, 0.62), (s.wide / 2 + (k + 0.5 - 4 * s.wide) * 0.3, 1.02)],
+            shade(s.ground((206, 196, 190)), 0.14),
+            0.9,
+        )
+    for k in range(n):
+        stall(s, (k + 0.5) * s.wide / n, (k + s.layout) % 3)
     for k in range(round(9 * s.wide) + 1):
-        x, y = k / 9, .06 + .03 * sin(k * pi / 4.5) ** 2
-        c.stroke([(x, y), (x + 1 / 9, .06 + .03 * sin((k + 1) * pi / 4.5) ** 2)], (110, 90, 100), .9)
-        c.polygon([(x + .02, y), (x + .085, y), (x + .05, y + .06)],
-            ((236, 80, 80), (255, 206, 70), (90, 170, 220), (120, 190, 110))[k % 4], .7)
+        x, y = k / 9, 0.06 + 0.03 * sin(k * pi / 4.5) ** 2
+        c.stroke([(x, y), (x + 1 / 9, 0.06 + 0.03 * sin((k + 1) * pi / 4.5) ** 2)], (110, 90, 100), 0.9)
+        c.polygon(
+            [(x + 0.02, y), (x + 0.085, y), (x + 0.05, y + 0.06)],
+            ((236, 80, 80), (255, 206, 70), (90, 170, 220), (120, 190, 110))[k % 4],
+            0.7,
+        )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #e28d84f6
 def stall(s: Stage, x: float, kind: int):
     "A market stall with a striped awning; `kind` chooses its colour and goods."
     c, colour = s.canvas, ((226, 70, 70), (60, 140, 200), (80, 166, 90))[kind]
-    for d in (-.13, .13): c.box(x + d - .008, .3, x + d + .008, .7, (150, 104, 70), .7)
-    c.box(x - .13, .38, x + .13, .56, (96, 74, 84), 0, opacity=110)
-    c.solid([(x - .15, .56), (x + .15, .56), (x + .14, .71), (x - .14, .71)], (206, 156, 100), .9, smooth=False)
+    for d in (-0.13, 0.13):
+        c.box(x + d - 0.008, 0.3, x + d + 0.008, 0.7, (150, 104, 70), 0.7)
+    c.box(x - 0.13, 0.38, x + 0.13, 0.56, (96, 74, 84), 0, opacity=110)
+    c.solid(
+        [(x - 0.15, 0.56), (x + 0.15, 0.56), (x + 0.14, 0.71), (x - 0.14, 0.71)], (206, 156, 100), 0.9, smooth=False
+    )
     for k in range(8):
-        gx, gy = x - .12 + .034 * k, .55 - .012 * (k % 2)
-        c.ball(gx, gy, .022, .022, (((226, 60, 56), (250, 150, 50)), ((250, 206, 70), (150, 200, 80)),
-            ((170, 90, 180), (246, 120, 90)))[kind][k % 2], .7)
+        gx, gy = x - 0.12 + 0.034 * k, 0.55 - 0.012 * (k % 2)
+        c.ball(
+            gx,
+            gy,
+            0.022,
+            0.022,
+            (((226, 60, 56), (250, 150, 50)), ((250, 206, 70), (150, 200, 80)), ((170, 90, 180), (246, 120, 90)))[kind][
+                k % 2
+            ],
+            0.7,
+        )
     for k in range(6):
-        x0 = x - .17 + .0567 * k
+        x0 = x - 0.17 + 0.0567 * k
         stripe = s.roof(colour if k % 2 == 0 else (255, 252, 244))
-        c.polygon([(x + (x0 - x) * .8, .26), (x + (x0 + .0567 - x) * .8, .26), (x0 + .0567, .37), (x0, .37)], stripe, .7)
-        c.blob([(x0, .368), (x0 + .0567, .368), (x0 + .045, .395), (x0 + .028, .402), (x0 + .012, .395)], stripe, .7)
+        c.polygon(
+            [(x + (x0 - x) * 0.8, 0.26), (x + (x0 + 0.0567 - x) * 0.8, 0.26), (x0 + 0.0567, 0.37), (x0, 0.37)],
+            stripe,
+            0.7,
+        )
+        c.blob(
+            [(x0, 0.368), (x0 + 0.0567, 0.368), (x0 + 0.045, 0.395), (x0 + 0.028, 0.402), (x0 + 0.012, 0.395)],
+            stripe,
+            0.7,
+        )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #49749b28
-OUTDOORS = dict(meadow=_meadow, forest=_forest, beach=_beach, river=_river, mountain=_mountain, village=_village, farm=_farm,
-                castle=_castle, garden=_garden, lighthouse=_lighthouse, windmill=_windmill, market=_market)
+OUTDOORS = dict(
+    meadow=_meadow,
+    forest=_forest,
+    beach=_beach,
+    river=_river,
+    mountain=_mountain,
+    village=_village,
+    farm=_farm,
+    castle=_castle,
+    garden=_garden,
+    lighthouse=_lighthouse,
+    windmill=_windmill,
+    market=_market,
+)

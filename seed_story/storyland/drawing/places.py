@@ -14,34 +14,63 @@ import aggdraw
 from .canvas import Canvas, WHITE, mix, new_canvas, shade
 from ..cast import PLACES, TIMES, WEATHERS, check_word
 from .outdoors import OUTDOORS
-from .scenery import (CLOUDS, LIGHTS, OVERCAST, Stage, cloud, clouds, crescent, falling, paint_sky, sky_colours,
-                                          stars, sun_and_moon, tone_of)
+from seed_story.storyland.drawing.scenery import (
+    CLOUDS,
+    LIGHTS,
+    OVERCAST,
+    Stage,
+    cloud,
+    clouds,
+    crescent,
+    falling,
+    paint_sky,
+    sky_colours,
+    stars,
+    sun_and_moon,
+    tone_of,
+)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #2e60e93e
 def window_view(s: Stage, x0: float, y0: float, w: float, h: float):
     "What is seen through a window with its upper left corner at (x0, y0): sky, light, weather, a hill."
     out, random, x1, y1 = s.canvas.at(tone=None), Random(f'window {s.layout}'), x0 + w, y0 + h
     top, bottom = sky_colours(s.time, s.weather)
-    for k in range(12): out.box(x0, y0 + h * k / 12, x1, y1, mix(top, bottom, k / 11), 0)
+    for k in range(12):
+        out.box(x0, y0 + h * k / 12, x1, y1, mix(top, bottom, k / 11), 0)
     if s.time == 'night' and s.weather in ('clear', 'cloudy'):
-        for _ in range(14): out.ellipse(random.uniform(x0, x1), random.uniform(y0, y1 - h * .3), .005, .005, (255, 250, 220), 0)
+        for _ in range(14):
+            out.ellipse(random.uniform(x0, x1), random.uniform(y0, y1 - h * 0.3), 0.005, 0.005, (255, 250, 220), 0)
     pane_light(s, out, x0, y0, w, h)
     if s.weather != 'clear':
-        grey = mix(CLOUDS[s.time], OVERCAST[s.time], .6 if s.weather != 'rain' else .9)
+        grey = mix(CLOUDS[s.time], OVERCAST[s.time], 0.6 if s.weather != 'rain' else 0.9)
         for k in range(3):
-            cloud(out, x0 + w * (.22 + .28 * k), y0 + h * (.22 + .1 * (k % 2)), w * .42, shade(grey, .1 if s.weather == 'rain' else 0), .6)
-    s.canvas.at(tone=tone_of(s.time, s.weather)).blob([(x0, y1), (x0, y1 - h * .2), (x0 + w * .4, y1 - h * .3), (x1, y1 - h * .16), (x1, y1)],
-                                                      s.ground((130, 190, 110)), .6)
-    falling(out, 1, s.weather, random, 60 if s.weather == 'rain' else 44, .8, (x0 + .01, y0, x1 - .01, y1 - .02))
+            cloud(
+                out,
+                x0 + w * (0.22 + 0.28 * k),
+                y0 + h * (0.22 + 0.1 * (k % 2)),
+                w * 0.42,
+                shade(grey, 0.1 if s.weather == 'rain' else 0),
+                0.6,
+            )
+    s.canvas.at(tone=tone_of(s.time, s.weather)).blob(
+        [(x0, y1), (x0, y1 - h * 0.2), (x0 + w * 0.4, y1 - h * 0.3), (x1, y1 - h * 0.16), (x1, y1)],
+        s.ground((130, 190, 110)),
+        0.6,
+    )
+    falling(out, 1, s.weather, random, 60 if s.weather == 'rain' else 44, 0.8, (x0 + 0.01, y0, x1 - 0.01, y1 - 0.02))
+
 
 def pane_light(s: Stage, out: Canvas, x0: float, y0: float, w: float, h: float):
     "Sun or moon in a window."
-    if s.weather in ('rain', 'snow'): return
-    px, py = dict(morning=(.25, .62), day=(.74, .27), evening=(.72, .64), night=(.74, .26))[s.time]
+    if s.weather in ('rain', 'snow'):
+        return
+    px, py = dict(morning=(0.25, 0.62), day=(0.74, 0.27), evening=(0.72, 0.64), night=(0.74, 0.26))[s.time]
     x, y, colour = x0 + w * px, y0 + h * py, LIGHTS[s.time]
-    out.glow(x, y, .07, mix(colour, WHITE, .4), 110)
-    if s.time == 'night': out.polygon(crescent(x, y, .036), colour, .6)
-    else: out.ellipse(x, y, .034, .034, colour, .6)
+    out.glow(x, y, 0.07, mix(colour, WHITE, 0.4), 110)
+    if s.time == 'night':
+        out.polygon(crescent(x, y, 0.036), colour, 0.6)
+    else:
+        out.ellipse(x, y, 0.034, 0.034, colour, 0.6)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #637e7735
 def window(s: Stage, x: float, y: float, w: float, h: float, frame: tuple, wall: tuple = None):
@@ -50,25 +79,49 @@ def window(s: Stage, x: float, y: float, w: float, h: float, frame: tuple, wall:
     x1, y1 = x0 + w, y0 + h
     window_view(s, x0, y0, w, h)
     for d in (-1, 1) if wall else ():
-        c.blob([(x + d * w * .56, y0 - .03), (x + d * w * .56, y0 + h * .32), (x + d * w * .47, y0 + h * .16),
-                (x + d * w * .3, y0 + h * .05), (x, y0 - .01), (x, y0 - .03)], wall, 0)
+        c.blob(
+            [
+                (x + d * w * 0.56, y0 - 0.03),
+                (x + d * w * 0.56, y0 + h * 0.32),
+                (x + d * w * 0.47, y0 + h * 0.16),
+                (x + d * w * 0.3, y0 + h * 0.05),
+                (x, y0 - 0.01),
+                (x, y0 - 0.03),
+            ],
+            wall,
+            0,
+        )
+
     def bars(longer):
-        return (((x0, y0 - longer), (x0, y1 + longer)), ((x1, y0 - longer), (x1, y1 + longer)), ((x0, y0), (x1, y0)),
-                ((x0, y1), (x1, y1)), ((x, y0), (x, y1)), ((x0, y), (x1, y)))
-    for a, b in bars(0): c.stroke([a, b], width=.034, smooth=False)
-    for a, b in bars(.012): c.stroke([a, b], frame, width=.024, smooth=False)
-    c.box(x0 - .04, y1 + .005, x1 + .04, y1 + .035, frame, .9)
+        return (
+            ((x0, y0 - longer), (x0, y1 + longer)),
+            ((x1, y0 - longer), (x1, y1 + longer)),
+            ((x0, y0), (x1, y0)),
+            ((x0, y1), (x1, y1)),
+            ((x, y0), (x, y1)),
+            ((x0, y), (x1, y)),
+        )
+
+    for a, b in bars(0):
+        c.stroke([a, b], width=0.034, smooth=False)
+    for a, b in bars(0.012):
+        c.stroke([a, b], frame, width=0.024, smooth=False)
+    c.box(x0 - 0.04, y1 + 0.005, x1 + 0.04, y1 + 0.035, frame, 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #d8f67581
 def floor(s: Stage, y: float, colour: tuple, other: tuple = None, rows: int = 6):
     "A floor in perspective from `y` down: planks, or tiles if there is an `other` colour."
     c, middle = s.canvas, s.wide / 2
-    c.box(-.1, y, s.wide + .1, 1.1, colour, .9)
+    c.box(-0.1, y, s.wide + 0.1, 1.1, colour, 0.9)
     n = round(8 * s.wide) // 2 + 2
     edges = [y + (1.02 - y) * (k / rows) ** 1.4 for k in range(rows + 1)]
-    def at(k, e): return middle + k * (.13 + .16 * (e - y) / (1 - y))
+
+    def at(k, e):
+        return middle + k * (0.13 + 0.16 * (e - y) / (1 - y))
+
     if not other:
-        for k in range(-2 * n, 2 * n + 1): c.stroke([(at(k / 1.5, y), y), (at(k / 1.5, 1.02), 1.02)], shade(colour, .3), .9)
+        for k in range(-2 * n, 2 * n + 1):
+            c.stroke([(at(k / 1.5, y), y), (at(k / 1.5, 1.02), 1.02)], shade(colour, 0.3), 0.9)
         return
     for r in range(rows):
         for k in range(-n, n):
@@ -79,94 +132,124 @@ def floor(s: Stage, y: float, colour: tuple, other: tuple = None, rows: int = 6)
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #be0bc33b
 def stove(c: Canvas, x: float):
     "A stove with a fire and a steaming pot around `x`, a shelf of jars and two pans above it."
-    c.box(x - .19, .5, x + .19, .74, (214, 222, 230), .9)
-    c.box(x - .2, .48, x + .2, .51, (90, 96, 110), .8)
-    c.box(x - .1, .58, x + .1, .7, (70, 74, 88), .9)
-    c.at(tone=None).blob([(x - .07, .69), (x - .04, .63), (x, .65), (x + .03, .61), (x + .07, .69)], (255, 150, 50), 0)
-    for k in range(3): c.ellipse(x - .13 + .13 * k, .545, .014, .014, (206, 70, 60), .7)
-    c.solid([(x - .13, .38), (x + .01, .38), (x, .48), (x - .12, .48)], (90, 130, 190), .9, smooth=False)
-    c.ribbon([(x - .14, .38), (x + .02, .38)], [.02, .02], (70, 106, 160), .8)
-    for d in (-.1, -.05): c.stroke([(x + d, .35), (x + d - .015, .32), (x + d + .01, .29), (x + d, .26)], WHITE, 1.5)
-    c.box(x - .19, .2, x + .19, .22, (160, 110, 76), .8)
+    c.box(x - 0.19, 0.5, x + 0.19, 0.74, (214, 222, 230), 0.9)
+    c.box(x - 0.2, 0.48, x + 0.2, 0.51, (90, 96, 110), 0.8)
+    c.box(x - 0.1, 0.58, x + 0.1, 0.7, (70, 74, 88), 0.9)
+    c.at(tone=None).blob(
+        [(x - 0.07, 0.69), (x - 0.04, 0.63), (x, 0.65), (x + 0.03, 0.61), (x + 0.07, 0.69)], (255, 150, 50), 0
+    )
+    for k in range(3):
+        c.ellipse(x - 0.13 + 0.13 * k, 0.545, 0.014, 0.014, (206, 70, 60), 0.7)
+    c.solid([(x - 0.13, 0.38), (x + 0.01, 0.38), (x, 0.48), (x - 0.12, 0.48)], (90, 130, 190), 0.9, smooth=False)
+    c.ribbon([(x - 0.14, 0.38), (x + 0.02, 0.38)], [0.02, 0.02], (70, 106, 160), 0.8)
+    for d in (-0.1, -0.05):
+        c.stroke([(x + d, 0.35), (x + d - 0.015, 0.32), (x + d + 0.01, 0.29), (x + d, 0.26)], WHITE, 1.5)
+    c.box(x - 0.19, 0.2, x + 0.19, 0.22, (160, 110, 76), 0.8)
     for k, colour in enumerate(((240, 100, 90), (110, 180, 110), (250, 210, 90), (100, 160, 220), (230, 140, 190))):
-        jar(c, x - .15 + .075 * k, .2, colour)
+        jar(c, x - 0.15 + 0.075 * k, 0.2, colour)
     for k in range(2):
-        c.ellipse(x + .09 + .07 * k, .42, .03, .03, (110, 114, 130), .9)
-        c.stroke([(x + .09 + .07 * k, .39), (x + .09 + .07 * k, .3)], line=1.6)
+        c.ellipse(x + 0.09 + 0.07 * k, 0.42, 0.03, 0.03, (110, 114, 130), 0.9)
+        c.stroke([(x + 0.09 + 0.07 * k, 0.39), (x + 0.09 + 0.07 * k, 0.3)], line=1.6)
+
 
 def jar(c: Canvas, x: float, y: float, colour: tuple):
     "A jar standing on (x, y)."
-    c.solid([(x - .027, y - .08), (x + .027, y - .08), (x + .027, y), (x - .027, y)], colour, .8, smooth=False)
-    c.box(x - .022, y - .1, x + .022, y - .08, (250, 246, 236), .7)
+    c.solid([(x - 0.027, y - 0.08), (x + 0.027, y - 0.08), (x + 0.027, y), (x - 0.027, y)], colour, 0.8, smooth=False)
+    c.box(x - 0.022, y - 0.1, x + 0.022, y - 0.08, (250, 246, 236), 0.7)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #cc57e32a
 def _kitchen(s: Stage):
     c, wall, tile, grout = s.canvas, (255, 226, 160), (150, 206, 206), (110, 170, 174)
-    c.box(-.1, -.1, s.wide + .1, .7, wall, 0)
-    for k in range(round(10 * s.wide) + 1): c.box(k / 10, -.1, k / 10 + .05, .48, mix(wall, WHITE, .3), 0)
-    c.box(-.1, .46, s.wide + .1, .7, tile, .8)
-    for k in range(round(12 * s.wide) + 1): c.stroke([(k / 12, .46), (k / 12, .7)], grout, .7)
-    c.stroke([(-.1, .58), (s.wide + .1, .58)], grout, .7)
-    floor(s, .68, (250, 240, 224), (226, 130, 100))
-    wx, sx = (.28 * s.wide, .76 * s.wide) if s.layout % 2 else (.72 * s.wide, .24 * s.wide)
-    window(s, wx, .25, .36, .34, (250, 246, 236))
-    for d in (-1, 1): # curtains
-        c.solid([(wx + d * .23, .04), (wx + d * .05, .05), (wx + d * .12, .2), (wx + d * .17, .34), (wx + d * .24, .36)], (232, 84, 84), .9)
-    c.box(wx - .25, .035, wx + .25, .06, (140, 90, 60), .8)
+    c.box(-0.1, -0.1, s.wide + 0.1, 0.7, wall, 0)
+    for k in range(round(10 * s.wide) + 1):
+        c.box(k / 10, -0.1, k / 10 + 0.05, 0.48, mix(wall, WHITE, 0.3), 0)
+    c.box(-0.1, 0.46, s.wide + 0.1, 0.7, tile, 0.8)
+    for k in range(round(12 * s.wide) + 1):
+        c.stroke([(k / 12, 0.46), (k / 12, 0.7)], grout, 0.7)
+    c.stroke([(-0.1, 0.58), (s.wide + 0.1, 0.58)], grout, 0.7)
+    floor(s, 0.68, (250, 240, 224), (226, 130, 100))
+    wx, sx = (0.28 * s.wide, 0.76 * s.wide) if s.layout % 2 else (0.72 * s.wide, 0.24 * s.wide)
+    window(s, wx, 0.25, 0.36, 0.34, (250, 246, 236))
+    for d in (-1, 1):  # curtains
+        c.solid(
+            [
+                (wx + d * 0.23, 0.04),
+                (wx + d * 0.05, 0.05),
+                (wx + d * 0.12, 0.2),
+                (wx + d * 0.17, 0.34),
+                (wx + d * 0.24, 0.36),
+            ],
+            (232, 84, 84),
+            0.9,
+        )
+    c.box(wx - 0.25, 0.035, wx + 0.25, 0.06, (140, 90, 60), 0.8)
     stove(c, sx)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #bc379e2f
 def bookcase(s: Stage, x0: float, x1: float):
     "Four shelves full of books from x0 to x1."
-    c, colours = s.canvas, ((196, 64, 60), (70, 120, 180), (226, 180, 70), (90, 150, 96), (150, 90, 160), (230, 220, 200))
-    c.box(x0, .03, x1, .7, (112, 70, 50), .9)
+    c, colours = (
+        s.canvas,
+        ((196, 64, 60), (70, 120, 180), (226, 180, 70), (90, 150, 96), (150, 90, 160), (230, 220, 200)),
+    )
+    c.box(x0, 0.03, x1, 0.7, (112, 70, 50), 0.9)
     for row in range(4):
-        y, x = .185 + row * .16, x0 + .02
-        c.box(x0 + .015, y - .135, x1 - .015, y, (76, 46, 38), 0)
-        while x < x1 - .045:
-            w, h = s.vary(.02, .036), s.vary(.085, .125)
+        y, x = 0.185 + row * 0.16, x0 + 0.02
+        c.box(x0 + 0.015, y - 0.135, x1 - 0.015, y, (76, 46, 38), 0)
+        while x < x1 - 0.045:
+            w, h = s.vary(0.02, 0.036), s.vary(0.085, 0.125)
             colour = colours[s.random.randrange(6)]
-            c.box(x, y - h, x + w, y, colour, .7)
-            c.box(x, y - h * .8, x + w, y - h * .7, mix(colour, WHITE, .45), 0)
-            x += w + (.03 if s.random.random() < .08 else .001)
-        c.box(x0, y, x1, y + .022, (150, 100, 68), .7)
+            c.box(x, y - h, x + w, y, colour, 0.7)
+            c.box(x, y - h * 0.8, x + w, y - h * 0.7, mix(colour, WHITE, 0.45), 0)
+            x += w + (0.03 if s.random.random() < 0.08 else 0.001)
+        c.box(x0, y, x1, y + 0.022, (150, 100, 68), 0.7)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #6b33620e
 def _library(s: Stage):
-    c, wall, wood, x = s.canvas, (150, 96, 84), (214, 164, 100), s.wide * .5
-    c.box(-.1, -.1, s.wide + .1, .72, wall, 0)
-    floor(s, .68, (196, 142, 92))
-    bookcase(s, -.02, x - .19)
-    bookcase(s, x + .19, s.wide + .02)
-    window(s, x, .27, .27, .44, (126, 80, 56), wall)
-    c.ellipse(x, .88, .46 * max(1, s.wide * .8), .13, (176, 50, 60), .9)
-    c.ellipse(x, .88, .4 * max(1, s.wide * .8), .105, None, 1.4, ink=(240, 200, 110))
-    lx = (.1 if s.layout % 2 else .9) * s.wide # a ladder
-    for d in (-.045, .045):
-        c.stroke([(lx + d, .74), (lx + d * .7, .08)], width=.026, smooth=False)
-        c.stroke([(lx + d, .74), (lx + d * .7, .08)], wood, width=.016, smooth=False)
-    for k in range(6): c.stroke([(lx - .042, .68 - .1 * k), (lx + .042, .68 - .1 * k)], wood, width=.016, smooth=False)
+    c, wall, wood, x = s.canvas, (150, 96, 84), (214, 164, 100), s.wide * 0.5
+    c.box(-0.1, -0.1, s.wide + 0.1, 0.72, wall, 0)
+    floor(s, 0.68, (196, 142, 92))
+    bookcase(s, -0.02, x - 0.19)
+    bookcase(s, x + 0.19, s.wide + 0.02)
+    window(s, x, 0.27, 0.27, 0.44, (126, 80, 56), wall)
+    c.ellipse(x, 0.88, 0.46 * max(1, s.wide * 0.8), 0.13, (176, 50, 60), 0.9)
+    c.ellipse(x, 0.88, 0.4 * max(1, s.wide * 0.8), 0.105, None, 1.4, ink=(240, 200, 110))
+    lx = (0.1 if s.layout % 2 else 0.9) * s.wide  # a ladder
+    for d in (-0.045, 0.045):
+        c.stroke([(lx + d, 0.74), (lx + d * 0.7, 0.08)], width=0.026, smooth=False)
+        c.stroke([(lx + d, 0.74), (lx + d * 0.7, 0.08)], wood, width=0.016, smooth=False)
+    for k in range(6):
+        c.stroke([(lx - 0.042, 0.68 - 0.1 * k), (lx + 0.042, 0.68 - 0.1 * k)], wood, width=0.016, smooth=False)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #ad0972b5
 INDOORS = dict(kitchen=_kitchen, library=_library)
-INDOOR_TONES = dict(morning=((1, .98, .95), (255, 230, 200), .05), day=((1, 1, 1), WHITE, 0), evening=((.95, .82, .72), (230, 120, 60), .1),
-                    night=((.62, .56, .66), (40, 30, 80), .12)) # lamps keep rooms lighter than the land
+INDOOR_TONES = dict(
+    morning=((1, 0.98, 0.95), (255, 230, 200), 0.05),
+    day=((1, 1, 1), WHITE, 0),
+    evening=((0.95, 0.82, 0.72), (230, 120, 60), 0.1),
+    night=((0.62, 0.56, 0.66), (40, 30, 80), 0.12),
+)  # lamps keep rooms lighter than the land
+
 
 def draw_background(width: int, height: int, place: str, time: str, weather: str, layout: int = 0) -> bytes:
     "The empty stage as RGB bytes, width × height × 3; ValueError for an unknown place, time or weather."
-    for what, word, known in (('place', place, PLACES), ('time', time, TIMES), ('weather', weather, WEATHERS)): check_word(what, word, known)
+    for what, word, known in (('place', place, PLACES), ('time', time, TIMES), ('weather', weather, WEATHERS)):
+        check_word(what, word, known)
     draw, wide = aggdraw.Draw('RGB', (width, height)), width / height
     draw.frombytes(paint_sky(width, height, time, weather).tobytes())
     tone = INDOOR_TONES[time] if place in INDOORS else tone_of(time, weather)
     stage = Stage(new_canvas(draw, width, height, tone), wide, place, time, weather, layout)
-    if place in INDOORS: INDOORS[place](stage)
+    if place in INDOORS:
+        INDOORS[place](stage)
     else:
         sky, random = new_canvas(draw, width, height), Random(f'sky {layout}')
-        if time == 'night' and weather in ('clear', 'cloudy'): stars(sky, wide, random)
+        if time == 'night' and weather in ('clear', 'cloudy'):
+            stars(sky, wide, random)
         sun_and_moon(sky, wide, time, weather)
         clouds(sky, wide, time, weather, random)
         OUTDOORS[place](stage)
         if weather == 'rain':
-            for x, y in ((.2, .92), (.52, .8), (.8, .94)): stage.canvas.ellipse(x * wide, y, .11, .018, (150, 186, 220), .5, opacity=190)
-        falling(sky, wide, weather, random, 56, .85)
+            for x, y in ((0.2, 0.92), (0.52, 0.8), (0.8, 0.94)):
+                stage.canvas.ellipse(x * wide, y, 0.11, 0.018, (150, 186, 220), 0.5, opacity=190)
+        falling(sky, wide, weather, random, 56, 0.85)
     return draw.tobytes()

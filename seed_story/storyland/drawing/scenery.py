@@ -16,216 +16,416 @@ import numpy as np
 from .canvas import Canvas, WHITE, mix, shade
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #05c07cc7
-SKIES = dict(morning=((134, 196, 240), (255, 214, 196)), day=((78, 164, 240), (204, 236, 252)),
-             evening=((112, 70, 150), (255, 158, 84)), night=((12, 18, 60), (56, 66, 132))) # top, bottom
+SKIES = dict(
+    morning=((134, 196, 240), (255, 214, 196)),
+    day=((78, 164, 240), (204, 236, 252)),
+    evening=((112, 70, 150), (255, 158, 84)),
+    night=((12, 18, 60), (56, 66, 132)),
+)  # top, bottom
 OVERCAST = dict(morning=(214, 190, 188), day=(176, 190, 204), evening=(160, 104, 112), night=(44, 50, 78))
 CLOUDS = dict(morning=(255, 240, 236), day=WHITE, evening=(255, 190, 160), night=(92, 102, 150))
-LIGHTS = dict(morning=(255, 226, 120), day=(255, 226, 70), evening=(255, 120, 60), night=(255, 250, 214)) # of sun and moon
-COVER = dict(clear=0, cloudy=.5, rain=.72, snow=.62) # how much of the sky is overcast
-TONES = dict(morning=((1, .97, .92), (255, 214, 200), .1), day=((1, 1, 1), (255, 255, 255), 0),
-             evening=((1, .84, .76), (214, 96, 96), .14), night=((.5, .55, .76), (24, 30, 90), .22))
+LIGHTS = dict(
+    morning=(255, 226, 120), day=(255, 226, 70), evening=(255, 120, 60), night=(255, 250, 214)
+)  # of sun and moon
+COVER = dict(clear=0, cloudy=0.5, rain=0.72, snow=0.62)  # how much of the sky is overcast
+TONES = dict(
+    morning=((1, 0.97, 0.92), (255, 214, 200), 0.1),
+    day=((1, 1, 1), (255, 255, 255), 0),
+    evening=((1, 0.84, 0.76), (214, 96, 96), 0.14),
+    night=((0.5, 0.55, 0.76), (24, 30, 90), 0.22),
+)
+
 
 def sky_colours(time: str, weather: str) -> tuple:
     "(top, bottom) colours of the sky."
     grey = OVERCAST[time]
-    if weather == 'rain': grey = mix(grey, (60, 66, 84), .4)
-    if weather == 'snow': grey = mix(grey, (236, 240, 248), .45 if time != 'night' else .15)
+    if weather == 'rain':
+        grey = mix(grey, (60, 66, 84), 0.4)
+    if weather == 'snow':
+        grey = mix(grey, (236, 240, 248), 0.45 if time != 'night' else 0.15)
     return tuple(mix(c, grey, COVER[weather]) for c in SKIES[time])
+
 
 def tone_of(time: str, weather: str) -> tuple:
     "The tone of everything but characters."
     gain, veil, amount = TONES[time]
-    if weather == 'rain': return tuple(g * .86 for g in gain), mix(veil, (90, 100, 120), .5), amount + .1
-    if weather == 'cloudy': return tuple(g * .93 for g in gain), veil, amount + .02
+    if weather == 'rain':
+        return tuple(g * 0.86 for g in gain), mix(veil, (90, 100, 120), 0.5), amount + 0.1
+    if weather == 'cloudy':
+        return tuple(g * 0.93 for g in gain), veil, amount + 0.02
     return gain, veil, amount
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #c297e47c
 class Stage:
     "A canvas with the hour, the weather and the place's own random numbers; `wide` is the width of the picture in units of its height."
+
     def __init__(self, canvas: Canvas, wide: float, place: str, time: str, weather: str, layout: int):
-        self.canvas, self.wide, self.place, self.time, self.weather, self.layout = canvas, wide, place, time, weather, layout
+        self.canvas, self.wide, self.place, self.time, self.weather, self.layout = (
+            canvas,
+            wide,
+            place,
+            time,
+            weather,
+            layout,
+        )
         self.random = Random(f'{place} {layout}')
         self.snowy, self.lit = weather == 'snow', time in ('evening', 'night')
 
-    def ground(self, colour): return mix(colour, (244, 248, 255), .8) if self.snowy else colour
-    def leaves(self, colour): return mix(colour, (244, 248, 255), .5) if self.snowy else colour
-    def roof(self, colour): return mix(colour, (248, 250, 255), .66) if self.snowy else colour
-    def vary(self, low, high): return low + (high - low) * self.random.random()
+    def ground(self, colour):
+        return mix(colour, (244, 248, 255), 0.8) if self.snowy else colour
+
+    def leaves(self, colour):
+        return mix(colour, (244, 248, 255), 0.5) if self.snowy else colour
+
+    def roof(self, colour):
+        return mix(colour, (248, 250, 255), 0.66) if self.snowy else colour
+
+    def vary(self, low, high):
+        return low + (high - low) * self.random.random()
+
     def lamp(self, colour=(255, 226, 130)):
         "The colour of a window pane and whether it shines."
         return (colour, None) if self.lit else ((150, 190, 215), self.canvas.tone)
 
+
 def soft(colour: tuple) -> tuple:
     "The outline colour of things far away."
-    return shade(colour, .42)
+    return shade(colour, 0.42)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #7f2a7fe2
 def paint_sky(width: int, height: int, time: str, weather: str) -> np.ndarray:
     "The gradient of the sky, uint8 [height, width, 3]; it ends at 65 % of the height."
     top, bottom = (np.array(c, np.float32) for c in sky_colours(time, weather))
-    t = np.minimum(np.arange(height, dtype=np.float32) / (.65 * height), 1)[:, None] ** 1.2
+    t = np.minimum(np.arange(height, dtype=np.float32) / (0.65 * height), 1)[:, None] ** 1.2
     column = np.rint(top + (bottom - top) * t).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(column[:, None], (height, width, 3)))
 
-def cloud(c: Canvas, x: float, y: float, size: float, colour: tuple, line: float = .7):
+
+def cloud(c: Canvas, x: float, y: float, size: float, colour: tuple, line: float = 0.7):
     "A heap of cloud `size` wide."
     c = c.at(x, y, size)
-    c.blob([(-.5, .06), (-.46, -.1), (-.3, -.14), (-.2, -.28), (.02, -.32), (.16, -.2), (.32, -.22), (.44, -.06), (.5, .06), (.2, .1),
-        (-.2, .1)], shade(colour, .1), line, ink=shade(colour, .22))
-    c.blob([(-.44, .0), (-.38, -.1), (-.26, -.12), (-.18, -.24), (0, -.28), (.12, -.16), (.28, -.17), (.34, -.04), (.1, .02), (-.2, .03)],
-        colour, 0)
+    c.blob(
+        [
+            (-0.5, 0.06),
+            (-0.46, -0.1),
+            (-0.3, -0.14),
+            (-0.2, -0.28),
+            (0.02, -0.32),
+            (0.16, -0.2),
+            (0.32, -0.22),
+            (0.44, -0.06),
+            (0.5, 0.06),
+            (0.2, 0.1),
+            (-0.2, 0.1),
+        ],
+        shade(colour, 0.1),
+        line,
+        ink=shade(colour, 0.22),
+    )
+    c.blob(
+        [
+            (-0.44, 0.0),
+            (-0.38, -0.1),
+            (-0.26, -0.12),
+            (-0.18, -0.24),
+            (0, -0.28),
+            (0.12, -0.16),
+            (0.28, -0.17),
+            (0.34, -0.04),
+            (0.1, 0.02),
+            (-0.2, 0.03),
+        ],
+        colour,
+        0,
+    )
+
 
 def crescent(x: float, y: float, r: float) -> list:
     "Points of a waxing moon around (x, y): an outer arc and a flatter inner one between the same horns."
     outer = [(r * cos(a), r * sin(a)) for a in (-1.3 + 3.9 * k / 16 for k in range(17))]
     (x0, y0), (x1, y1) = outer[-1], outer[0]
-    inner = [(x0 + (x1 - x0) * t + .5 * r * sin(pi * t), y0 + (y1 - y0) * t + .16 * r * sin(pi * t)) for t in [k / 10 for k in range(1, 10)]]
+    inner = [
+        (x0 + (x1 - x0) * t + 0.5 * r * sin(pi * t), y0 + (y1 - y0) * t + 0.16 * r * sin(pi * t))
+        for t in [k / 10 for k in range(1, 10)]
+    ]
     return [(x + px, y + py) for px, py in outer + inner]
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #630e55ae
 def sun_and_moon(c: Canvas, wide: float, time: str, weather: str):
     "The light in the sky: each hour has its own, dimmer behind clouds."
-    x, y, r = dict(morning=(.16, .36, .075), day=(.84, .14, .085), evening=(.74, .47, .12), night=(.82, .15, .075))[time]
-    if weather in ('rain', 'snow'): return
-    x, y = x * wide, max(y, .33) if weather == 'cloudy' else y # it looks out below the ceiling
+    x, y, r = dict(
+        morning=(0.16, 0.36, 0.075), day=(0.84, 0.14, 0.085), evening=(0.74, 0.47, 0.12), night=(0.82, 0.15, 0.075)
+    )[time]
+    if weather in ('rain', 'snow'):
+        return
+    x, y = x * wide, max(y, 0.33) if weather == 'cloudy' else y  # it looks out below the ceiling
     colour = LIGHTS[time]
-    c.glow(x, y, r * 2.6, mix(colour, WHITE, .4), 110 if weather == 'clear' else 60)
+    c.glow(x, y, r * 2.6, mix(colour, WHITE, 0.4), 110 if weather == 'clear' else 60)
     if time == 'night':
-        c.polygon(crescent(x, y, r), colour, .8)
+        c.polygon(crescent(x, y, r), colour, 0.8)
         return
     if time == 'day':
-        for k in range(12): c.at(x, y, turn=30 * k).polygon([(-.016, -r * 1.18), (.016, -r * 1.18), (0, -r * 1.55)], colour, 0)
-    c.ellipse(x, y, r, r, colour, .8, ink=shade(colour, .25))
+        for k in range(12):
+            c.at(x, y, turn=30 * k).polygon([(-0.016, -r * 1.18), (0.016, -r * 1.18), (0, -r * 1.55)], colour, 0)
+    c.ellipse(x, y, r, r, colour, 0.8, ink=shade(colour, 0.25))
+
 
 def stars(c: Canvas, wide: float, random: Random):
     "Small and large stars."
     for k in range(round(34 * wide)):
-        x, y, r = random.random() * wide, random.random() * .52, .002 + .004 * random.random()
+        x, y, r = random.random() * wide, random.random() * 0.52, 0.002 + 0.004 * random.random()
         c.ellipse(x, y, r, r, (255, 250, 220), 0)
         if k % 9 == 0:
-            c.polygon([(x, y - r * 4), (x + r, y - r), (x + r * 4, y), (x + r, y + r), (x, y + r * 4), (x - r, y + r), (x - r * 4, y),
-                (x - r, y - r)], (255, 246, 190), 0)
+            c.polygon(
+                [
+                    (x, y - r * 4),
+                    (x + r, y - r),
+                    (x + r * 4, y),
+                    (x + r, y + r),
+                    (x, y + r * 4),
+                    (x - r, y + r),
+                    (x - r * 4, y),
+                    (x - r, y - r),
+                ],
+                (255, 246, 190),
+                0,
+            )
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #88d985c9
 def clouds(c: Canvas, wide: float, time: str, weather: str, random: Random):
     "Two small clouds in clear weather, a ceiling of them otherwise."
     base = CLOUDS[time]
     if weather == 'clear':
-        for k, x in enumerate((.36, .62)): cloud(c, (x + .08 * random.random()) * wide, .1 + .09 * k + .03 * random.random(), .2, base)
+        for k, x in enumerate((0.36, 0.62)):
+            cloud(c, (x + 0.08 * random.random()) * wide, 0.1 + 0.09 * k + 0.03 * random.random(), 0.2, base)
         return
-    grey = mix(base, OVERCAST[time], .3)
-    if weather == 'rain': grey = mix(grey, (66, 72, 92), .5)
-    if weather == 'snow': grey = mix(grey, (226, 232, 242), .4 if time != 'night' else .1)
+    grey = mix(base, OVERCAST[time], 0.3)
+    if weather == 'rain':
+        grey = mix(grey, (66, 72, 92), 0.5)
+    if weather == 'snow':
+        grey = mix(grey, (226, 232, 242), 0.4 if time != 'night' else 0.1)
     n = round(5 * wide)
-    for row, (y, size) in enumerate(((.05, .5), (.14, .42), (.25, .3))):
-        if row == 2 and weather == 'snow': continue
+    for row, (y, size) in enumerate(((0.05, 0.5), (0.14, 0.42), (0.25, 0.3))):
+        if row == 2 and weather == 'snow':
+            continue
         for k in range(n):
-            cloud(c, (k + .3 + .5 * random.random() + .3 * row) / n * wide, y + .04 * random.random(), size * (.85 + .3 * random.random()),
-                shade(grey, .12 - .06 * row), .4)
+            cloud(
+                c,
+                (k + 0.3 + 0.5 * random.random() + 0.3 * row) / n * wide,
+                y + 0.04 * random.random(),
+                size * (0.85 + 0.3 * random.random()),
+                shade(grey, 0.12 - 0.06 * row),
+                0.4,
+            )
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #fdfe3b36
 def falling(c: Canvas, wide: float, weather: str, random: Random, count: int, size: float = 1, box: tuple = None):
     "Rain or snow in `box` (x0, y0, x1, y1; the whole picture if None): `count` per unit of width."
     x0, y0, x1, y1 = box or (0, 0, wide, 1)
     n = round(count * wide) if weather in ('rain', 'snow') else 0
-    for k in range(n): # one in each of n columns, so that they spread evenly
-        x, y, r = x0 + (k + random.random()) / n * (x1 - x0), y0 + random.random() * (y1 - y0), .6 + .6 * random.random()
+    for k in range(n):  # one in each of n columns, so that they spread evenly
+        x, y, r = (
+            x0 + (k + random.random()) / n * (x1 - x0),
+            y0 + random.random() * (y1 - y0),
+            0.6 + 0.6 * random.random(),
+        )
         if weather == 'rain':
-            low = min(y + .07 * r * size, y1)
-            c.stroke([(x, y), (x - (low - y) * .28, low)], (214, 232, 255), .95 * size)
-        else: c.ellipse(x, y, .0115 * r * size, .0115 * r * size, WHITE, 0)
+            low = min(y + 0.07 * r * size, y1)
+            c.stroke([(x, y), (x - (low - y) * 0.28, low)], (214, 232, 255), 0.95 * size)
+        else:
+            c.ellipse(x, y, 0.0115 * r * size, 0.0115 * r * size, WHITE, 0)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #4fb599f4
 def tree(s: Stage, x: float, y: float, size: float, green: tuple = (96, 172, 84), fruit: tuple = None):
     "A round tree `size` high standing at (x, y)."
     c, green = s.canvas.at(x, y, size), s.leaves(green)
-    c.solid([(-.06, -.5), (.06, -.5), (.07, -.1), (.12, .01), (-.12, .01), (-.07, -.1)], (134, 92, 62), .8)
-    c.solid([(-.34, -.5), (-.36, -.7), (-.2, -.78), (-.14, -.95), (.08, -1), (.2, -.84), (.36, -.74), (.36, -.52), (.2, -.4), (0, -.44),
-        (-.2, -.39)], green, .8)
-    for dx, dy in ((-.16, -.66), (.06, -.82), (.14, -.6)): c.ellipse(dx, dy, .08, .05, mix(green, WHITE, .18), 0)
+    c.solid([(-0.06, -0.5), (0.06, -0.5), (0.07, -0.1), (0.12, 0.01), (-0.12, 0.01), (-0.07, -0.1)], (134, 92, 62), 0.8)
+    c.solid(
+        [
+            (-0.34, -0.5),
+            (-0.36, -0.7),
+            (-0.2, -0.78),
+            (-0.14, -0.95),
+            (0.08, -1),
+            (0.2, -0.84),
+            (0.36, -0.74),
+            (0.36, -0.52),
+            (0.2, -0.4),
+            (0, -0.44),
+            (-0.2, -0.39),
+        ],
+        green,
+        0.8,
+    )
+    for dx, dy in ((-0.16, -0.66), (0.06, -0.82), (0.14, -0.6)):
+        c.ellipse(dx, dy, 0.08, 0.05, mix(green, WHITE, 0.18), 0)
     if fruit:
-        for dx, dy in ((-.22, -.55), (.0, -.68), (.2, -.7), (.1, -.5), (-.1, -.84)): c.ellipse(dx, dy, .04, .04, fruit, .5)
+        for dx, dy in ((-0.22, -0.55), (0.0, -0.68), (0.2, -0.7), (0.1, -0.5), (-0.1, -0.84)):
+            c.ellipse(dx, dy, 0.04, 0.04, fruit, 0.5)
+
 
 def pine(s: Stage, x: float, y: float, size: float, green: tuple = (58, 128, 92)):
     "A fir `size` high."
     c = s.canvas.at(x, y, size)
-    c.box(-.05, -.16, .05, 0, (118, 80, 56), .7)
-    for k, (top, foot, w) in enumerate(((-.55, -.1, .3), (-.78, -.36, .24), (-1, -.6, .17))):
-        colour = mix(green, WHITE, .06 * k)
-        c.solid([(0, top), (w, foot), (w * .4, foot + .03), (-w * .4, foot + .03), (-w, foot)], colour, .8, smooth=False)
+    c.box(-0.05, -0.16, 0.05, 0, (118, 80, 56), 0.7)
+    for k, (top, foot, w) in enumerate(((-0.55, -0.1, 0.3), (-0.78, -0.36, 0.24), (-1, -0.6, 0.17))):
+        colour = mix(green, WHITE, 0.06 * k)
+        c.solid(
+            [(0, top), (w, foot), (w * 0.4, foot + 0.03), (-w * 0.4, foot + 0.03), (-w, foot)],
+            colour,
+            0.8,
+            smooth=False,
+        )
         if s.snowy:
-            c.polygon([(0, top), (w * .55, (top + foot) / 2), (w * .2, (top + foot) / 2 - .03), (-w * .15, (top + foot) / 2 + .02),
-                (-w * .55, (top + foot) / 2)], WHITE, 0)
+            c.polygon(
+                [
+                    (0, top),
+                    (w * 0.55, (top + foot) / 2),
+                    (w * 0.2, (top + foot) / 2 - 0.03),
+                    (-w * 0.15, (top + foot) / 2 + 0.02),
+                    (-w * 0.55, (top + foot) / 2),
+                ],
+                WHITE,
+                0,
+            )
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #aa3896cf
 def bush(s: Stage, x: float, y: float, size: float, green: tuple = (84, 160, 84), blossom: tuple = None):
     "A low bush `size` wide, with blossoms if a colour is given."
     c = s.canvas.at(x, y, size)
-    c.solid([(-.5, 0), (-.48, -.22), (-.28, -.36), (-.1, -.46), (.14, -.42), (.34, -.34), (.5, -.16), (.5, 0), (0, .05)], s.leaves(green),
-        .8)
-    for k in range(6 if blossom else 0): c.ellipse(-.36 + .14 * k, -.12 - .18 * (k % 2) - .04 * (k % 3), .055, .055, blossom, .5)
+    c.solid(
+        [
+            (-0.5, 0),
+            (-0.48, -0.22),
+            (-0.28, -0.36),
+            (-0.1, -0.46),
+            (0.14, -0.42),
+            (0.34, -0.34),
+            (0.5, -0.16),
+            (0.5, 0),
+            (0, 0.05),
+        ],
+        s.leaves(green),
+        0.8,
+    )
+    for k in range(6 if blossom else 0):
+        c.ellipse(-0.36 + 0.14 * k, -0.12 - 0.18 * (k % 2) - 0.04 * (k % 3), 0.055, 0.055, blossom, 0.5)
 
-def flowers(s: Stage, y0: float, y1: float, count: int, colours: tuple = ((250, 96, 120), (255, 214, 70), (250, 250, 250),
-    (170, 110, 220))):
+
+def flowers(
+    s: Stage,
+    y0: float,
+    y1: float,
+    count: int,
+    colours: tuple = ((250, 96, 120), (255, 214, 70), (250, 250, 250), (170, 110, 220)),
+):
     "Flowers scattered over the ground."
     for _ in range(round(count * s.wide)):
         x, y, k = s.vary(0, s.wide), s.vary(y0, y1), s.random.randrange(len(colours))
-        if s.snowy and k != 0: continue
-        r = .008 + .012 * (y - .5)
-        s.canvas.stroke([(x, y), (x, y + r * 2.4)], (70, 130, 60), .8)
-        s.canvas.ellipse(x, y, r, r, colours[k], .5); s.canvas.ellipse(x, y, r * .4, r * .4, (250, 190, 50), 0)
+        if s.snowy and k != 0:
+            continue
+        r = 0.008 + 0.012 * (y - 0.5)
+        s.canvas.stroke([(x, y), (x, y + r * 2.4)], (70, 130, 60), 0.8)
+        s.canvas.ellipse(x, y, r, r, colours[k], 0.5)
+        s.canvas.ellipse(x, y, r * 0.4, r * 0.4, (250, 190, 50), 0)
+
 
 def tufts(s: Stage, y0: float, y1: float, count: int, colour: tuple):
     "Grass blades scattered over the ground."
-    colour = shade(s.ground(colour), .22)
+    colour = shade(s.ground(colour), 0.22)
     for _ in range(round(count * s.wide)):
         x, y = s.vary(0, s.wide), s.vary(y0, y1)
-        for d in (-1, 0, 1): s.canvas.stroke([(x + d * .006, y), (x + d * .014, y - .022)], colour, .9)
+        for d in (-1, 0, 1):
+            s.canvas.stroke([(x + d * 0.006, y), (x + d * 0.014, y - 0.022)], colour, 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #2214864e
 def rock(s: Stage, x: float, y: float, size: float, colour: tuple = (150, 150, 160)):
     "A boulder `size` wide."
-    s.canvas.at(x, y, size).solid([(-.5, 0), (-.4, -.32), (-.1, -.5), (.26, -.4), (.5, -.1), (.46, .02), (0, .06)], s.roof(colour), .8)
+    s.canvas.at(x, y, size).solid(
+        [(-0.5, 0), (-0.4, -0.32), (-0.1, -0.5), (0.26, -0.4), (0.5, -0.1), (0.46, 0.02), (0, 0.06)],
+        s.roof(colour),
+        0.8,
+    )
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #5d0d61d5
-def hill(s: Stage, y: float, rise: float, colour: tuple, steps: int = 4, line: float = .8, flat: bool = False):
+def hill(s: Stage, y: float, rise: float, colour: tuple, steps: int = 4, line: float = 0.8, flat: bool = False):
     "A range of rolling ground from side to side, its top around `y`."
-    width = s.wide + .6
+    width = s.wide + 0.6
     n = max(3, round(steps * s.wide))
-    tops = [(-.3 + width * k / n, y + (0 if flat else s.vary(-rise, rise))) for k in range(n + 1)]
-    s.canvas.blob([(-.4, 1.4), (-.4, y + .1), *tops, (s.wide + .4, y + .1), (s.wide + .4, 1.4)], s.ground(colour), line, ink=soft(colour))
+    tops = [(-0.3 + width * k / n, y + (0 if flat else s.vary(-rise, rise))) for k in range(n + 1)]
+    s.canvas.blob(
+        [(-0.4, 1.4), (-0.4, y + 0.1), *tops, (s.wide + 0.4, y + 0.1), (s.wide + 0.4, 1.4)],
+        s.ground(colour),
+        line,
+        ink=soft(colour),
+    )
 
-def path(s: Stage, x: float, y: float, colour: tuple, sway: float = .12):
+
+def path(s: Stage, x: float, y: float, colour: tuple, sway: float = 0.12):
     "A path that comes from (x, y) towards the reader."
-    s.canvas.blob([(x - .02, y), (x + .02, y), (x + sway + .05, y + .08), (x + .16, y + .2), (x + .34, 1.05), (x - .3, 1.05),
-        (x - .1, y + .2), (x + sway - .05, y + .08)], s.ground(colour), .6, ink=soft(colour))
+    s.canvas.blob(
+        [
+            (x - 0.02, y),
+            (x + 0.02, y),
+            (x + sway + 0.05, y + 0.08),
+            (x + 0.16, y + 0.2),
+            (x + 0.34, 1.05),
+            (x - 0.3, 1.05),
+            (x - 0.1, y + 0.2),
+            (x + sway - 0.05, y + 0.08),
+        ],
+        s.ground(colour),
+        0.6,
+        ink=soft(colour),
+    )
+
 
 def sea(s: Stage, y0: float, y1: float, colour: tuple = (64, 160, 206)):
     "Water with waves from y0 down to y1."
     c = s.canvas
-    c.box(-.1, y0, s.wide + .1, y1, colour, .7, ink=soft(colour)); c.box(-.1, y0, s.wide + .1, y0 + (y1 - y0) * .3, shade(colour, .14), 0)
+    c.box(-0.1, y0, s.wide + 0.1, y1, colour, 0.7, ink=soft(colour))
+    c.box(-0.1, y0, s.wide + 0.1, y0 + (y1 - y0) * 0.3, shade(colour, 0.14), 0)
     for _ in range(round(16 * s.wide)):
-        x, y = s.vary(0, s.wide), s.vary(y0 + .02, y1 - .01)
-        w = .02 + .05 * (y - y0) / (y1 - y0)
-        c.stroke([(x - w, y), (x - w / 2, y - .008), (x, y), (x + w / 2, y - .008), (x + w, y)], mix(colour, WHITE, .55), .9)
+        x, y = s.vary(0, s.wide), s.vary(y0 + 0.02, y1 - 0.01)
+        w = 0.02 + 0.05 * (y - y0) / (y1 - y0)
+        c.stroke(
+            [(x - w, y), (x - w / 2, y - 0.008), (x, y), (x + w / 2, y - 0.008), (x + w, y)],
+            mix(colour, WHITE, 0.55),
+            0.9,
+        )
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #ad20e302
 def house(s: Stage, x: float, y: float, w: float, h: float, wall: tuple, roof: tuple):
     "A gabled house: `w` wide, walls `h` high, its foot at (x, y)."
     c, (pane, tone) = s.canvas, s.lamp()
-    c.box(x + w * .18, y - h * 1.85, x + w * .3, y - h * 1.3, (150, 100, 90), .8)
-    c.box(x - w / 2, y - h, x + w / 2, y, wall, .8); c.box(x + w * .28, y - h, x + w / 2, y, shade(wall, .14), 0)
-    c.solid([(x - w * .6, y - h * .95), (x, y - h * 1.75), (x + w * .6, y - h * .95)], s.roof(roof), .8, smooth=False)
-    c.box(x - w * .32, y - h * .56, x - w * .08, y, (140, 90, 60), .7)
+    c.box(x + w * 0.18, y - h * 1.85, x + w * 0.3, y - h * 1.3, (150, 100, 90), 0.8)
+    c.box(x - w / 2, y - h, x + w / 2, y, wall, 0.8)
+    c.box(x + w * 0.28, y - h, x + w / 2, y, shade(wall, 0.14), 0)
+    c.solid(
+        [(x - w * 0.6, y - h * 0.95), (x, y - h * 1.75), (x + w * 0.6, y - h * 0.95)], s.roof(roof), 0.8, smooth=False
+    )
+    c.box(x - w * 0.32, y - h * 0.56, x - w * 0.08, y, (140, 90, 60), 0.7)
     lamp = c.at(0, 0, tone=tone)
-    lamp.box(x + w * .08, y - h * .66, x + w * .34, y - h * .28, pane, .9)
-    c.stroke([(x + w * .21, y - h * .66), (x + w * .21, y - h * .28)], line=.7)
-    lamp.ellipse(x, y - h * 1.2, w * .07, w * .07, pane, .7)
+    lamp.box(x + w * 0.08, y - h * 0.66, x + w * 0.34, y - h * 0.28, pane, 0.9)
+    c.stroke([(x + w * 0.21, y - h * 0.66), (x + w * 0.21, y - h * 0.28)], line=0.7)
+    lamp.ellipse(x, y - h * 1.2, w * 0.07, w * 0.07, pane, 0.7)
 
-def fence(s: Stage, x0: float, x1: float, y: float, h: float, colour: tuple, step: float = .07, pointed: bool = True):
+
+def fence(s: Stage, x0: float, x1: float, y: float, h: float, colour: tuple, step: float = 0.07, pointed: bool = True):
     "A fence of pales `h` high from x0 to x1."
     c = s.canvas
-    for dy in (.35, .75): c.box(x0, y - h * dy - h * .07, x1, y - h * dy + h * .07, colour, .7)
+    for dy in (0.35, 0.75):
+        c.box(x0, y - h * dy - h * 0.07, x1, y - h * dy + h * 0.07, colour, 0.7)
     for k in range(int((x1 - x0) / step) + 1):
-        x, w = x0 + k * step, min(step * .22, .018)
-        c.polygon([(x - w, y), (x - w, y - h * .9), (x, y - h * (1.08 if pointed else .9)), (x + w, y - h * .9), (x + w, y)], colour, .7)
+        x, w = x0 + k * step, min(step * 0.22, 0.018)
+        c.polygon(
+            [
+                (x - w, y),
+                (x - w, y - h * 0.9),
+                (x, y - h * (1.08 if pointed else 0.9)),
+                (x + w, y - h * 0.9),
+                (x + w, y),
+            ],
+            colour,
+            0.7,
+        )

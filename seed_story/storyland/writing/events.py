@@ -15,14 +15,16 @@ from .words import lines
 @dataclass(frozen=True)
 class Event:
     "One kind of page: pose and mood of `S` and of `O`, what it does with a thing, and its phrasings."
+
     name: str
     pose: str
-    mood: str # '*': the mood of the moment
-    other_pose: str | None # None: nobody but S on the page
+    mood: str  # '*': the mood of the moment
+    other_pose: str | None  # None: nobody but S on the page
     other_mood: str | None
-    thing: str # '', 'held' (in the hand of the first S), 'ground'
-    outdoors: bool # makes no sense in a kitchen
+    thing: str  # '', 'held' (in the hand of the first S), 'ground'
+    outdoors: bool  # makes no sense in a kitchen
     phrases: tuple
+
 
 def parse_events(text: str) -> dict:
     "Events by name from `@name S pose mood [O pose mood] [held|ground] [out]` headings, each followed by its phrasings."
@@ -39,16 +41,23 @@ def parse_events(text: str) -> dict:
 def phrase_faults(event: Event, allowed: str = '') -> list:
     "What breaks the rules in an event's phrasings: order of names, fields, poses, words of the world that the picture lacks."
     faults = []
-    if len(event.phrases) < 6 and not allowed: faults.append(f'{event.name}: fewer than 6 phrasings')
-    if event.pose not in POSES or event.mood not in MOODS + ('*',): faults.append(f'{event.name}: pose or mood')
-    if event.other_pose and (event.other_pose not in POSES or event.other_mood not in MOODS): faults.append(f'{event.name}: O')
+    if len(event.phrases) < 6 and not allowed:
+        faults.append(f'{event.name}: fewer than 6 phrasings')
+    if event.pose not in POSES or event.mood not in MOODS + ('*',):
+        faults.append(f'{event.name}: pose or mood')
+    if event.other_pose and (event.other_pose not in POSES or event.other_mood not in MOODS):
+        faults.append(f'{event.name}: O')
     taboo = re.compile(r'\b(' + '|'.join(w for w in PLACES + PROPS if w not in allowed) + r')s?\b')
     for p in event.phrases:
         s, o = p.find('{S}'), p.find('{O}')
-        if s < 0 or p.count('{S}') > 1: faults.append(f'{event.name}: {{S}} must come once: {p}')
-        if (o < 0) != (event.other_pose is None) or (0 <= o < s): faults.append(f'{event.name}: {{O}} missing or out of order: {p}')
-        if bool(event.thing) != ('{a}' in p or '{p}' in p): faults.append(f'{event.name}: thing: {p}')
-        if taboo.search(p): faults.append(f'{event.name}: a word of the world: {p}')
+        if s < 0 or p.count('{S}') > 1:
+            faults.append(f'{event.name}: {{S}} must come once: {p}')
+        if (o < 0) != (event.other_pose is None) or (0 <= o < s):
+            faults.append(f'{event.name}: {{O}} missing or out of order: {p}')
+        if bool(event.thing) != ('{a}' in p or '{p}' in p):
+            faults.append(f'{event.name}: thing: {p}')
+        if taboo.search(p):
+            faults.append(f'{event.name}: a word of the world: {p}')
     return faults
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #2577b6cc
@@ -80,7 +89,8 @@ Down sat {S} to think things over.
 ''')
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #2b8602bb
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @stand S stand *
 {S} stopped and looked around.
 For a while {S} just stood and listened.
@@ -89,10 +99,12 @@ There stood {S}, wondering what to do next.
 {S} stood still and took a deep breath.
 Without a word, {S} stood and waited.
 {S} stood there and thought about the road ahead.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #31b7d629
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @jump S jump happy
 {S} jumped high into the air.
 Up and down jumped {S}, just for fun.
@@ -117,10 +129,12 @@ Over and over {S} pointed at the same spot.
 {S} stopped short and pointed straight ahead.
 With an outstretched arm, {S} pointed the way.
 {S} pointed at a trail of tiny footprints.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #256cfd3f
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @wave S wave happy
 {S} waved to a passing swallow.
 Happily, {S} waved at everyone who went by.
@@ -129,10 +143,12 @@ Happily, {S} waved at everyone who went by.
 {S} saw an old neighbour far off and waved merrily.
 High above flew some geese, and {S} waved to them.
 {S} waved and shouted a cheerful hello.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #c2cecf93
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @sing S dance happy
 {S} sang a song and danced to it.
 "La la la!" sang {S}, dancing along.
@@ -162,10 +178,12 @@ Hungry and sad, {S} sat on the ground.
 {S} had eaten nothing for hours and sat there in sadness.
 {S} sat and thought sadly of warm pancakes.
 With an empty tummy and a sad face, {S} sat down.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #4104b7f3
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @giggle S jump happy
 {S} got the giggles and jumped about.
 Something tickled, and {S} jumped up laughing.
@@ -173,10 +191,12 @@ Something tickled, and {S} jumped up laughing.
 Giggling and snorting, {S} jumped from one foot to the other.
 {S} laughed so hard that {they} jumped off the ground.
 A funny thought made {S} jump and laugh.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #8c49a2a3
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @noise S stand scared
 {S} heard a strange noise and stood stiff with fear.
 Crack! A twig snapped, and {S} stood there, scared.
@@ -205,10 +225,12 @@ Bump! {S} sat on the ground and cried.
 Over a root tumbled {S} and sat there with sad eyes.
 {S} fell flat, and sat up with a tear on {their} nose{s}.
 Ouch! Down went {S} and sat there weeping.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #7705d472
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @get_up S walk happy
 {S} wiped away the tears and walked on bravely.
 "It does not hurt any more," said {S}, walking on with a smile.
@@ -216,10 +238,12 @@ EVENTS.update(parse_events('''
 After a while {S} walked on as if nothing had happened.
 {S} shook off the dust and walked cheerfully along.
 Brave as ever, {S} walked on and smiled again.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #e6b176ba
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @cross S stand angry
 {S} stood there with folded arms, angry at everything.
 Nothing went right, and {S} stood there fuming with anger.
@@ -248,10 +272,12 @@ Surprised, {S} stood and stared at a rainbow-coloured beetle.
 Suddenly {S} stood before a singing tree, astonished.
 {S} rubbed {their} eyes and stood there, surprised beyond words.
 A parade of ants marched past, and {S} stood there, quite surprised.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #59a04096
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @wonder_point S point surprised
 {S} pointed in surprise at a flying fish.
 "What is that?" cried {S}, pointing in surprise.
@@ -259,10 +285,12 @@ EVENTS.update(parse_events('''
 Wide-eyed with surprise, {S} pointed at a giant footprint.
 {S} pointed, astonished, at a tower of balancing snails.
 To {their} surprise, {S} saw a dancing beetle and pointed at it.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #8416b82e
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @lonely S sit sad
 {S} sat all alone in the world and felt sad.
 Sad and silent, {S} sat with {their} chin{s} in {their} hands.
@@ -291,10 +319,12 @@ Sleepily, {S} walked along and nearly bumped into a wall.
 Yawn after yawn, {S} walked on.
 {S} walked as if in a dream, terribly sleepy.
 Tired and sleepy, {S} walked the last few steps.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #b0e2aac9
-EVENTS.update(parse_events('''
+EVENTS.update(
+    parse_events('''
 @drowsy S sit sleepy
 {S} sat down and nodded, heavy with sleep.
 Sleepy through and through, {S} sat down and blinked.
@@ -302,4 +332,5 @@ Sleepy through and through, {S} sat down and blinked.
 Too tired to stand, {S} sat down with a yawn.
 {S} sat, and {their} sleepy head{s} sank lower and lower.
 Yawning, {S} sat down and listened to a lullaby of crickets.
-'''))
+''')
+)

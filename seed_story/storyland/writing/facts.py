@@ -11,13 +11,36 @@ from .words import lines
 from .events import parse_events
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #ceca44a0
-THEMES = ('Pancake Party', 'Harvest Feast', 'Spring Fair', 'Great Race', 'Puppet Show', 'Music Festival', 'Costume Party', 'Big Picnic',
-          'Honey Feast', 'Soup Festival', 'Singing Contest', 'Dancing Contest', 'Juggling Show', 'Pie Festival', 'Bubble Festival',
-          'Welcome Party', 'Circus Show', 'Birthday Party', 'Grand Parade', 'Magic Show')
-PET_NAMES = tuple('''Biscuit Bumble Captain Doodle Fizz Giggles Hopscotch Jellybean Lucky Marmalade Noodle Patches Pickle Pudding
-Puddle Rocket Snuggles Sprinkle Thunder Tumble Waffle Whisper Wiggle Zigzag'''.split())
-MAGIC_WORDS = tuple('''abracadoo hubbaloo zippity wimbledee snickersnack tickatock bumbledum fiddledee hocuspocus razzmatazz
-flimflam pompadoo jinglejang whooshabang kalamazoo dillydally'''.split())
+THEMES = (
+    'Pancake Party',
+    'Harvest Feast',
+    'Spring Fair',
+    'Great Race',
+    'Puppet Show',
+    'Music Festival',
+    'Costume Party',
+    'Big Picnic',
+    'Honey Feast',
+    'Soup Festival',
+    'Singing Contest',
+    'Dancing Contest',
+    'Juggling Show',
+    'Pie Festival',
+    'Bubble Festival',
+    'Welcome Party',
+    'Circus Show',
+    'Birthday Party',
+    'Grand Parade',
+    'Magic Show',
+)
+PET_NAMES = tuple(
+    '''Biscuit Bumble Captain Doodle Fizz Giggles Hopscotch Jellybean Lucky Marmalade Noodle Patches Pickle Pudding
+Puddle Rocket Snuggles Sprinkle Thunder Tumble Waffle Whisper Wiggle Zigzag'''.split()
+)
+MAGIC_WORDS = tuple(
+    '''abracadoo hubbaloo zippity wimbledee snickersnack tickatock bumbledum fiddledee hocuspocus razzmatazz
+flimflam pompadoo jinglejang whooshabang kalamazoo dillydally'''.split()
+)
 NUMBERS = ('three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten')
 DOORS = ('red', 'yellow', 'green', 'blue', 'purple', 'white', 'golden', 'silver')
 
@@ -55,7 +78,8 @@ What was {S} carrying so happily? The wished-for {p}! {O} stood there, quite sur
 ''')
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #3a5ffea0
-FACT_EVENTS.update(parse_events('''
+FACT_EVENTS.update(
+    parse_events('''
 @lost_state S sit sad O stand sad
 {S} sat and cried, for {their} {p} was lost, and {O} stood by sadly.
 "I have lost my {p}!" {S} sat there weeping, and {O} stood there, just as sad.
@@ -70,10 +94,12 @@ Sadly {S} sat down: {their} {p} was gone. {O} stood there with a sad face.
 Smiling, {S} carried the lost {p} to {O}, who danced in circles.
 At last {S} found the lost {p} and carried it to {O}, who danced happily.
 No more tears: {S} carried the lost {p} home, and {O} danced and danced.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #030d2ebd
-FACT_EVENTS.update(parse_events('''
+FACT_EVENTS.update(
+    parse_events('''
 @missing_state S stand scared
 {S} stood there, scared, for there was no trace of {X}.
 "Help!" cried {S} and stood there in fear. There was no sign of {X} anywhere.
@@ -102,10 +128,12 @@ Here was the secret spot, and {S} jumped, surprised, when the hidden treasure la
 "It is really here!" {S} jumped up in surprise. The hidden treasure glittered {at}.
 {S} remembered the secret, searched {at}, found the hidden treasure and jumped, surprised and amazed.
 Just as they had been told, the hidden treasure was {at}, and {S} jumped in surprise.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #b174928e
-FACT_EVENTS.update(parse_events('''
+FACT_EVENTS.update(
+    parse_events('''
 @return_state S point happy
 {S} pointed at a poster: "Come to the {h} for the {T}!"
 "We must get to the {h} for the {T}!" said {S}, pointing far away with a smile.
@@ -120,10 +148,12 @@ At last {S} ran through the gate. Here, {at}, the {T} was about to begin!
 {S} ran as fast as possible, and there, {at}, the {T} had not yet begun. Hooray!
 The long way was over: {S} ran to the {T}, which was held {at}, as the invitation had said.
 With a cheer, {S} ran up. Everyone had come together {at} for the {T}.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #d8ba2780
-FACT_EVENTS.update(parse_events('''
+FACT_EVENTS.update(
+    parse_events('''
 @named_state S carry happy held
 {S} found {a}, carried it proudly and named it {N}.
 "I will call you {N}," said {S}, carrying {a} with a smile.
@@ -152,10 +182,12 @@ The magic word was "{w}". {S} stood and practised it happily.
 What was that word again? {S} waved and laughed: "{W}!" The magic worked.
 With a happy wave, {S} spoke the magic word. "{W}!" A hidden door opened.
 {S} waved both arms and cried "{w}", and the spell was broken.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #c1e88488
-FACT_EVENTS.update(parse_events('''
+FACT_EVENTS.update(
+    parse_events('''
 @number_state S point surprised
 {S} pointed in surprise at a sign: "Knock {n} times and the giant will open."
 "Knock {n} times," it said on a wall. {S} pointed at it, quite surprised.
@@ -184,10 +216,12 @@ Without a doubt, {S} walked up to the {c} door and through it, humming.
 "I know which one!" {S} walked happily through the {c} door.
 {S} walked past all the other doors to the {c} door and smiled.
 There were eleven doors, but {S} walked straight through the {c} door, whistling.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #84a9c38d
-FACT_EVENTS.update(parse_events('''
+FACT_EVENTS.update(
+    parse_events('''
 @feast_need S dance happy
 {S} danced at the {T} until everyone was out of breath.
 How {S} danced at the {T}! Nobody had ever seen such a merry crowd.
@@ -195,33 +229,57 @@ At the {T} {S} danced the whole time.
 {S} danced in the first row, for it was time for the {T}.
 The {T} was even better than in a dream, and {S} danced and danced.
 Music played, and {S} danced at the {T} with all the others.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #4d2c34c1
-FACT_FIELDS = dict(gift=('p',), wish=('p',), lost=('p',), missing=('X',), hidden=('h',), **{'return': ('h', 'T')}, named=('p', 'N'), feast=('T',), word=('w',), number=('n',), door=('c',))
-SOLO_FACTS = ('hidden', 'named', 'word', 'number', 'door') # whoever is there tells them; the others take two named people
+FACT_FIELDS = dict(
+    gift=('p',),
+    wish=('p',),
+    lost=('p',),
+    missing=('X',),
+    hidden=('h',),
+    **{'return': ('h', 'T')},
+    named=('p', 'N'),
+    feast=('T',),
+    word=('w',),
+    number=('n',),
+    door=('c',),
+)
+SOLO_FACTS = (
+    'hidden',
+    'named',
+    'word',
+    'number',
+    'door',
+)  # whoever is there tells them; the others take two named people
 PAIR_FACTS = ('gift', 'wish', 'lost')
+
 
 def tells(phrase: str, field: str) -> bool:
     "Whether a phrasing says the value of `field`, in whichever of its forms."
-    return any('{' + f + '}' in phrase for f in dict(p=('p', 'a'), w=('w', 'W'), h=('h', 'at'), X=('X', 'O')).get(field, (field,)))
+    return any(
+        '{' + f + '}' in phrase
+        for f in dict(p=('p', 'a'), w=('w', 'W'), h=('h', 'at'), X=('X', 'O')).get(field, (field,))
+    )
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #a8b398ee
 REMINDERS = dict(
-gift=lines('''
+    gift=lines('''
     The promise was not forgotten.
     "A promise must be kept!"
     There was still a promise to keep.
     "I still have a promise to keep."
     Every now and then a certain promise came to mind.
     The promise went round and round in every head.'''),
-hidden=lines('''
+    hidden=lines('''
     The old secret was still waiting.
     "Do you think the old tale is true?"
     Somewhere a great secret was waiting.
     "I keep thinking about that secret."
     The secret had to be found out sooner or later.'''),
-**{'return': lines('''
+    **{
+        'return': lines('''
     There was still a long way to go.
     "We must not be late!"
     Soon the great day would come.
@@ -229,4 +287,6 @@ hidden=lines('''
     "Do you think we will get there in time?"
     "Onwards, it is still far!"
     The great day came closer and closer.
-    The invitation was never out of mind.''')})
+    The invitation was never out of mind.''')
+    },
+)

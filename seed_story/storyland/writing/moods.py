@@ -10,7 +10,7 @@ from .words import lines, table
 
 # %% ../../../nbs/2_storyland/writing/02_moods.ipynb #ad689a31
 FEELINGS = dict(
-happy=lines('''
+    happy=lines('''
     {S2} felt happy from head to toe.
     {S2} smiled from ear to ear.
     {S2} could not stop smiling.
@@ -25,7 +25,7 @@ happy=lines('''
     {S2} clapped {their} hands.
     Joy bubbled up inside {them}.
     {S2} felt as light as air.'''),
-sad=lines('''
+    sad=lines('''
     {S2} felt sad and a little lonely.
     {S2} hung {their} head{s} and sniffed.
     Sad tears ran down {their} cheeks.
@@ -34,7 +34,7 @@ sad=lines('''
     {S2} {was} close to tears.
     {S2} looked sadly at the ground.
     {S2} wanted to cry.'''),
-angry=lines('''
+    angry=lines('''
     {S2} scowled and felt very cross.
     {S2} {was} as angry as a wasp.
     {S2} stamped {their} feet in anger.
@@ -42,11 +42,12 @@ angry=lines('''
     {S2} turned hot with anger.
     {S2} frowned a terrible frown.
     {S2} felt angry about everything.
-    {S2} snorted crossly.'''))
+    {S2} snorted crossly.'''),
+)
 
 # %% ../../../nbs/2_storyland/writing/02_moods.ipynb #72e85090
 FEELINGS.update(
-scared=lines('''
+    scared=lines('''
     {S2} trembled with fear.
     {S2} felt scared, and {their} knees shook.
     {S2} hardly dared to breathe.
@@ -55,7 +56,7 @@ scared=lines('''
     {S2} felt very small and scared.
     Fear crept down {their} back{s}.
     {S2} wanted to hide from the scary place.'''),
-surprised=lines('''
+    surprised=lines('''
     {S2} stared with wide, surprised eyes.
     {S2} gasped in surprise.
     {S2} blinked, completely astonished.
@@ -64,7 +65,7 @@ surprised=lines('''
     {Their} mouth{s} fell open in surprise.
     {S2} could not believe it.
     {S2} rubbed {their} eyes in wonder.'''),
-sleepy=lines('''
+    sleepy=lines('''
     {S2} gave a great yawn.
     {S2} felt sleepy and slow.
     {S2} could hardly keep {their} eyes open.
@@ -72,10 +73,12 @@ sleepy=lines('''
     {S2} rubbed {their} sleepy eyes.
     {S2} yawned, and yawned again.
     {Their} eyelids grew heavy.
-    {S2} {was} tired to the bone.'''))
+    {S2} {was} tired to the bone.'''),
+)
 
 # %% ../../../nbs/2_storyland/writing/02_moods.ipynb #c3d1695b
-SPEECH = dict(happy=lines('''
+SPEECH = dict(
+    happy=lines('''
     "What fun!"
     "This is the best adventure ever!"
     "Hooray!"
@@ -107,10 +110,12 @@ SPEECH = dict(happy=lines('''
     "My toes are tingling!"
     "I want to tell everyone about this!"
     "It could not be better!"
-    "Ha, that was easy!"'''))
+    "Ha, that was easy!"''')
+)
 
 # %% ../../../nbs/2_storyland/writing/02_moods.ipynb #d646290f
-SPEECH.update(sad=lines('''
+SPEECH.update(
+    sad=lines('''
     "Nothing works today."
     "I wish things were different."
     "I want to go home."
@@ -123,7 +128,7 @@ SPEECH.update(sad=lines('''
     "Nobody understands me."
     "If only it were over."
     "I had looked forward to it so much."'''),
-angry=lines('''
+    angry=lines('''
     "That does it!"
     + "Leave me in peace!"
     "This is so unfair!"
@@ -135,10 +140,12 @@ angry=lines('''
     "I am not speaking to anybody!"
     "Why does it always happen to me?"
     + "Stop it at once!"
-    "That is the last straw!"'''))
+    "That is the last straw!"'''),
+)
 
 # %% ../../../nbs/2_storyland/writing/02_moods.ipynb #b0914892
-SPEECH.update(scared=lines('''
+SPEECH.update(
+    scared=lines('''
     "Did you hear that?"
     "Something is moving over there."
     "I do not like this one bit."
@@ -151,7 +158,7 @@ SPEECH.update(scared=lines('''
     "Is there a monster?"
     "Hush, not a sound!"
     "I want my mummy."'''),
-surprised=lines('''
+    surprised=lines('''
     "Oh my!"
     "Goodness me!"
     "Would you look at that!"
@@ -163,10 +170,12 @@ surprised=lines('''
     "I must be seeing things!"
     "Pinch me!"
     "That is impossible!"
-    "Nobody will believe this!"'''))
+    "Nobody will believe this!"'''),
+)
 
 # %% ../../../nbs/2_storyland/writing/02_moods.ipynb #1159787b
-SPEECH.update(sleepy=lines('''
+SPEECH.update(
+    sleepy=lines('''
     "I need a nap."
     "Just five more minutes."
     "My legs are so heavy."
@@ -178,7 +187,8 @@ SPEECH.update(sleepy=lines('''
     + "Somebody carry me, please."
     "My eyes keep closing."
     "A soft pillow, that is all I want."
-    + "Wake me up when we get there."'''))
+    + "Wake me up when we get there."''')
+)
 VERBS = table('''
 happy: said | cried | laughed | called | cheered
 sad: sighed | sniffed | whispered | said | sobbed

@@ -16,60 +16,78 @@ from .facts import DOORS, MAGIC_WORDS, NUMBERS, PAIR_FACTS, THEMES
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #54806ce7
 class Dice:
     "A stream of random choices, fixed by its key across processes and Python versions."
-    def __init__(self, *key): self.random = random.Random('/'.join(map(str, key))).random
-    def pick(self, items): return items[int(self.random() * len(items))]
-    def chance(self, p: float) -> bool: return self.random() < p
-    def between(self, low: int, high: int) -> int: return low + int(self.random() * (high - low + 1))
-    def shuffled(self, items) -> list: return [x for _, x in sorted((self.random(), i, x)[::2] for i, x in enumerate(items))]
+
+    def __init__(self, *key):
+        self.random = random.Random('/'.join(map(str, key))).random
+
+    def pick(self, items):
+        return items[int(self.random() * len(items))]
+
+    def chance(self, p: float) -> bool:
+        return self.random() < p
+
+    def between(self, low: int, high: int) -> int:
+        return low + int(self.random() * (high - low + 1))
+
+    def shuffled(self, items) -> list:
+        return [x for _, x in sorted((self.random(), i, x)[::2] for i, x in enumerate(items))]
 
     def weighted(self, weights: dict):
         "A key of `weights`, as likely as its value says."
         mark = self.random() * sum(weights.values())
         for key, weight in weights.items():
             mark -= weight
-            if mark < 0: return key
+            if mark < 0:
+                return key
         return key
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #d3c78dcd
 @dataclass
 class Fact:
     "Something stated on one page and needed on later ones. `values` by field; `who` are positions in the cast."
+
     kind: str
     values: dict
     stated: int
     needed: list
     who: tuple = ()
 
+
 @dataclass
 class Step:
     "One page of the plan. Characters are positions in the cast; `values` are what the text must say."
+
     place: str = ''
     time: str = ''
     weather: str = ''
-    opens: bool = False # first page of its scene
+    opens: bool = False  # first page of its scene
     new_time: bool = False
     new_weather: bool = False
     event: str = ''
-    mood: str = 'happy' # where the event's own mood is '*'
+    mood: str = 'happy'  # where the event's own mood is '*'
     subject: tuple = ()
     other: tuple = ()
-    absent: int | None = None # talked about
+    absent: int | None = None  # talked about
     thing: str | None = None
     values: dict = field(default_factory=dict)
     introduces: int | None = None
-    keeper: int | None = None # who has the named thing
+    keeper: int | None = None  # who has the named thing
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #b2ec1ab0
 def scene_sizes(dice: Dice, pages: int) -> list:
     "`pages` cut into scenes of 2–4 pages; the last one, with the goal, the feast and the end, has 3 or 4."
-    last = 3 if pages <= 7 or dice.chance(.5) else 4
-    if pages - last == 1: last = 4
+    last = 3 if pages <= 7 or dice.chance(0.5) else 4
+    if pages - last == 1:
+        last = 4
     rest, sizes = pages - last, []
     while rest:
         size = dice.weighted({2: 3, 3: 4, 4: 3})
-        if size > rest or rest - size == 1: continue
-        sizes.append(size); rest -= size
+        if size > rest or rest - size == 1:
+            continue
+        sizes.append(size)
+        rest -= size
     return sizes + [last]
+
 
 def chapter_ends(pages: int) -> list:
     "Page numbers at which the chapters end: about one chapter for 30 pages."
@@ -80,7 +98,7 @@ def chapter_ends(pages: int) -> list:
 def draw_cast(dice: Dice, among: tuple = SPECIES) -> list:
     "2–4 looks `(species, colour, accessory, accessory_colour)` of different species."
     looks = []
-    for species in dice.shuffled(among)[:dice.weighted({2: 1, 3: 4, 4: 15})]:
+    for species in dice.shuffled(among)[: dice.weighted({2: 1, 3: 4, 4: 15})]:
         colour, accessory = dice.pick(COLOURS), dice.pick(ACCESSORIES)
         shade = None if accessory == 'none' else dice.pick([c for c in ACCESSORY_COLOURS if c != colour])
         looks.append((species, colour, accessory, shade))
@@ -89,27 +107,32 @@ def draw_cast(dice: Dice, among: tuple = SPECIES) -> list:
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #c8cd026b
 class Planner:
     "The state of a plan in the making: free pages, who must be where, which places and things are spoken for."
+
     def __init__(self, seed: int, pages: int, series: Series | None = None):
         self.dice, self.pages = Dice('plan', seed, pages, *([series.name] if series else [])), pages
         self.places = series.places if series else PLACES
         self.looks = draw_cast(self.dice, series.species if series else SPECIES)
         self.steps, self.facts = [Step() for _ in range(pages)], []
         self.free = set(range(pages))
-        self.with_, self.without, self.exact = {}, {}, {} # page -> cast positions
-        self.introduced = {0: 0} # cast position -> page
+        self.with_, self.without, self.exact = {}, {}, {}  # page -> cast positions
+        self.introduced = {0: 0}  # cast position -> page
         self.scene_of, self.forced_place = [], {}
         self.things = self.dice.shuffled(PROPS)
         self.ends = chapter_ends(pages)
         self.sizes = []
-        for a, b in zip([0] + self.ends, self.ends): self.sizes += scene_sizes(self.dice, b - a)
-        for i, size in enumerate(self.sizes): self.scene_of += [i] * size
+        for a, b in zip([0] + self.ends, self.ends):
+            self.sizes += scene_sizes(self.dice, b - a)
+        for i, size in enumerate(self.sizes):
+            self.scene_of += [i] * size
 
-    def first_of(self, scene: int) -> int: return self.scene_of.index(scene)
+    def first_of(self, scene: int) -> int:
+        return self.scene_of.index(scene)
 
     def put(self, page: int, event: str, **fields):
         "Fix what `page` tells."
         self.free.discard(page)
-        for key, value in dict(fields, event=event).items(): setattr(self.steps[page], key, value)
+        for key, value in dict(fields, event=event).items():
+            setattr(self.steps[page], key, value)
 
     def next_thing(self) -> str:
         "A thing that this story has not used, or not for the longest while."
@@ -123,31 +146,41 @@ def introduce(p: Planner):
     p.exact[0] = (0,)
     pages = [p.dice.weighted({1: 3, 2: 2})]
     last = min(7, p.ends[0] - 5)
-    pages += sorted(p.dice.shuffled(range(min(4 + p.dice.between(0, 1), last - 1), last + 1))[:len(p.looks) - 2])
+    pages += sorted(p.dice.shuffled(range(min(4 + p.dice.between(0, 1), last - 1), last + 1))[: len(p.looks) - 2])
     for who, page in enumerate(pages, 1):
         p.introduced[who] = page
         p.put(page, p.dice.pick(('intro_meet', 'intro_come')), introduces=who)
-        p.with_[page] = {who, 0} | {w for w in range(1, who) if p.dice.chance(.2)}
+        p.with_[page] = {who, 0} | {w for w in range(1, who) if p.dice.chance(0.2)}
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #c9dfd4b9
 def frame(p: Planner, a: int, b: int):
     "Goal, turn and end of the chapter on pages a … b-1, and the fact that holds it together."
     dice, final = p.dice, p.first_of(p.scene_of[b - 1])
-    if a: p.put(a, 'begin'); p.with_[a] = {0}
+    if a:
+        p.put(a, 'begin')
+        p.with_[a] = {0}
     told = dice.pick([i for i in range(a + 1, a + 5) if i in p.free])
     used = {f.values['h'] for f in p.facts if 'h' in f.values}
-    goal = dict(h=dice.pick([x for x in p.places if x not in used] or p.places), T=dice.pick([t for t in THEMES if t not in {f.values.get('T') for f in p.facts}] or THEMES))
+    goal = dict(
+        h=dice.pick([x for x in p.places if x not in used] or p.places),
+        T=dice.pick([t for t in THEMES if t not in {f.values.get('T') for f in p.facts}] or THEMES),
+    )
     p.forced_place[p.scene_of[final]] = goal['h']
-    p.put(told, 'return_state', values=goal); p.put(final, 'return_need', values=goal); p.put(b - 2, 'feast_need', values=goal)
-    last = 'ending' if dice.chance(.6) else 'ending_dance'
+    p.put(told, 'return_state', values=goal)
+    p.put(final, 'return_need', values=goal)
+    p.put(b - 2, 'feast_need', values=goal)
+    last = 'ending' if dice.chance(0.6) else 'ending_dance'
     p.put(b - 1, last if b == p.pages else dice.pick(('nap', 'sing')))
-    for page in (told, final, b - 1): p.with_.setdefault(page, set()).add(0)
+    for page in (told, final, b - 1):
+        p.with_.setdefault(page, set()).add(0)
     p.with_[b - 2] = set(range(len(p.looks)))
     p.facts += [Fact('return', goal, told, [final]), Fact('feast', goal, told, [final, b - 2])]
     if b - a >= 16:
         turn = dice.pick([i for i in range(a + (b - a) * 11 // 20, a + (b - a) * 3 // 4) if {i, i + 1} <= p.free])
-        p.put(turn, dice.pick(('setback', 'rage'))); p.put(turn + 1, 'courage')
-        p.with_[turn] = {0}; p.with_[turn + 1] = {0}
+        p.put(turn, dice.pick(('setback', 'rage')))
+        p.put(turn + 1, 'courage')
+        p.with_[turn] = {0}
+        p.with_[turn + 1] = {0}
     return final
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #98e6f52f
@@ -158,22 +191,34 @@ def draw_fact(p: Planner, stated: int, needed: int, kinds: dict) -> bool:
     kinds = {k: w for k, w in kinds.items() if k not in live}
     gone = {w for i in (stated, needed) for w in p.without.get(i, ())}
     friends = [w for w, page in p.introduced.items() if w and page < stated and w not in gone]
-    if not friends: kinds = {k: w for k, w in kinds.items() if k not in PAIR_FACTS + ('missing',)}
-    if not kinds: return False
+    if not friends:
+        kinds = {k: w for k, w in kinds.items() if k not in PAIR_FACTS + ('missing',)}
+    if not kinds:
+        return False
     kind, values, thing = dice.weighted(kinds), {}, None
-    keeper = dice.pick(friends) if friends and dice.chance(.5) else 0 # who remembers
-    if kind in PAIR_FACTS: return put_pair(p, kind, dice.pick(friends), stated, needed)
-    if kind == 'missing': return put_missing(p, dice.pick(friends), stated, needed)
+    keeper = dice.pick(friends) if friends and dice.chance(0.5) else 0  # who remembers
+    if kind in PAIR_FACTS:
+        return put_pair(p, kind, dice.pick(friends), stated, needed)
+    if kind == 'missing':
+        return put_missing(p, dice.pick(friends), stated, needed)
     if kind == 'hidden':
         scene = p.scene_of[needed]
         used = set(p.forced_place.values())
         unused = [x for x in p.places if x not in used]
-        if scene in p.forced_place or scene == p.scene_of[stated] or scene < 2 or not unused: return False
+        if scene in p.forced_place or scene == p.scene_of[stated] or scene < 2 or not unused:
+            return False
         values['h'] = p.forced_place[scene] = dice.pick(unused)
-    if kind == 'named': thing = values['p'] = p.next_thing(); values['N'] = sum(f.kind == 'named' for f in p.facts)
-    if kind == 'word': values['w'] = dice.pick([w for w in MAGIC_WORDS if w not in {f.values.get('w') for f in p.facts}] or MAGIC_WORDS)
-    if kind == 'number': values['n'] = dice.pick([n for n in NUMBERS if n not in {f.values.get('n') for f in p.facts}] or NUMBERS)
-    if kind == 'door': values['c'] = dice.pick([c for c in DOORS if c not in {f.values.get('c') for f in p.facts}] or DOORS)
+    if kind == 'named':
+        thing = values['p'] = p.next_thing()
+        values['N'] = sum(f.kind == 'named' for f in p.facts)
+    if kind == 'word':
+        values['w'] = dice.pick(
+            [w for w in MAGIC_WORDS if w not in {f.values.get('w') for f in p.facts}] or MAGIC_WORDS
+        )
+    if kind == 'number':
+        values['n'] = dice.pick([n for n in NUMBERS if n not in {f.values.get('n') for f in p.facts}] or NUMBERS)
+    if kind == 'door':
+        values['c'] = dice.pick([c for c in DOORS if c not in {f.values.get('c') for f in p.facts}] or DOORS)
     for page, event in ((stated, 'state'), (needed, 'need')):
         p.put(page, f'{kind}_{event}', values=values, thing=thing, keeper=keeper)
         p.with_.setdefault(page, set()).add(keeper)
@@ -184,7 +229,8 @@ def draw_fact(p: Planner, stated: int, needed: int, kinds: dict) -> bool:
 def put_pair(p: Planner, kind: str, friend: int, stated: int, needed: int) -> bool:
     "A promise, a wish or a loss between the hero and a friend; nobody else is on those two pages."
     values = dict(p=p.next_thing())
-    while values['p'] == 'gift': values['p'] = p.next_thing() # 'promised a gift' would tell nothing
+    while values['p'] == 'gift':
+        values['p'] = p.next_thing()  # 'promised a gift' would tell nothing
     first = (0,) if kind == 'gift' else (friend,)
     p.put(stated, f'{kind}_state', values=values, subject=first, other=((friend,) if kind == 'gift' else (0,)))
     p.put(needed, f'{kind}_need', values=values, subject=(0,), other=(friend,), thing=values['p'])
@@ -192,11 +238,16 @@ def put_pair(p: Planner, kind: str, friend: int, stated: int, needed: int) -> bo
     p.facts.append(Fact(kind, values, stated, [needed], (0, friend)))
     return True
 
+
 def put_missing(p: Planner, friend: int, stated: int, needed: int) -> bool:
     "A friend gets lost: absent from the page that tells it until the page of the return."
     away = range(stated, needed)
-    if any(friend in p.with_.get(i, ()) or friend in p.exact.get(i, ()) or p.steps[i].introduces == friend for i in away): return False
-    for i in away: p.without.setdefault(i, set()).add(friend)
+    if any(
+        friend in p.with_.get(i, ()) or friend in p.exact.get(i, ()) or p.steps[i].introduces == friend for i in away
+    ):
+        return False
+    for i in away:
+        p.without.setdefault(i, set()).add(friend)
     p.put(stated, 'missing_state', absent=friend)
     p.put(needed, 'missing_need', other=(friend,))
     p.with_.setdefault(stated, set()).add(0)
@@ -208,59 +259,93 @@ def put_missing(p: Planner, friend: int, stated: int, needed: int) -> bool:
 KINDS = dict(gift=3, wish=2, lost=2, missing=2, hidden=2, named=2, word=1.5, number=1.5, door=1.5)
 LONG = dict(gift=3, wish=1, lost=1, hidden=2, named=2, word=1, number=1, door=1)
 
+
 def scatter_facts(p: Planner, a: int, b: int, final: int):
     "Long, short and middling facts of one chapter."
     dice, length = p.dice, b - a
-    long = 1 if length < 24 or dice.chance(.5) else 2
+    long = 1 if length < 24 or dice.chance(0.5) else 2
     for _ in range(9):
         early = [i for i in range(a + 1, a + 5) if i in p.free]
         late = [i for i in range(a + (20 if length >= 26 else length * 3 // 5), final) if i in p.free]
-        if long and early and late: long -= draw_fact(p, dice.pick(early), dice.pick(late), LONG)
-    wanted = [dice.weighted({2: 3, 3: 4, 4: 4, 5: 3, 6: 3, 7: 3, 8: 3, 9: 2}) for _ in range(max(1, round(length / 10)))]
-    if length >= 24 and dice.chance(.45): wanted.append(dice.between(10, 18))
+        if long and early and late:
+            long -= draw_fact(p, dice.pick(early), dice.pick(late), LONG)
+    wanted = [
+        dice.weighted({2: 3, 3: 4, 4: 4, 5: 3, 6: 3, 7: 3, 8: 3, 9: 2}) for _ in range(max(1, round(length / 10)))
+    ]
+    if length >= 24 and dice.chance(0.45):
+        wanted.append(dice.between(10, 18))
     for distance in wanted:
         for _ in range(8):
             starts = [i for i in range(max(a, 2), final - distance) if {i, i + distance} <= p.free]
-            if not starts: break
+            if not starts:
+                break
             start = dice.pick(starts)
-            if draw_fact(p, start, start + distance, KINDS): break
+            if draw_fact(p, start, start + distance, KINDS):
+                break
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #6e328b5a
-JOURNEYS = ((17, 21), (9, 11), (5, 6), (9, 11), (5, 6), (5, 6)) # pages from the last sight to the next: rounds of least and most
+JOURNEYS = (
+    (17, 21),
+    (9, 11),
+    (5, 6),
+    (9, 11),
+    (5, 6),
+    (5, 6),
+)  # pages from the last sight to the next: rounds of least and most
+
 
 def journeys(p: Planner, a: int, b: int):
     "Long absences of the friends on pages a … b-1; on the last page but one all are back. Only one of them goes far."
     for low, high in JOURNEYS:
         for who in p.dice.shuffled(sorted(w for w in p.introduced if w)):
-            if travel(p, who, low, high, max(a, p.introduced[who]), b - 2) and low >= 17: break
+            if travel(p, who, low, high, max(a, p.introduced[who]), b - 2) and low >= 17:
+                break
+
 
 def travel(p: Planner, who: int, low: int, high: int, first: int, last: int) -> bool:
     "Find room for one journey of `who` on pages `first` … `last`; False if there is none."
     fixed = lambda i: who in p.with_.get(i, ()) or who in p.exact.get(i, ())
     may = lambda i: fixed(i) or (i not in p.exact and who not in p.without.get(i, ()))
-    rooms = [(u, v) for u in range(first, last) for v in range(u + low, min(u + high, last) + 1)
-             if may(u) and may(v) and not any(fixed(i) or who in p.without.get(i, ()) for i in range(u + 1, v))]
-    if not rooms: return False
-    leaves, back = min((p.dice.pick(rooms) for _ in range(2)), key=lambda room: room[1]) # rather an early return than one at the feast
-    for i in range(leaves + 1, back): p.without.setdefault(i, set()).add(who)
-    for i in (leaves, back): p.with_.setdefault(i, set()).update({who, 0} if i in p.free and p.dice.chance(.4) else {who})
+    rooms = [
+        (u, v)
+        for u in range(first, last)
+        for v in range(u + low, min(u + high, last) + 1)
+        if may(u) and may(v) and not any(fixed(i) or who in p.without.get(i, ()) for i in range(u + 1, v))
+    ]
+    if not rooms:
+        return False
+    leaves, back = min(
+        (p.dice.pick(rooms) for _ in range(2)), key=lambda room: room[1]
+    )  # rather an early return than one at the feast
+    for i in range(leaves + 1, back):
+        p.without.setdefault(i, set()).add(who)
+    for i in (leaves, back):
+        p.with_.setdefault(i, set()).update({who, 0} if i in p.free and p.dice.chance(0.4) else {who})
     return True
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #cdf19b66
 def set_scenes(p: Planner):
     "Place, hour and weather of every page: hours go round in order, weather turns now and then, goals' places are kept for them."
     dice, wet = p.dice, p.dice.weighted({'rain': 3, 'snow': 2})
-    hour, weather, recent = TIMES.index(dice.weighted(dict(morning=5, day=3, evening=2, night=1))), dice.pick(('clear', 'clear', 'cloudy')), []
+    hour, weather, recent = (
+        TIMES.index(dice.weighted(dict(morning=5, day=3, evening=2, night=1))),
+        dice.pick(('clear', 'clear', 'cloudy')),
+        [],
+    )
     turns = {'clear': {'cloudy': 3, wet: 2}, 'cloudy': {'clear': 2, wet: 3}, wet: {'cloudy': 2, 'clear': 2}}
     kept, page = set(p.forced_place.values()), 0
     for scene, size in enumerate(p.sizes):
-        new_time = scene > 0 and dice.chance(.6)
-        new_weather = scene > 0 and dice.chance(.4)
-        if new_time: hour = (hour + 1) % 4
-        if new_weather: weather = dice.weighted(turns[weather])
+        new_time = scene > 0 and dice.chance(0.6)
+        new_weather = scene > 0 and dice.chance(0.4)
+        if new_time:
+            hour = (hour + 1) % 4
+        if new_weather:
+            weather = dice.weighted(turns[weather])
         free = [x for x in p.places if x not in recent]
-        place = p.forced_place.get(scene) or dice.pick([x for x in free if x not in kept] or free) # a series has few places: a goal may be visited before
-        recent = (recent + [place])[-min(3, len(p.places) // 2):]
+        place = p.forced_place.get(scene) or dice.pick(
+            [x for x in free if x not in kept] or free
+        )  # a series has few places: a goal may be visited before
+        recent = (recent + [place])[-min(3, len(p.places) // 2) :]
         for i in range(page, page + size):
             s = p.steps[i]
             s.place, s.time, s.weather, s.opens = place, TIMES[hour], weather, i == page

@@ -21,8 +21,16 @@ from .facts import FACT_EVENTS
 from .outline import Planner, Step, frame, introduce, journeys, scatter_facts, set_scenes
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #c7f4ac73
-ALL_EVENTS = {**EVENTS, **TROUBLES, **TOGETHER, **{f'at_{k}': v for k, v in PLACE_EVENTS.items()}, **WEATHER_EVENTS, **THING_EVENTS,
-              **{f'use_{k}': v for k, v in USES.items()}, **FACT_EVENTS}
+ALL_EVENTS = {
+    **EVENTS,
+    **TROUBLES,
+    **TOGETHER,
+    **{f'at_{k}': v for k, v in PLACE_EVENTS.items()},
+    **WEATHER_EVENTS,
+    **THING_EVENTS,
+    **{f'use_{k}': v for k, v in USES.items()},
+    **FACT_EVENTS,
+}
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #4f8c836f
 def attendance(p: Planner) -> list:
@@ -35,11 +43,13 @@ def attendance(p: Planner) -> list:
             scene += 1 + p.dice.weighted({2: 3, 3: 3, 4: 3, 5: 2})
     return scenes
 
+
 def cast_pages(p: Planner) -> list:
     "The set of characters on every page."
     around, out, page = attendance(p), [], 0
     for scene, size in enumerate(p.sizes):
-        for i in range(page, page + size): out.append(page_cast(p, i, around[scene]))
+        for i in range(page, page + size):
+            out.append(page_cast(p, i, around[scene]))
         page += size
     return out
 
@@ -48,16 +58,26 @@ def page_cast(p: Planner, i: int, around: set) -> set:
     "Who is on page `i`: fixed by a fact, or drawn from those around."
     dice = p.dice
     known = lambda w: p.introduced.get(w, 99) < i or w in p.with_.get(i, ())
-    if i in p.exact: return set(p.exact[i])
-    cast = ({w for w in sorted(around) if dice.chance(.5) and known(w)} - p.without.get(i, set())) | p.with_.get(i, set())
-    return cast if cast and dice.chance(.9) else cast | {0}
+    if i in p.exact:
+        return set(p.exact[i])
+    cast = ({w for w in sorted(around) if dice.chance(0.5) and known(w)} - p.without.get(i, set())) | p.with_.get(
+        i, set()
+    )
+    return cast if cast and dice.chance(0.9) else cast | {0}
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #6358e37e
-MOODS_OF = dict(walk='happy sad sleepy angry', run='happy scared surprised angry', rest='happy sad sleepy angry',
-                stand='happy sad sleepy angry scared surprised', point='happy surprised scared angry')
+MOODS_OF = dict(
+    walk='happy sad sleepy angry',
+    run='happy scared surprised angry',
+    rest='happy sad sleepy angry',
+    stand='happy sad sleepy angry scared surprised',
+    point='happy surprised scared angry',
+)
+
 
 class Filler:
     "Chooses events for free pages from what came before: who is back, who will leave, what is carried, what trouble needs an end."
+
     def __init__(self, p: Planner, casts: list):
         self.p, self.casts, self.dice = p, casts, p.dice
         self.queue, self.carried, self.recent, self.down = [], {}, [], False
@@ -65,14 +85,17 @@ class Filler:
     def order(self, cast) -> list:
         "Left to right: the hero first more often than not."
         out = self.dice.shuffled(sorted(cast))
-        if 0 in out and self.dice.chance(.5): out.remove(0); out.insert(0, 0)
+        if 0 in out and self.dice.chance(0.5):
+            out.remove(0)
+            out.insert(0, 0)
         return out
 
     def gap(self, who: int, page: int, step: int) -> int:
         "Pages until `who` is seen again, forwards or backwards (99 if never)."
         i = page + step
         while 0 <= i < self.p.pages:
-            if who in self.casts[i]: return abs(i - page)
+            if who in self.casts[i]:
+                return abs(i - page)
             i += step
         return 99
 
@@ -93,32 +116,45 @@ def set_event(f: Filler, i: int, name: str, subject, other=(), thing=None, absen
     moods = MOODS_OF.get(name, event.mood).split()
     step.mood = 'sad' if f.down and 'sad' in moods else f.dice.pick(moods)
     f.recent = (f.recent + [name])[-10:]
-    if event.thing == 'held' and subject and thing: f.carried[subject[0]] = thing
+    if event.thing == 'held' and subject and thing:
+        f.carried[subject[0]] = thing
+
 
 def fill_page(f: Filler, i: int):
     "Choose what free page `i` tells."
     step, dice, who = f.p.steps[i], f.dice, f.order(f.casts[i])
-    if any(b - 4 <= i < b for b in f.p.ends): return party(f, i, step, who)
-    if f.queue and try_chain(f, i): return
+    if any(b - 4 <= i < b for b in f.p.ends):
+        return party(f, i, step, who)
+    if f.queue and try_chain(f, i):
+        return
     f.queue = []
     for choose in (rest_and_rise, coming_and_going, things, chains, here_and_now):
-        if choose(f, i, step, who): return
-    pool = [n for n in (PAIR_SINGLES if len(who) > 1 and dice.chance(.7) else SINGLES) if f.allowed(n, step)]
+        if choose(f, i, step, who):
+            return
+    pool = [n for n in (PAIR_SINGLES if len(who) > 1 and dice.chance(0.7) else SINGLES) if f.allowed(n, step)]
     name = dice.pick(pool)
     set_event(f, i, name, *(f.split(who) if ALL_EVENTS[name].other_pose else (who,)))
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #2f9e06d1
 def party(f: Filler, i: int, step: Step, who: list):
     "A page between the arrival at the goal and the feast: somebody comes, or all are merry."
-    if coming_and_going(f, i, step, who): return
-    name = f.dice.pick(('chat', 'dance_with', 'story', 'cheer') if len(who) > 1 and f.dice.chance(.6) else ('dance', 'sing', 'wave', 'giggle', 'jump'))
+    if coming_and_going(f, i, step, who):
+        return
+    name = f.dice.pick(
+        ('chat', 'dance_with', 'story', 'cheer')
+        if len(who) > 1 and f.dice.chance(0.6)
+        else ('dance', 'sing', 'wave', 'giggle', 'jump')
+    )
     set_event(f, i, name, *(f.split(who) if ALL_EVENTS[name].other_pose else (who,)))
+
 
 def try_chain(f: Filler, i: int) -> bool:
     "Go on with a chain of events if its people can stay."
     name, subject, other = f.queue.pop(0)
-    if f.p.steps[i].opens or any(f.p.introduced[w] > i or w in f.p.without.get(i, ()) for w in subject + other): return False
-    if f.p.with_.get(i, set()) - set(subject + other): return False
+    if f.p.steps[i].opens or any(f.p.introduced[w] > i or w in f.p.without.get(i, ()) for w in subject + other):
+        return False
+    if f.p.with_.get(i, set()) - set(subject + other):
+        return False
     f.casts[i] = set(subject + other)
     set_event(f, i, name, subject, other)
     return True
@@ -126,68 +162,88 @@ def try_chain(f: Filler, i: int) -> bool:
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #4b0ba360
 def coming_and_going(f: Filler, i: int, step: Step, who: list) -> bool:
     "Somebody back after three pages or more is welcomed; somebody who will be away for long says goodbye."
-    if len(who) < 2: return False
+    if len(who) < 2:
+        return False
     back = [w for w in who if 3 <= f.gap(w, i, -1) < 99]
-    if back and len(back) < len(who) and f.dice.chance(.9):
+    if back and len(back) < len(who) and f.dice.chance(0.9):
         rest = [w for w in who if w != back[0]]
         name = f.dice.pick(('arrive', 'arrive', 'meet'))
         set_event(f, i, name, *(([back[0]], rest) if name == 'arrive' else (rest, [back[0]])))
         return True
     away = [w for w in who if f.gap(w, i, 1) >= 4]
-    if away and f.dice.chance(.5) and i < f.p.pages - 3:
+    if away and f.dice.chance(0.5) and i < f.p.pages - 3:
         rest = [w for w in who if w != away[0]]
         name = f.dice.pick(('leave', 'send_off'))
         set_event(f, i, name, *(([away[0]], rest) if name == 'leave' else (rest, [away[0]])))
         return True
     return False
 
+
 def rest_and_rise(f: Filler, i: int, step: Step, who: list) -> bool:
     "Sleep at the end of a night, yawns in the new morning."
     last = i + 1 < f.p.pages and f.p.steps[i + 1].opens and step.time == 'night'
-    if last and f.dice.chance(.6) and 'nap' not in f.recent[-3:]:
-        if len(who) > 1 and f.dice.chance(.4): set_event(f, i, 'lullaby', *f.split(who))
-        else: set_event(f, i, 'nap', who)
+    if last and f.dice.chance(0.6) and 'nap' not in f.recent[-3:]:
+        if len(who) > 1 and f.dice.chance(0.4):
+            set_event(f, i, 'lullaby', *f.split(who))
+        else:
+            set_event(f, i, 'nap', who)
         return True
-    if step.opens and step.new_time and step.time == 'morning' and f.dice.chance(.6): set_event(f, i, 'wake', who); return True
+    if step.opens and step.new_time and step.time == 'morning' and f.dice.chance(0.6):
+        set_event(f, i, 'wake', who)
+        return True
     return False
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #385a9528
 def things(f: Filler, i: int, step: Step, who: list) -> bool:
     "What is carried is used or shown; now and then something new is found."
     holders = [w for w in who if w in f.carried]
-    if holders and f.dice.chance(.5):
+    if holders and f.dice.chance(0.5):
         thing = f.carried[holders[0]]
         order = [holders[0]] + [w for w in who if w != holders[0]]
         name = f.dice.weighted({f'use_{thing}': 5, 'carry': 2, 'carry_tired': 1, 'show': 2 if len(who) > 1 else 0})
         set_event(f, i, name, *((order[:1], order[1:]) if name == 'show' else (order,)), thing=thing)
-        if f.dice.chance(.3): f.carried.pop(holders[0])
+        if f.dice.chance(0.3):
+            f.carried.pop(holders[0])
         return True
-    if not f.dice.chance(.16): return False
+    if not f.dice.chance(0.16):
+        return False
     name = f.dice.pick(('find', 'find_happy', 'spot', 'spot_wonder'))
-    if not f.allowed(name, step): return False
+    if not f.allowed(name, step):
+        return False
     set_event(f, i, name, who, thing=f.p.next_thing())
     return True
+
 
 def here_and_now(f: Filler, i: int, step: Step, who: list) -> bool:
     "What only this place, weather or hour allows; somebody who has been away for long is missed."
     gone = [w for w, page in f.p.introduced.items() if page < i and w not in who and 3 <= f.gap(w, i, -1) < 99]
-    if gone and f.dice.chance(.12) and f.allowed('miss', step): set_event(f, i, 'miss', who, absent=gone[0]); return True
+    if gone and f.dice.chance(0.12) and f.allowed('miss', step):
+        set_event(f, i, 'miss', who, absent=gone[0])
+        return True
     here = [n for n, when in WEATHER_WHEN.items() if when in (step.weather, step.time) and f.allowed(n, step)]
-    if step.weather in ('rain', 'cloudy', 'snow') and 'moon' in here: here.remove('moon')
-    if here and f.dice.chance(.3): set_event(f, i, f.dice.pick(here), who); return True
+    if step.weather in ('rain', 'cloudy', 'snow') and 'moon' in here:
+        here.remove('moon')
+    if here and f.dice.chance(0.3):
+        set_event(f, i, f.dice.pick(here), who)
+        return True
     name = f'at_{step.place}'
-    if f.allowed(name, step) and f.dice.chance(.25): set_event(f, i, name, who); return True
+    if f.allowed(name, step) and f.dice.chance(0.25):
+        set_event(f, i, name, who)
+        return True
     return False
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #a6bc160c
 def chains(f: Filler, i: int, step: Step, who: list) -> bool:
     "Start trouble that the next free pages of the scene will end."
     room = 1
-    while i + room < f.p.pages and i + room in f.p.free and not f.p.steps[i + room].opens: room += 1
-    if room < 2 or not f.dice.chance(.65): return False
-    pair = len(who) > 1 and f.dice.chance(.5)
+    while i + room < f.p.pages and i + room in f.p.free and not f.p.steps[i + room].opens:
+        room += 1
+    if room < 2 or not f.dice.chance(0.65):
+        return False
+    pair = len(who) > 1 and f.dice.chance(0.5)
     pool = [c for c in (PAIR_CHAINS if pair else CHAINS) if len(c) <= room and all(f.allowed(n, step) for n in c)]
-    if not pool: return False
+    if not pool:
+        return False
     subject, other = f.split(who) if pair else (tuple(who), ())
     first, *rest = f.dice.pick(pool)
     set_event(f, i, first, subject, other)
@@ -198,29 +254,40 @@ def chains(f: Filler, i: int, step: Step, who: list) -> bool:
 def settle(f: Filler, i: int):
     "Give a page that was fixed early its people."
     step, cast = f.p.steps[i], f.casts[i]
-    if step.event == 'missing_need': step.subject = tuple(w for w in f.order(cast) if w not in step.other)
-    elif step.event == 'intro_meet': step.subject, step.other = tuple(w for w in f.order(cast) if w != step.introduces), (step.introduces,)
-    elif step.event == 'intro_come': step.subject, step.other = (step.introduces,), tuple(w for w in f.order(cast) if w != step.introduces)
-    elif not step.subject: step.subject = tuple(f.order(cast))
-    if step.event.startswith('named'): step.subject = tuple(sorted(step.subject, key=lambda w: w != step.keeper))
-    if step.event in ('setback', 'rage'): f.down = True
-    if step.event == 'courage': f.down = False
-    if step.thing: f.carried.pop(step.subject[0], None)
+    if step.event == 'missing_need':
+        step.subject = tuple(w for w in f.order(cast) if w not in step.other)
+    elif step.event == 'intro_meet':
+        step.subject, step.other = tuple(w for w in f.order(cast) if w != step.introduces), (step.introduces,)
+    elif step.event == 'intro_come':
+        step.subject, step.other = (step.introduces,), tuple(w for w in f.order(cast) if w != step.introduces)
+    elif not step.subject:
+        step.subject = tuple(f.order(cast))
+    if step.event.startswith('named'):
+        step.subject = tuple(sorted(step.subject, key=lambda w: w != step.keeper))
+    if step.event in ('setback', 'rage'):
+        f.down = True
+    if step.event == 'courage':
+        f.down = False
+    if step.thing:
+        f.carried.pop(step.subject[0], None)
     f.queue = []
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #c6a7516b
 @dataclass(frozen=True)
 class Plan:
     "Everything that the pictures of a story show, and its facts."
+
     looks: tuple
     steps: tuple
     facts: tuple
-    layouts: dict # place -> seed of its background
+    layouts: dict  # place -> seed of its background
+
 
 @lru_cache(maxsize=256)
 def make_plan(seed: int, pages: int = 30, series: Series | None = None) -> Plan:
     "The plan of story `seed` (of a `series`, or of all Storyland) with 10 or more pages; the same on every machine."
-    if pages < 10: raise ValueError(f'pages is {pages}; a story needs at least 10')
+    if pages < 10:
+        raise ValueError(f'pages is {pages}; a story needs at least 10')
     p = Planner(seed, pages, series)
     introduce(p)
     for a, b in zip([0] + p.ends, p.ends):
@@ -228,5 +295,6 @@ def make_plan(seed: int, pages: int = 30, series: Series | None = None) -> Plan:
         journeys(p, a, b)
     set_scenes(p)
     f = Filler(p, cast_pages(p))
-    for i in range(pages): fill_page(f, i) if i in p.free else settle(f, i)
+    for i in range(pages):
+        fill_page(f, i) if i in p.free else settle(f, i)
     return Plan(tuple(p.looks), tuple(p.steps), tuple(p.facts), {x: p.dice.between(0, 2**31 - 1) for x in PLACES})

@@ -14,7 +14,9 @@ from ..cast import SPECIES, COLOURS, ACCESSORIES, ACCESSORY_COLOURS, PLACES, PRO
 from .facts import DOORS, MAGIC_WORDS, NUMBERS, PET_NAMES, THEMES
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #7cb8f225
-def any_of(words) -> str: return '(' + '|'.join(sorted(words, key=len, reverse=True)) + ')'
+def any_of(words) -> str:
+    return '(' + '|'.join(sorted(words, key=len, reverse=True)) + ')'
+
 
 NAME = any_of(NAMES)
 TALKED_ABOUT = r'(?:(?<=\bname of )|(?<!\bof ))(?<!\bfor )(?<!\babout )(?<!\bwithout )(?<!\bmissed )(?<!\bfrom )'
@@ -32,38 +34,64 @@ def read_names(text: str, cast: dict | None = None) -> list:
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #ae08b8dd
 WORN = rf',? (?:\w+ ){{1,4}}?(?:an? )?{any_of(ACCESSORY_COLOURS)} {any_of(ACCESSORIES[1:])}\b'
-INTRODUCTIONS = tuple(re.compile(p + f'(?:{WORN})?', re.I) for p in (
-    rf'\ban? (?P<looks>(?:\w+ ){{0,3}}){any_of(SPECIES)} (?:named|called|by the name of) (?P<name>{NAME})',
-    rf'\b(?P<name>{NAME}), an? (?P<looks>(?:\w+ ){{0,3}}){any_of(SPECIES)}'))
+INTRODUCTIONS = tuple(
+    re.compile(p + f'(?:{WORN})?', re.I)
+    for p in (
+        rf'\ban? (?P<looks>(?:\w+ ){{0,3}}){any_of(SPECIES)} (?:named|called|by the name of) (?P<name>{NAME})',
+        rf'\b(?P<name>{NAME}), an? (?P<looks>(?:\w+ ){{0,3}}){any_of(SPECIES)}',
+    )
+)
+
 
 def read_introductions(text: str) -> dict:
     "Name -> dict(species, and as told colour, accessory, accessory_colour) of the characters that a page introduces; the grammar tells all."
     out = {}
     for pattern in INTRODUCTIONS:
         for m in pattern.finditer(text):
-            species, shade, accessory = [g for g in m.groups() if g is None or g.lower() in SPECIES + ACCESSORY_COLOURS + ACCESSORIES][-3:]
+            species, shade, accessory = [
+                g for g in m.groups() if g is None or g.lower() in SPECIES + ACCESSORY_COLOURS + ACCESSORIES
+            ][-3:]
             colour = [w for w in m['looks'].lower().split() if w in COLOURS]
-            seen = dict(species=species.lower(), colour=colour[-1] if colour else None, accessory=accessory, accessory_colour=shade)
+            seen = dict(
+                species=species.lower(),
+                colour=colour[-1] if colour else None,
+                accessory=accessory,
+                accessory_colour=shade,
+            )
             out[m['name']] = {k: v for k, v in seen.items() if v}
     return out
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #0c3a3f5f
 PRESENT_PLACE = re.compile(rf'\b(?:in|on|at|by|beside|inside) the (?:\w+ ){{0,2}}?{any_of(PLACES)}\b', re.I)
-TIME_WORDS = dict(morning=r'morning|sunrise|dawn', day=r'noon|midday|afternoon', evening=r'evening|sunset|dusk|the sun went down', night=r'night|midnight|moon|moonlight')
-WEATHER_WORDS = dict(clear=r'sky was (?:\w+ and )?clear|not a cloud|clear and wide|air was clear', rain=r'rain|raining|raindrops', snow=r'snow|snowing|snowflakes', cloudy=r'clouds?|cloudy')
+TIME_WORDS = dict(
+    morning=r'morning|sunrise|dawn',
+    day=r'noon|midday|afternoon',
+    evening=r'evening|sunset|dusk|the sun went down',
+    night=r'night|midnight|moon|moonlight',
+)
+WEATHER_WORDS = dict(
+    clear=r'sky was (?:\w+ and )?clear|not a cloud|clear and wide|air was clear',
+    rain=r'rain|raining|raindrops',
+    snow=r'snow|snowing|snowflakes',
+    cloudy=r'clouds?|cloudy',
+)
+
 
 def read_place(text: str) -> str | None:
     "The place where the page happens; None if it is not told. Places only talked about ('to the farm') do not count."
     m = PRESENT_PLACE.search(text)
     return m.group(1).lower() if m else None
 
+
 def first_told(text: str, words: dict) -> str | None:
     "The key whose words stand in the text; the first key wins."
     return next((k for k, v in words.items() if re.search(rf'\b(?:{v})\b', text, re.I)), None)
 
+
 def read_time(text: str) -> str | None:
     "The time of day if it is told."
     return first_told(text, TIME_WORDS)
+
 
 def read_weather(text: str) -> str | None:
     "The weather if it is told."
@@ -74,44 +102,69 @@ A_THING = re.compile(rf'\ban? {any_of(PROPS)}\b')
 THE_THING = re.compile(rf'\bthe (?:\w+-?\w* )?{any_of(PROPS)}\b', re.I)
 OWN_THING = re.compile(rf'\b(?:his|her|their|my) {any_of(PROPS)}\b', re.I)
 
+
 def thing_fact(kind: str, text: str, stated) -> list:
     "A fact about a thing: stated with `stated`'s article, needed with 'the'."
     for role, pattern in (('stated', stated), ('needed', THE_THING)):
-        if m := pattern.search(text): return [(kind, role, m.group(1))]
+        if m := pattern.search(text):
+            return [(kind, role, m.group(1))]
     return []
+
 
 def read_things(text: str) -> list:
     "Promises, wishes, losses and things that have been given a name."
     pet = re.search(rf'\b{any_of(PET_NAMES)}\b', text)
-    if pet: return [(k, r, pet.group(1)) for k, r, _ in thing_fact('named', text, A_THING)]
-    if re.search(r'\bpromised?\b', text, re.I) and (found := thing_fact('gift', text, A_THING)): return found
-    if re.search(r'\bwish(ed)?\b|\bwished-for\b', text) and (found := thing_fact('wish', text, A_THING)): return found
-    if re.search(r'\blost\b|\bgone\b(?! and the sky)', text): return thing_fact('lost', text, OWN_THING)
+    if pet:
+        return [(k, r, pet.group(1)) for k, r, _ in thing_fact('named', text, A_THING)]
+    if re.search(r'\bpromised?\b', text, re.I) and (found := thing_fact('gift', text, A_THING)):
+        return found
+    if re.search(r'\bwish(ed)?\b|\bwished-for\b', text) and (found := thing_fact('wish', text, A_THING)):
+        return found
+    if re.search(r'\blost\b|\bgone\b(?! and the sky)', text):
+        return thing_fact('lost', text, OWN_THING)
     return []
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #7e6b15f0
 FEAST_SAYS = 'first row|merry crowd|better than in a dream|At the [A-Z]\\w+ [A-Z]\\w+ '
 
+
 def read_ways(text: str) -> list:
     "Treasures, the goal of the story and friends that are lost."
     out, place, far = [], read_place(text), re.search(rf'\b(?:to|near) the {any_of(PLACES)}\b', text, re.I)
     if 'treasure' in text and 'hidden' in text:
-        if far: out.append(('hidden', 'stated', far.group(1)))
-        elif place: out.append(('hidden', 'needed', place))
+        if far:
+            out.append(('hidden', 'stated', far.group(1)))
+        elif place:
+            out.append(('hidden', 'needed', place))
     if theme := re.search(rf'\b{any_of(THEMES)}\b', text):
-        if far: out += [('return', 'stated', far.group(1)), ('feast', 'stated', theme.group(1))]
-        else: out += ([('return', 'needed', place)] if place and not re.search(rf'danced at the {theme.group(1)}|{FEAST_SAYS}', text) else []) + [('feast', 'needed', theme.group(1))]
-    if m := re.search(rf'\blost {NAME}\b', text): out.append(('missing', 'needed', m.group(1)))
-    elif (m := re.search(rf'\b(?:of|from|without|about) {NAME}\b', text)) and re.search(r'\blost\b|\b(?:trace|sign) of', text): out.append(('missing', 'stated', m.group(1)))
+        if far:
+            out += [('return', 'stated', far.group(1)), ('feast', 'stated', theme.group(1))]
+        else:
+            out += (
+                [('return', 'needed', place)]
+                if place and not re.search(rf'danced at the {theme.group(1)}|{FEAST_SAYS}', text)
+                else []
+            ) + [('feast', 'needed', theme.group(1))]
+    if m := re.search(rf'\blost {NAME}\b', text):
+        out.append(('missing', 'needed', m.group(1)))
+    elif (m := re.search(rf'\b(?:of|from|without|about) {NAME}\b', text)) and re.search(
+        r'\blost\b|\b(?:trace|sign) of', text
+    ):
+        out.append(('missing', 'stated', m.group(1)))
     return out
+
 
 def read_secrets(text: str) -> list:
     "Magic words, numbers of knocks and doors."
     out = []
-    if m := re.search(rf'\b{any_of(MAGIC_WORDS)}\b', text, re.I): out.append(('word', 'needed' if re.search(r'\bwav(ed?|ing)\b', text) else 'stated', m.group(1).lower()))
-    if m := re.search(rf'\bknock(ed)? (?:exactly )?{any_of(NUMBERS)} times\b', text, re.I): out.append(('number', 'needed' if m.group(1) else 'stated', m.group(2)))
-    if m := re.search(rf'\bthe {any_of(DOORS)} (?:door|one)\b', text, re.I): out.append(('door', 'needed' if 'walked' in text else 'stated', m.group(1)))
+    if m := re.search(rf'\b{any_of(MAGIC_WORDS)}\b', text, re.I):
+        out.append(('word', 'needed' if re.search(r'\bwav(ed?|ing)\b', text) else 'stated', m.group(1).lower()))
+    if m := re.search(rf'\bknock(ed)? (?:exactly )?{any_of(NUMBERS)} times\b', text, re.I):
+        out.append(('number', 'needed' if m.group(1) else 'stated', m.group(2)))
+    if m := re.search(rf'\bthe {any_of(DOORS)} (?:door|one)\b', text, re.I):
+        out.append(('door', 'needed' if 'walked' in text else 'stated', m.group(1)))
     return out
+
 
 def read_facts(text: str) -> list:
     "All `(kind, 'stated' or 'needed', value)` that a page tells."

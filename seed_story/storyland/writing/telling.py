@@ -11,8 +11,24 @@ __all__ = ['INTROS', 'ADJECTIVES', 'NAMED', 'WEARS', 'WORN', 'EVERY_EVENT', 'REM
 import re
 from functools import lru_cache
 from ..cast import Character
-from .words import (AT, DETAILS, FORMS, INDOORS, TIME_FIRST, TIME_IS, TIME_NEW, TIME_SAME, WEATHER_INDOORS, WEATHER_NEW,
-                                        WEATHER_SAME, capital, join_names, lines, pronoun, with_article)
+from seed_story.storyland.writing.words import (
+    AT,
+    DETAILS,
+    FORMS,
+    INDOORS,
+    TIME_FIRST,
+    TIME_IS,
+    TIME_NEW,
+    TIME_SAME,
+    WEATHER_INDOORS,
+    WEATHER_NEW,
+    WEATHER_SAME,
+    capital,
+    join_names,
+    lines,
+    pronoun,
+    with_article,
+)
 from .moods import FEELINGS, SPEECH, VERBS
 from .events import Event
 from .facts import REMINDERS
@@ -21,7 +37,15 @@ from .plan import ALL_EVENTS, Plan
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #97f63820
 INTROS = dict(
-intro_first=Event('intro_first', 'wave', 'happy', None, None, '', False, lines('''
+    intro_first=Event(
+        'intro_first',
+        'wave',
+        'happy',
+        None,
+        None,
+        '',
+        False,
+        lines('''
     Once upon a time there was {D}. {T}, {at}, {s2} waved merrily at the world.
     There once lived {D}. {T}, {at}, {s2} waved and called a loud hello.
     Long ago there lived {D}. {T}, {at}, {s2} waved, ready for adventure.
@@ -29,67 +53,102 @@ intro_first=Event('intro_first', 'wave', 'happy', None, None, '', False, lines('
     Here comes {E}! {T}, {at}, {s2} waved with a big smile.
     {T}, {D} waved cheerfully {at}.
     In a faraway land lived {D}. {T}, {at}, {s2} waved to a little bird.
-    Have you ever met {E}? {T}, {s2} waved {at} and could not wait to see the world.''')),
-intro_meet=Event('intro_meet', 'stand', 'happy', 'wave', 'happy', '', False, lines('''
+    Have you ever met {E}? {T}, {s2} waved {at} and could not wait to see the world.'''),
+    ),
+    intro_meet=Event(
+        'intro_meet',
+        'stand',
+        'happy',
+        'wave',
+        'happy',
+        '',
+        False,
+        lines('''
     {S} stood face to face with {D}, who waved happily.
     There {S} met {D}. What a friendly wave that was!
     {S} made a new friend: {D}, who waved hello.
     "Who are you?" asked {S}. It was {D}, waving happily.
     {S} stood and smiled at {D}, who waved back.
     Just then {S} saw somebody waving: {D}.
-    {S} smiled, for there, waving at the world, stood {E}.''')),
-intro_come=Event('intro_come', 'run', 'happy', 'stand', 'surprised', '', False, lines('''
+    {S} smiled, for there, waving at the world, stood {E}.'''),
+    ),
+    intro_come=Event(
+        'intro_come',
+        'run',
+        'happy',
+        'stand',
+        'surprised',
+        '',
+        False,
+        lines('''
     Suddenly {D} came running, and {O} stood there in surprise.
     Out of nowhere {D} ran up, laughing, and {O} stared in surprise.
     {D} ran by, stopped and laughed. {O} stood there, surprised.
     Along ran {D}, full of joy. Surprised, {O} stood still.
     All at once {D} came running happily. {O} stood there, astonished.
     "Hello there!" It was {E}, who came running. Surprised, {O} stood and stared.
-    Who came running so merrily? It was {D}! Surprised, {O} stood and listened.''')))
+    Who came running so merrily? It was {D}! Surprised, {O} stood and listened.'''),
+    ),
+)
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #d93527e3
 ADJECTIVES = '''brave curious cheerful kind clever gentle lively funny friendly little plucky merry dreamy daring
 polite shy bold jolly nimble tiny'''.split()
 NAMED = ('named', 'called', 'by the name of')
 WEARS = ('in {}', 'with {}', 'wearing {}', 'dressed in {}', 'who wore {}', 'proudly wearing {}')
-WORN = dict(scarf=WEARS + ('wrapped in {}', 'with {} round the neck', 'snug in {}'), hat=WEARS + ('under {}', 'with {} on top', 'who never took off {}'),
-            bow=('with {}', 'wearing {}', 'who wore {}', 'proudly wearing {}', 'with {} on top', 'decked out with {}'), cape=WEARS + ('wrapped in {}', 'with {} over the shoulders', 'who loved to wear {}'),
-            vest=WEARS + ('smart in {}', 'neatly dressed in {}', 'buttoned up in {}'), boots=WEARS + ('with {} on both feet', 'who stamped about in {}', 'who had put on {}'))
+WORN = dict(
+    scarf=WEARS + ('wrapped in {}', 'with {} round the neck', 'snug in {}'),
+    hat=WEARS + ('under {}', 'with {} on top', 'who never took off {}'),
+    bow=('with {}', 'wearing {}', 'who wore {}', 'proudly wearing {}', 'with {} on top', 'decked out with {}'),
+    cape=WEARS + ('wrapped in {}', 'with {} over the shoulders', 'who loved to wear {}'),
+    vest=WEARS + ('smart in {}', 'neatly dressed in {}', 'buttoned up in {}'),
+    boots=WEARS + ('with {} on both feet', 'who stamped about in {}', 'who had put on {}'),
+)
 EVERY_EVENT = {**ALL_EVENTS, **INTROS}
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #3a8846f7
 def describe(dice: Dice, character: Character, name_first: bool, who: bool = True) -> str:
     "'a brave blue cat named Mimi, in a red hat,' or, name first, 'Mimi, a brave blue cat in a red hat': with all looks, and 'who wore' only if `who`."
     noun = f'{character.colour} {character.species}'
-    if dice.chance(.7): noun = f'{dice.pick(ADJECTIVES)} {noun}'
+    if dice.chance(0.7):
+        noun = f'{dice.pick(ADJECTIVES)} {noun}'
     noun, worn = with_article(noun), ''
     if character.accessory != 'none':
-        worn = dice.pick([x for x in WORN[character.accessory] if who or not x.startswith('who')]).format(with_article(f'{character.accessory_colour} {character.accessory}'))
-    if name_first: return f'{character.name}, {noun}' + (f' {worn}' if worn else '')
+        worn = dice.pick([x for x in WORN[character.accessory] if who or not x.startswith('who')]).format(
+            with_article(f'{character.accessory_colour} {character.accessory}')
+        )
+    if name_first:
+        return f'{character.name}, {noun}' + (f' {worn}' if worn else '')
     return f'{noun} {dice.pick(NAMED)} {character.name}' + (f', {worn},' if worn else '')
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #9f6bb7c7
-REMIND_AFTER = 6 # pages since the last sight
+REMIND_AFTER = 6  # pages since the last sight
+
 
 def remind(dice: Dice, character: Character) -> str:
     "'Mimi, the blue cat,', 'Mimi the cat' or 'Mimi in the red hat'."
     kind = dice.random()
-    if kind < .4: return f'{character.name}, the {character.colour} {character.species},'
-    if kind < .7 or character.accessory == 'none': return f'{character.name} the {character.species}'
+    if kind < 0.4:
+        return f'{character.name}, the {character.colour} {character.species},'
+    if kind < 0.7 or character.accessory == 'none':
+        return f'{character.name} the {character.species}'
     return f"{character.name} {'with' if character.accessory == 'bow' else 'in'} the {character.accessory_colour} {character.accessory}"
+
 
 def with_reminder(t, i: int, phrase: str, fields: dict):
     "Remind of the one who comes back on page `i` by a look, in half of the tellings; `fields` are those of the phrase."
     step = t.plan.steps[i]
     who, key = (step.subject, 'S') if step.event == 'arrive' else (step.other, 'O')
-    seen = any(who[0] in s.subject + s.other for s in t.plan.steps[max(0, i - REMIND_AFTER + 1):i])
-    if seen or not t.dice.chance(.5): return
+    seen = any(who[0] in s.subject + s.other for s in t.plan.steps[max(0, i - REMIND_AFTER + 1) : i])
+    if seen or not t.dice.chance(0.5):
+        return
     text, after = remind(t.dice, t.cast[who[0]]), phrase.split('{' + key + '}')[1][:1]
     fields[key] = text[:-1] if text.endswith(',') and after in '.,!?;:' else text
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #9eb63188
 class Teller:
     "Tells the pages of one plan in words; remembers what it has said so as not to repeat itself."
+
     def __init__(self, plan: Plan, cast: list, dice: Dice, pets: list):
         self.plan, self.cast, self.dice, self.pets, self.said = plan, cast, dice, pets, {}
 
@@ -101,33 +160,55 @@ class Teller:
         said[chosen] = best + 1
         return chosen
 
-    def names(self, who) -> str: return join_names([self.cast[w].name for w in who])
+    def names(self, who) -> str:
+        return join_names([self.cast[w].name for w in who])
 
-    def form(self, who) -> str: return 'they' if len(who) > 1 else pronoun(self.cast[who[0]].name)
+    def form(self, who) -> str:
+        return 'they' if len(who) > 1 else pronoun(self.cast[who[0]].name)
 
     def again(self, who, rivals=()) -> str:
         "A second mention: a pronoun, 'the rabbit', or the name; no pronoun that could mean somebody else."
         dice = self.dice.random()
         clash = rivals and self.form(who) == self.form(rivals)
-        if len(who) > 1: return 'they' if not clash and dice < .8 else ('the friends' if not rivals else self.names(who))
-        if dice < .6 and not clash: return self.form(who)
-        return f'the {self.cast[who[0]].species}' if dice < .85 else self.cast[who[0]].name
+        if len(who) > 1:
+            return 'they' if not clash and dice < 0.8 else ('the friends' if not rivals else self.names(who))
+        if dice < 0.6 and not clash:
+            return self.form(who)
+        return f'the {self.cast[who[0]].species}' if dice < 0.85 else self.cast[who[0]].name
 
     def fields(self, step: Step) -> dict:
         "What the placeholders of a phrase stand for."
         s, o = step.subject, step.other
         they, them, their = FORMS[self.form(s)]
         many = len(s) > 1
-        f = dict(S=self.names(s), they=they, They=capital(they), them=them, their=their, Their=capital(their), was='were' if many else 'was',
-                 s='s' if many else '', self='themselves' if many else them + 'self', **step.values)
-        f['s2'] = self.again(s, o); f['S2'] = capital(f['s2'])
-        if o: f['O'] = self.names(o); f['O2'] = self.again(o, s); f['O2c'] = capital(f['O2'])
+        f = dict(
+            S=self.names(s),
+            they=they,
+            They=capital(they),
+            them=them,
+            their=their,
+            Their=capital(their),
+            was='were' if many else 'was',
+            s='s' if many else '',
+            self='themselves' if many else them + 'self',
+            **step.values,
+        )
+        f['s2'] = self.again(s, o)
+        f['S2'] = capital(f['s2'])
+        if o:
+            f['O'] = self.names(o)
+            f['O2'] = self.again(o, s)
+            f['O2c'] = capital(f['O2'])
         f['was_S'] = f['was']
-        if step.absent is not None: f['X'] = self.cast[step.absent].name
+        if step.absent is not None:
+            f['X'] = self.cast[step.absent].name
         thing = step.thing or step.values.get('p')
-        if thing: f['p'], f['a'] = thing, with_article(thing)
-        if 'N' in f: f['N'] = self.pets[f['N'] % len(self.pets)]
-        if 'w' in f: f['W'] = capital(f['w'])
+        if thing:
+            f['p'], f['a'] = thing, with_article(thing)
+        if 'N' in f:
+            f['N'] = self.pets[f['N'] % len(self.pets)]
+        if 'w' in f:
+            f['W'] = capital(f['w'])
         return f
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #119044b3
@@ -165,40 +246,70 @@ ASIDES = lines('''
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #4dfb2824
 def weather_words(t: Teller, step: Step, new: bool) -> str:
     "A sentence about the weather, seen through the window if need be."
-    if step.place in INDOORS: return t.fresh(WEATHER_INDOORS[step.weather])
+    if step.place in INDOORS:
+        return t.fresh(WEATHER_INDOORS[step.weather])
     return t.fresh((WEATHER_NEW if new else WEATHER_SAME)[step.weather])
+
 
 @lru_cache(maxsize=None)
 def joins(phrase: str) -> bool:
     "Whether 'In the forest, ' may stand before a phrasing: it starts with a plain clause, no cry, no speech."
-    if phrase.startswith(('{D', '{E')): return phrase.startswith('{D')
+    if phrase.startswith(('{D', '{E')):
+        return phrase.startswith('{D')
     start = phrase.split('{S}')[0] + ' x'
-    return not re.search(r'[!?:.,"]', start) and not phrase.startswith(('Here', 'There', 'This', 'And ', 'Who', 'What', 'How', 'Then', 'After', 'At ', 'Soon', 'Just', 'Over', 'No', 'All'))
+    return not re.search(r'[!?:.,"]', start) and not phrase.startswith(
+        (
+            'Here',
+            'There',
+            'This',
+            'And ',
+            'Who',
+            'What',
+            'How',
+            'Then',
+            'After',
+            'At ',
+            'Soon',
+            'Just',
+            'Over',
+            'No',
+            'All',
+        )
+    )
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #1038ae39
 def set_scene(t: Teller, step: Step, phrase: str, fields: dict, first: bool, aside: bool) -> list:
     "The sentences of a page that tell its event and, where needed, its place, hour and weather."
     dice = t.dice
-    time = step.new_time or (step.opens and dice.chance(.35)) or dice.chance(.08)
-    clause = t.fresh((TIME_FIRST if first else TIME_NEW if step.new_time else TIME_SAME)[step.time]) if time or first else ''
-    if aside and not step.new_time: clause = 'Meanwhile'
-    sky = step.new_weather or first or dice.chance(.3 if step.opens else .1)
+    time = step.new_time or (step.opens and dice.chance(0.35)) or dice.chance(0.08)
+    clause = (
+        t.fresh((TIME_FIRST if first else TIME_NEW if step.new_time else TIME_SAME)[step.time]) if time or first else ''
+    )
+    if aside and not step.new_time:
+        clause = 'Meanwhile'
+    sky = step.new_weather or first or dice.chance(0.3 if step.opens else 0.1)
     weather = [weather_words(t, step, step.new_weather)] if sky else []
     fields['at'] = at = t.fresh(AT[step.place])
     fields['T'] = fields.get('T', clause)
     event = phrase.format(**fields)
-    if first: return [event] + weather
+    if first:
+        return [event] + weather
     smooth = joins(phrase)
-    place = '{at}' not in phrase and (step.opens or (smooth and dice.chance(.35)))
+    place = '{at}' not in phrase and (step.opens or (smooth and dice.chance(0.35)))
     if not clause and not place:
-        if smooth and phrase.startswith('{S}') and dice.chance(.3): event = f'{t.fresh(LINKS)} {event}'
+        if smooth and phrase.startswith('{S}') and dice.chance(0.3):
+            event = f'{t.fresh(LINKS)} {event}'
         return [event] + weather
     head = ', '.join(x for x in (clause, at if place else '') if x)
-    if smooth and (not step.opens or dice.chance(.8)):
+    if smooth and (not step.opens or dice.chance(0.8)):
         return [f'{capital(head)}, {event if phrase.startswith("{") else event[0].lower() + event[1:]}'] + weather
-    if not place and clause != 'Meanwhile': return [f'It was {dice.pick(TIME_IS[step.time])}.'] + weather + [event]
-    if not place: return ['Meanwhile, the story went on.'] + weather + [event]
-    opening = t.fresh(ASIDES if clause == 'Meanwhile' else TIMED if clause else OPENINGS).format(at=at, At=capital(at), T=clause, is_=dice.pick(TIME_IS[step.time]))
+    if not place and clause != 'Meanwhile':
+        return [f'It was {dice.pick(TIME_IS[step.time])}.'] + weather + [event]
+    if not place:
+        return ['Meanwhile, the story went on.'] + weather + [event]
+    opening = t.fresh(ASIDES if clause == 'Meanwhile' else TIMED if clause else OPENINGS).format(
+        at=at, At=capital(at), T=clause, is_=dice.pick(TIME_IS[step.time])
+    )
     return [opening] + weather + [event]
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #ece92793
@@ -207,13 +318,17 @@ def speech(t: Teller, step: Step, mood: str) -> str:
     alone = len(step.subject + step.other) == 1
     return said_by(t, step, t.fresh([x for x in SPEECH[mood] if not (alone and x[0] == '+')]).lstrip('+ '), mood)
 
+
 def said_by(t: Teller, step: Step, line: str, mood: str) -> str:
     "`line` followed by who says it, if it is speech."
-    if not line.startswith('"'): return line
+    if not line.startswith('"'):
+        return line
     end = line[:-2] + ',"' if line.endswith('."') else line
     return f'{end} {t.dice.pick(VERBS[mood])} {t.cast[t.dice.pick(step.subject)].name}.'
 
-def words_in(sentences) -> int: return sum(len(s.split()) for s in sentences)
+
+def words_in(sentences) -> int:
+    return sum(len(s.split()) for s in sentences)
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #d03516fe
 def extras(t: Teller, step: Step, mood: str, fields: dict, goals: list):
@@ -223,14 +338,21 @@ def extras(t: Teller, step: Step, mood: str, fields: dict, goals: list):
     fine = step.weather in ('clear', 'cloudy') and step.time != 'night'
     details = [x.lstrip('~ ') for x in DETAILS[step.place] if fine or x[0] != '~']
     kinds = ['detail', 'detail']
-    if alike: kinds += ['speech'] + ['feeling'] * (event.mood != '*' and dice.chance(.6))
-    if goals and not step.thing and not step.values and dice.chance(.25): kinds.append('reminder')
-    if event.pose == 'sleep': kinds = [k for k in kinds if k in ('detail', 'reminder')]
+    if alike:
+        kinds += ['speech'] + ['feeling'] * (event.mood != '*' and dice.chance(0.6))
+    if goals and not step.thing and not step.values and dice.chance(0.25):
+        kinds.append('reminder')
+    if event.pose == 'sleep':
+        kinds = [k for k in kinds if k in ('detail', 'reminder')]
     for kind in dice.shuffled(kinds) + ['detail'] * 2:
-        if kind == 'detail': yield t.fresh(details)
-        elif kind == 'speech': yield speech(t, step, mood)
-        elif kind == 'feeling': yield t.fresh(FEELINGS[mood]).format(**fields)
-        else: yield said_by(t, step, t.fresh(REMINDERS[dice.pick(goals)]), mood)
+        if kind == 'detail':
+            yield t.fresh(details)
+        elif kind == 'speech':
+            yield speech(t, step, mood)
+        elif kind == 'feeling':
+            yield t.fresh(FEELINGS[mood]).format(**fields)
+        else:
+            yield said_by(t, step, t.fresh(REMINDERS[dice.pick(goals)]), mood)
 
 # %% ../../../nbs/2_storyland/writing/11_telling.ipynb #42212bf6
 def introduce_in(t: Teller, step: Step, phrase: str, fields: dict):
@@ -246,21 +368,27 @@ def tell_once(t: Teller, i: int, goals: list) -> str:
     step, dice = t.plan.steps[i], t.dice
     event, fields = EVERY_EVENT[step.event], t.fields(step)
     phrase = t.fresh(event.phrases)
-    if step.introduces is not None: introduce_in(t, step, phrase, fields)
-    if step.event in ('arrive', 'meet'): with_reminder(t, i, phrase, fields)
+    if step.introduces is not None:
+        introduce_in(t, step, phrase, fields)
+    if step.event in ('arrive', 'meet'):
+        with_reminder(t, i, phrase, fields)
     mood = step.mood if event.mood == '*' else event.mood
     before = t.plan.steps[i - 1]
     aside = step.opens and 0 not in step.subject + step.other and 0 in before.subject + before.other
     sentences = set_scene(t, step, phrase, fields, i == 0, aside)
-    if event.mood == '*' and (mood != 'happy' or dice.chance(.4)): sentences.append(t.fresh(FEELINGS[mood]).format(**fields))
+    if event.mood == '*' and (mood != 'happy' or dice.chance(0.4)):
+        sentences.append(t.fresh(FEELINGS[mood]).format(**fields))
     aim = 15 + int(6 * (dice.random() + dice.random()))
     more = extras(t, step, mood, fields, goals)
     while words_in(sentences) < aim and (one := next(more, None)):
-        if one not in sentences: sentences.append(one)
+        if one not in sentences:
+            sentences.append(one)
     return ' '.join(capital(s) for s in sentences)
+
 
 def tell_page(t: Teller, i: int, goals: list) -> str:
     "The text of page `i`, 15–45 words."
     text = tell_once(t, i, goals)
-    while not 15 <= len(text.split()) <= 45: text = tell_once(t, i, goals)
+    while not 15 <= len(text.split()) <= 45:
+        text = tell_once(t, i, goals)
     return text

@@ -41,7 +41,8 @@ Astonished, {S} stood and looked down at {a} on the ground.
 ''')
 
 # %% ../../../nbs/2_storyland/writing/07_things.ipynb #bbb35fc8
-THING_EVENTS.update(parse_events('''
+THING_EVENTS.update(
+    parse_events('''
 @carry S carry happy held
 {S} carried the {p} along, smiling.
 Happily, {S} carried the {p} and would not let go.
@@ -63,7 +64,8 @@ Smiling, {S} showed the {p}, and {O} stood there, surprised.
 "What do you say now?" {S} stood and held up the {p}, and {O} stood there, amazed.
 With a smile {S} showed the {p}, and {O} stood speechless with surprise.
 {S} let {O} hold the {p} for a moment. What a surprise!
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/07_things.ipynb #6744fdee
 USES = parse_events('''
@@ -100,7 +102,8 @@ With the {p} open, {S} sat and read aloud with joy.
 ''')
 
 # %% ../../../nbs/2_storyland/writing/07_things.ipynb #861ce1f5
-USES.update(parse_events('''
+USES.update(
+    parse_events('''
 @bucket S walk happy held
 {S} walked along and filled the {p} with pebbles, whistling.
 {S} walked and swung the {p} with a smile.
@@ -131,10 +134,12 @@ Light as the {p}, {S} jumped and jumped.
 Proudly {S} waved the {p}.
 {S} waved the {p} like a hero, full of joy.
 How merrily {S} waved the {p}!
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/07_things.ipynb #4e128683
-USES.update(parse_events('''
+USES.update(
+    parse_events('''
 @flower S stand happy held
 {S} stood and smelled the {p}, smiling.
 Happily, {S} stood with the {p} and counted its petals.
@@ -150,10 +155,12 @@ Carefully, {S} carried the {p}, beaming with pride.
 {S} stood and let the {p} glitter, happy.
 With a smile, {S} stood and twirled the {p}.
 Click! {S} stood and turned the {p}, full of joy.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/07_things.ipynb #92cd7f7a
-USES.update(parse_events('''
+USES.update(
+    parse_events('''
 @kite S run happy held
 {S} ran and let the {p} fly, laughing.
 Up went the {p}, and {S} ran along below, full of joy.
@@ -184,10 +191,12 @@ Huffing and smiling, {S} carried the {p}.
 {S} sat and blew into the {p} like a horn, laughing.
 Happily, {S} sat and listened to the {p}.
 The whole sea seemed to hum inside the {p}, and {S} sat there smiling.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/07_things.ipynb #9148aa4e
-USES.update(parse_events('''
+USES.update(
+    parse_events('''
 @star S dance happy held
 {S} danced with the {p} that glittered like gold.
 Twinkle, twinkle! {S} danced and held the {p} high.
@@ -203,4 +212,5 @@ Gluck, gluck, went the {p}, and {S} sat there smiling.
 With the {p} held up high, {S} walked on happily.
 {S} walked and twirled the {p}, smiling.
 Snug and dry under the {p}, {S} walked along, giggling.
-'''))
+''')
+)

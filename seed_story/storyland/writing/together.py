@@ -42,7 +42,8 @@ Gently, {S} stood by {O}, who sat on the ground and wept.
 ''')
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #d375884d
-TOGETHER.update(parse_events('''
+TOGETHER.update(
+    parse_events('''
 @joke S dance happy O stand surprised
 {S} did a silly dance, and {O} stood there in surprise.
 {S} danced on one leg to the surprise of everyone, and {O} stared.
@@ -57,10 +58,12 @@ With a happy shout {S} jumped up, and {O} jumped back in surprise.
 {S} jumped down with a grin, and {O}, surprised, jumped too.
 "Surprise!" laughed {S}, jumping, and {O} jumped, startled and surprised.
 {S} played a trick and jumped for fun, while {O} jumped in surprise.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #01d24ed9
-TOGETHER.update(parse_events('''
+TOGETHER.update(
+    parse_events('''
 @quarrel S stand angry O stand angry
 {S} had a quarrel with {O}, and both sides stood there, angry.
 {S} stood and shouted at {O}, who shouted back in anger.
@@ -89,10 +92,12 @@ All was forgiven: {S} waved to {O}, and got a merry wave in return.
 Cheerfully {S} pointed ahead, and {O} walked in that direction.
 {S} pointed at a narrow way, and {O} walked down it, whistling.
 With a smile {S} pointed the way and let {O} walk in front.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #061c2194
-TOGETHER.update(parse_events('''
+TOGETHER.update(
+    parse_events('''
 @story S sit happy O sit happy
 {S} sat down beside {O} and told a tale of giants.
 {S} sat and told a pirate tale, and {O} sat and listened happily.
@@ -107,10 +112,12 @@ Side by side sat {S} with {O}, and told each other stories.
 Frightened, {S} pointed into the shadows, and {O} stood frozen with fear.
 {S} saw a huge shadow and pointed, scared, while {O} stood and shivered.
 Pale with fear, {S} pointed at something big, and {O} stood there, scared.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #9fb5f5bc
-TOGETHER.update(parse_events('''
+TOGETHER.update(
+    parse_events('''
 @lullaby S sit happy O sleep sleepy
 {S} sat and sang a lullaby until {O} fell asleep.
 {S} sat by {O}, who slept soundly, and smiled.
@@ -139,10 +146,12 @@ Joyfully {S} waved as {O} ran towards the finish.
 In a game of hide-and-seek {S} stood counting, and {O} sat in a good hiding spot, happy.
 {S} stood with closed eyes, and {O} sat down under an old blanket, giggling.
 Smiling, {S} stood and searched, but {O} sat well hidden.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #d1435f7f
-TOGETHER.update(parse_events('''
+TOGETHER.update(
+    parse_events('''
 @scold S stand angry O stand sad
 {S} stood and scolded angrily, and {O} stood there, sad.
 Angry, {S} stood before {O}, who stood with bowed head, sad.
@@ -157,10 +166,12 @@ A loud pop made {S} jump in surprise, and {O} stood there, startled.
 Surprised by a sudden thud, {S} jumped, and {O} stood there, astonished.
 {S} jumped with surprise as a mouse shot by, and {O} stood and stared in wonder.
 "Oh!" {S} jumped in surprise, and {O} stood with an open, surprised mouth.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #bdc3bac5
-TOGETHER.update(parse_events('''
+TOGETHER.update(
+    parse_events('''
 @arrive S run happy O wave happy
 {S} came running, and {O} waved a welcome.
 "Wait for me!" {S} came running up, and {O} waved happily.
@@ -189,14 +200,82 @@ It was time for a goodbye: {S} waved with wet eyes, and {O} stood and sniffed.
 Smiling, {S} waved until {O} walked out of sight.
 {S} waved while {O} walked home with a spring in every step.
 With a merry wave, {S} let {O} walk away for now.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #416ffd44
-CHAINS = (('noise', 'flee'), ('noise', 'funny_end'), ('noise', 'flee', 'calm'), ('tumble', 'get_up'), ('cross', 'stomp', 'calm'),
-          ('cross', 'calm'), ('stomp', 'calm'), ('lonely', 'cheer_up'), ('weary', 'drowsy'), ('weary', 'nap'), ('drowsy', 'nap'),
-          ('ditch', 'ditch_end'), ('wall', 'wall_end'), ('fog', 'fog_end'), ('mud', 'mud_end'), ('wind', 'wind_end'),
-          ('trap', 'trap_end'), ('hungry', 'giggle'), ('wonder', 'dance'), ('wonder_point', 'run'), ('wonder', 'point'))
-PAIR_CHAINS = (('quarrel', 'make_up'), ('hurt_words', 'make_up'), ('scold', 'make_up'), ('comfort', 'dance_with'), ('comfort', 'help'),
-               ('warn', 'chase'), ('joke', 'dance_with'), ('boo', 'chase'), ('gasp', 'chat'), ('hide', 'boo'), ('chase', 'story'))
-SINGLES = ('walk', 'run', 'rest', 'stand', 'jump', 'dance', 'point', 'wave', 'sing', 'giggle', 'wonder', 'wonder_point', 'weary', 'drowsy', 'tumble', 'cross', 'noise', 'flee', 'lonely', 'hungry')
-PAIR_SINGLES = ('chat', 'chase', 'dance_with', 'lead', 'story', 'warn', 'help', 'cheer', 'hide', 'joke', 'boo', 'gasp', 'comfort', 'scold', 'hurt_words')
+CHAINS = (
+    ('noise', 'flee'),
+    ('noise', 'funny_end'),
+    ('noise', 'flee', 'calm'),
+    ('tumble', 'get_up'),
+    ('cross', 'stomp', 'calm'),
+    ('cross', 'calm'),
+    ('stomp', 'calm'),
+    ('lonely', 'cheer_up'),
+    ('weary', 'drowsy'),
+    ('weary', 'nap'),
+    ('drowsy', 'nap'),
+    ('ditch', 'ditch_end'),
+    ('wall', 'wall_end'),
+    ('fog', 'fog_end'),
+    ('mud', 'mud_end'),
+    ('wind', 'wind_end'),
+    ('trap', 'trap_end'),
+    ('hungry', 'giggle'),
+    ('wonder', 'dance'),
+    ('wonder_point', 'run'),
+    ('wonder', 'point'),
+)
+PAIR_CHAINS = (
+    ('quarrel', 'make_up'),
+    ('hurt_words', 'make_up'),
+    ('scold', 'make_up'),
+    ('comfort', 'dance_with'),
+    ('comfort', 'help'),
+    ('warn', 'chase'),
+    ('joke', 'dance_with'),
+    ('boo', 'chase'),
+    ('gasp', 'chat'),
+    ('hide', 'boo'),
+    ('chase', 'story'),
+)
+SINGLES = (
+    'walk',
+    'run',
+    'rest',
+    'stand',
+    'jump',
+    'dance',
+    'point',
+    'wave',
+    'sing',
+    'giggle',
+    'wonder',
+    'wonder_point',
+    'weary',
+    'drowsy',
+    'tumble',
+    'cross',
+    'noise',
+    'flee',
+    'lonely',
+    'hungry',
+)
+PAIR_SINGLES = (
+    'chat',
+    'chase',
+    'dance_with',
+    'lead',
+    'story',
+    'warn',
+    'help',
+    'cheer',
+    'hide',
+    'joke',
+    'boo',
+    'gasp',
+    'comfort',
+    'scold',
+    'hurt_words',
+)

@@ -41,7 +41,8 @@ With a creak the way was free, and {S} walked on, smiling.
 ''')
 
 # %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #ca1f248b
-TROUBLES.update(parse_events('''
+TROUBLES.update(
+    parse_events('''
 @fog S stand sad out
 {S} stood in thick mist, lost and sad.
 Which way now? {S} stood there, lost and close to tears.
@@ -56,10 +57,12 @@ Lost! {S} stood there with a lump in {their} throat{s}.
 A firefly showed the way, and {S} pointed after it with joy.
 {S} knew where to go again and pointed ahead, beaming.
 Then {S} saw familiar footprints and happily pointed at them.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #cb8962f5
-TROUBLES.update(parse_events('''
+TROUBLES.update(
+    parse_events('''
 @mud S stand angry out
 {S} stood stuck in deep mud, angrier by the minute.
 Squelch! {S} stood in the mud, cross and dirty.
@@ -88,10 +91,12 @@ At last it was still, and {S} danced with relief.
 {S} danced and shouted: the wind had gone to bed!
 When the gale had blown itself out, {S} danced.
 {S} danced about, happy that the storm had passed.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #de14e48b
-TROUBLES.update(parse_events('''
+TROUBLES.update(
+    parse_events('''
 @trap S sit scared
 {S} slid into a dark hole and sat there, scared.
 All of a sudden {S} sat in a pit, frightened.
@@ -106,10 +111,12 @@ A helpful badger made a way out, and {S} ran free with joy.
 Out of the hole at last, {S} ran and cheered.
 {S} squeezed through a crack and ran out, happy to be free.
 With one last push {S} got out and ran, shouting for joy.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #8c9bc1f0
-TROUBLES.update(parse_events('''
+TROUBLES.update(
+    parse_events('''
 @setback S sit sad
 {S} sat down and wanted to give up, too sad to go on.
 Everything had gone wrong, and {S} sat there in despair.
@@ -138,10 +145,12 @@ Tired after such a great adventure, {S} slept deeply.
 At the very end of the adventure, {S} fell asleep.
 {S} closed {their} eyes and slept. What an adventure it had been!
 And so {S} went to sleep, full of new stories to tell.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #69b9f610
-TROUBLES.update(parse_events('''
+TROUBLES.update(
+    parse_events('''
 @ending_dance S dance happy
 {S} danced until the very end of the adventure.
 And so the adventure ended, and {S} danced for joy.
@@ -156,4 +165,5 @@ It was time for something new, so {S} walked off with a smile.
 "Off we go again!" cried {S}, walking along happily.
 {S} walked out of the door, ready for the next adventure.
 Full of new plans, {S} walked along with a happy hum.
-'''))
+''')
+)

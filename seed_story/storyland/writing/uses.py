@@ -41,7 +41,8 @@ With a happy shout, {S} jumped over a little stream.
 ''')
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #dcb39516
-PLACE_EVENTS.update(parse_events('''
+PLACE_EVENTS.update(
+    parse_events('''
 @mountain S wave happy
 {S} waved from the top and shouted "Hello!" to the echo.
 {S} waved at the goats that climbed among the rocks, smiling.
@@ -63,10 +64,12 @@ Giggling, {S} ran around the haystack.
 {S} ran to the barn to see the newborn calf, beaming.
 With hens flapping everywhere, {S} ran along happily.
 Happily, {S} ran to bring the goats their hay.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #a00bb6a8
-PLACE_EVENTS.update(parse_events('''
+PLACE_EVENTS.update(
+    parse_events('''
 @castle S stand surprised
 {S} stood there in surprise: a suit of armour had just bowed!
 Surprised, {S} stood before a throne as big as a bed.
@@ -95,10 +98,12 @@ Each time a sail came down, {S} jumped and laughed.
 "Again, again!" {S} jumped as the wooden wheels turned.
 {S} jumped in time with the clacking wheels.
 Laughing, {S} jumped over a sack of grain.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #fd602a7e
-PLACE_EVENTS.update(parse_events('''
+PLACE_EVENTS.update(
+    parse_events('''
 @kitchen S stand happy
 {S} stood at the table and stirred the dough, smiling.
 Happily, {S} stood by the stove and tasted the soup.
@@ -120,7 +125,8 @@ Surprised, {S} stood before a tower of cheese.
 {S} stood in surprise before a stall full of clockwork mice.
 A fire-eater breathed sparks, and {S} stood there, surprised.
 {S} stood wide-eyed with surprise at so many colours and smells.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #53b18a5f
 WEATHER_EVENTS = parse_events('''
@@ -155,7 +161,8 @@ Out of the snow popped a hare, and {S} stood there, surprised.
 ''')
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #69e33a9c
-WEATHER_EVENTS.update(parse_events('''
+WEATHER_EVENTS.update(
+    parse_events('''
 @moon S sit happy out
 {S} sat and smiled up at the moon.
 In the light of the moon sat {S}, happy and quiet.
@@ -170,7 +177,8 @@ Full of fear, {S} walked through the black night.
 An owl hooted in the night, and {S} walked faster, scared.
 {S} walked close to the ground, afraid of the night.
 How dark the night was! Trembling, {S} walked on.
-'''))
+''')
+)
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #b2a1959d
 WEATHER_WHEN = dict(rain_jump='rain', rain_run='rain', snow_run='snow', snow_wonder='snow', moon='night', dark='night')

@@ -14,6 +14,7 @@ def lines(text: str) -> tuple:
     "The non-empty lines of `text`, stripped: a phrase table written one phrase a line."
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
+
 def table(text: str) -> dict:
     "`key: phrase | phrase` lines as a dict of tuples; lines with the same key are joined."
     out = {}
@@ -25,23 +26,29 @@ def table(text: str) -> dict:
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #aff4c747
 def with_article(noun: str) -> str:
     "`noun` after 'a' or 'an'; boots are plural and take none."
-    if noun.endswith('boots'): return noun
+    if noun.endswith('boots'):
+        return noun
     return ('an ' if noun[0] in 'aeiou' else 'a ') + noun
+
 
 def join_names(names) -> str:
     "'A', 'A and B', 'A, B and C'."
     names = list(names)
     return names[0] if len(names) == 1 else ', '.join(names[:-1]) + ' and ' + names[-1]
 
+
 def capital(text: str) -> str:
     "`text` with a capital first letter, also behind an opening quotation mark."
     i = 1 if text[:1] == '"' else 0
-    return text[:i] + text[i:i + 1].upper() + text[i + 1:]
+    return text[:i] + text[i : i + 1].upper() + text[i + 1 :]
 
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #6258f31d
-SHE = frozenset('''Ada Alma Anouk Bela Bibi Cleo Coco Della Edda Fanny Flora Gigi Gilda Greta Hattie Ida Ilse Juno Kiki Lola Lotte
-Lumi Mika Mimi Momo Nana Nelly Nora Olga Petra Pippa Ronja Sasha Selma Suki Tessa Tilda Ulla Vera Wanda Yoko Zelda Zora'''.split())
+SHE = frozenset(
+    '''Ada Alma Anouk Bela Bibi Cleo Coco Della Edda Fanny Flora Gigi Gilda Greta Hattie Ida Ilse Juno Kiki Lola Lotte
+Lumi Mika Mimi Momo Nana Nelly Nora Olga Petra Pippa Ronja Sasha Selma Suki Tessa Tilda Ulla Vera Wanda Yoko Zelda Zora'''.split()
+)
 FORMS = {'she': ('she', 'her', 'her'), 'he': ('he', 'him', 'his'), 'they': ('they', 'them', 'their')}
+
 
 def pronoun(name: str) -> str:
     "'she' or 'he': fixed for every name."
