@@ -52,6 +52,7 @@ setup(
     author_email=cfg["author_email"],
     license="Apache-2.0",
     packages=find_packages(include=["seed_story", "seed_story.*"]),
+    package_data={cfg["lib_name"]: ["py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "small": cfg["small_requirements"].split()},

@@ -1,6 +1,7 @@
 """What keeps the repository honest: each check here fails when the thing that it names has been broken."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -69,8 +70,9 @@ def copy(tmp_path_factory) -> Path:
 
 
 def test_package_is_what_the_notebooks_export(copy):
-    (copy / 'seed_story').mkdir()
-    shutil.copy(PACKAGE / '__init__.py', copy / 'seed_story')  # kept by nbdev, which only writes the version into it
+    for face in PACKAGE.rglob('__init__.py'):  # written by hand; nbdev only writes the version into the first
+        (copy / face.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(face, copy / face.relative_to(ROOT))
     run('nbdev_export', cwd=copy)
     here, exported = tree(PACKAGE), tree(copy / 'seed_story')
     assert sorted(here) == sorted(exported), 'a module without a notebook, or a notebook that was not exported'
@@ -175,6 +177,51 @@ def graph() -> dict[str, set[str]]:
 
 def test_no_import_cycle(graph):
     TopologicalSorter(graph).prepare()
+
+
+# ---- the faces: names that packages offer, imported when they are first used ------------------------------------------
+
+FACES = ['seed_story', *(f'seed_story.{p.parent.name}' for p in sorted(PACKAGE.glob('*/__init__.py')))]
+
+
+@pytest.mark.parametrize('name', FACES)
+def test_face(name):
+    "Each name of a face is there, known to type checkers, and documented; no name hides a module."
+    package = importlib.import_module(name)
+    folder = PACKAGE.joinpath(*name.split('.')[1:])
+    typed = {
+        a.name
+        for node in ast.walk(ast.parse((folder / '__init__.py').read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        for a in node.names
+    }
+    assert set(package.__all__) == typed and package.__doc__
+    assert not {p.stem for p in folder.iterdir()} & typed, 'a name that is a module, too'
+    for offered in package.__all__:
+        assert getattr(package, offered) is not None and offered in dir(package)
+    with pytest.raises(AttributeError, match='has no attribute'):
+        package.nothing_of_this_name
+    assert name != 'seed_story' or 12 <= len(typed) <= 18
+
+
+def test_importing_costs_nothing():
+    "Neither `import seed_story` nor the command's help imports torch; 0.3 s are allowed."
+    for code in (
+        'import seed_story, seed_story.sinks, seed_story.story',
+        "import seed_story.cli, sys; sys.argv[1:] = ['--help']; seed_story.cli.main()",
+    ):
+        watched = f"""
+import sys, time
+began = time.process_time()
+try:
+    exec({code!r})
+except SystemExit:
+    pass
+assert 'torch' not in sys.modules, 'a heavy import'
+print('seconds', time.process_time() - began)
+"""
+        runs = [float(run(sys.executable, '-c', watched, cwd=ROOT).stdout.split()[-1]) for _ in range(3)]
+        assert min(runs) < 0.3, f'{code}: {min(runs):.2f} s'
 
 
 # What a wing may import, besides itself. Every module of the package belongs to one of these.

@@ -1,0 +1,1 @@
+"""The pictures of Storyland: canvas, figures, creatures, places."""

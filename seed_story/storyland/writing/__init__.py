@@ -1,0 +1,1 @@
+"""The texts of Storyland: its words, its plots, and the reader that understands them."""
