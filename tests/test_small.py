@@ -104,7 +104,7 @@ def test_it_is_told_with_the_adapters_folded_in(trained):
     import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
     from seed_story.pipeline.story_pipeline import StoryPipeline
-    from seed_story.pipeline.tell import load_pipeline
+    from seed_story.pipeline.loading import load_pipeline
 
     folded, plain = load_pipeline(str(trained[1])), StoryPipeline.from_pretrained(str(trained[1]))
     layers = lambda pipe: [m.merged for m in pipe.mllm.modules() if isinstance(m, BaseTunerLayer)]

@@ -66,7 +66,7 @@ def named_models(words: str) -> dict:
 
 def load_model(name: str, where: str = '', device: str = 'cpu', dtype: str = 'float32'):
     "The pipeline that a word of `named_models` means, adapters folded in, weights in `dtype`. ValueError if it cannot be loaded."
-    from seed_story.pipeline.tell import load_pipeline
+    from seed_story.pipeline.loading import load_pipeline
 
     if name != 'before':
         return load_pipeline(where or name, device, dtype)
@@ -345,7 +345,7 @@ def sweep(
     """Measures the `jobs` of one model (see `named_models`) that have no good record in `folder`; returns how many. `tell(text)` is told of each, and of stale records with the reasons.
 
     `make(name, where, device)` loads the model; a record states its `dtype`, if it is not fp32. A record that also has drawn pictures serves a job that asks for none, and a full one a slim one."""
-    from seed_story.pipeline.tell import fingerprint
+    from seed_story.pipeline.loading import fingerprint
 
     pipe, bench, done, said = make(name, where, device), None, 0, tell or (lambda text: None)
     for job in dict.fromkeys(jobs):

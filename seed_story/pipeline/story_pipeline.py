@@ -94,18 +94,23 @@ def check_weights(folder, components: dict) -> None:
             )
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #72160e51
-def shared_parts(folder: Path, dtype) -> dict:
-    "The components that a pipeline's `folder` does not hold but names: those of its `shared.json`, and a pre-trained language model's tokenizer. WeightsError for what is not there."
+def shared_parts(folder: Path, dtype, given=()) -> dict:
+    """The components that a pipeline's `folder` does not hold but names: those of its `shared.json`, and a pre-trained language model's tokenizer.
+
+    Those in `given` are there already. WeightsError for what is not there."""
     found, index = {}, with_present_modules(json.loads((folder / 'model_index.json').read_text()))
     named = json.loads((folder / 'shared.json').read_text()) if (folder / 'shared.json').is_file() else {}
     for part, place in named.items():
+        if part in given:
+            continue
         library, name = index[part]
         if not (folder / place).is_dir():
             raise WeightsError(f'{folder} shares its {part} with {(folder / place).resolve()}, which is not there')
         found[part] = getattr(importlib.import_module(library), name).from_pretrained(
             folder / place, **({} if part == 'scheduler' else dict(torch_dtype=dtype))
         )
-    if not (folder / 'tokenizer').is_dir() and (folder / 'mllm' / 'config.json').is_file():
+    lacks = 'tokenizer' not in given and not (folder / 'tokenizer').is_dir()
+    if lacks and (folder / 'mllm' / 'config.json').is_file():
         config = json.loads((folder / 'mllm' / 'config.json').read_text())
         if config.get('backbone'):
             found['tokenizer'] = story_tokenizer(config['backbone'], config['num_slots'])
@@ -430,7 +435,7 @@ class StoryPipeline(Tells, DiffusionPipeline):
             kwargs.setdefault('dtype', torch.float32)
         folder = Path(pretrained_model_name_or_path)
         if (folder / 'model_index.json').is_file():
-            kwargs = shared_parts(folder, kwargs.get('dtype', kwargs.get('torch_dtype'))) | kwargs
+            kwargs = shared_parts(folder, kwargs.get('dtype', kwargs.get('torch_dtype')), kwargs) | kwargs
         pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         if folder.is_dir():
             check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})

@@ -1,0 +1,81 @@
+"Model folders that earlier commits saved are loaded."
+
+import json
+import os
+import shutil
+
+import pytest
+
+from seed_story.models.presets import bundled_folder
+
+FORMER = {  # components as the model_index.json of commit 9db5fef names them
+    'tiny': dict(
+        feature_resampler=['seed_story.detokenizer', 'FeatureResampler'],
+        mllm=['seed_story.mllm', 'StoryMLLM'],
+        visual_tokenizer=['seed_story.visual_tokenizer', 'VisualTokenizer'],
+    ),
+    'small': dict(
+        feature_resampler=['seed_story.detokenizer', 'FeatureResampler'],
+        mllm=['seed_story.adapter', 'AdaptedMLLM'],
+        visual_tokenizer=['seed_story.visual_tokenizer', 'VisualTokenizer'],
+    ),
+}
+SETTINGS = dict(  # and its other words; how far the model can look back is called otherwise today
+    attention='dense@clamped',
+    guidance_scale=2.0,
+    max_text_tokens=120,
+    min_text_tokens=1,
+    num_inference_steps=12,
+    pages=25,
+    repetition_tries=3,
+    separator='[INST]',
+    temperature=0.8,
+    top_p=0.95,
+    window_pages=9,
+)
+REACH = dict(tiny=480, small=1200)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    "The bundled folders beside each other as commit 9db5fef saved them."
+    for name, components in FORMER.items():
+        shutil.copytree(bundled_folder(name), tmp_path / name, copy_function=os.link)
+        file = tmp_path / name / 'model_index.json'
+        present = json.loads(file.read_text())
+        libraries = {k: v for k, v in present.items() if isinstance(v, list) and v[0] in ('diffusers', 'transformers')}
+        index = dict(_class_name='StoryPipeline', _diffusers_version='0.42.1', reach=REACH[name])
+        file.unlink()
+        file.write_text(json.dumps(index | SETTINGS | libraries | components))
+    return tmp_path
+
+
+def test_tiny_saved_by_an_earlier_commit(saved):
+    from seed_story.pipeline.loading import fingerprint, load_pipeline
+
+    before, present = load_pipeline(str(saved / 'tiny')), load_pipeline('tiny')
+    assert fingerprint(before) == fingerprint(present)
+    assert before.policy() == present.policy(), 'and it looks back as far'
+    assert {k: before.config[k] for k in SETTINGS} == SETTINGS
+
+
+def test_small_saved_by_an_earlier_commit(saved):
+    "Its pre-trained language model is elsewhere, so another stands for it; the rest is shared with tiny."
+    from seed_story.pipeline.loading import load_pipeline
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+
+    tiny = load_pipeline('tiny')
+    before = StoryPipeline.from_pretrained(saved / 'small', mllm=tiny.mllm, tokenizer=tiny.tokenizer)
+    present = StoryPipeline.from_pretrained(bundled_folder('small'), mllm=tiny.mllm, tokenizer=tiny.tokenizer)
+    assert before.policy() == present.policy() != tiny.policy()
+    for part in ('visual_tokenizer', 'feature_resampler', 'unet', 'vae'):
+        ours, theirs = getattr(before, part).state_dict(), getattr(present, part).state_dict()
+        assert ours.keys() == theirs.keys() and all(ours[k].equal(theirs[k]) for k in ours), part
+
+
+def test_saved_again_it_says_where_its_parts_are_now(saved, tmp_path):
+    from seed_story.pipeline.loading import load_pipeline
+
+    load_pipeline(str(saved / 'tiny')).save_pretrained(tmp_path / 'again')
+    index = json.loads((tmp_path / 'again' / 'model_index.json').read_text())
+    assert index['mllm'] == ['seed_story.models.mllm', 'StoryMLLM']
