@@ -10,7 +10,6 @@ RUN    := $(VENV)/bin
 PAGES  ?= 25
 OUT    ?= story
 PIP    := $(RUN)/python -m pip --disable-pip-version-check
-README := $(RUN)/python -m jupyter nbconvert --to markdown nbs/index.ipynb --RegexRemovePreprocessor.patterns '\s*\#\|\s*hide'
 
 .PHONY: help story test repro readme pictures lock clean
 .DELETE_ON_ERROR:
@@ -31,8 +30,7 @@ repro: $(VENV)/test.stamp
 
 # README.md and its pictures are the index notebook, converted.
 readme: $(VENV)/test.stamp
-	@rm -rf README_files
-	@$(README) --output-dir . --output README
+	@.ci/readme . $(RUN)/python
 
 # The pictures in all notebooks with palettes of 128 colours, where that is smaller; then README.md's, which are theirs.
 pictures: $(VENV)/test.stamp

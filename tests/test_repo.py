@@ -113,27 +113,30 @@ def test_repro_notebooks_have_one_parameters_cell():
 
 
 def test_readme_is_the_index_notebook(tmp_path):
-    makefile = (ROOT / 'Makefile').read_text()
-    assert 'RegexRemovePreprocessor' in makefile
-    run(
-        sys.executable,
-        '-m',
-        'jupyter',
-        'nbconvert',
-        '--to',
-        'markdown',
-        'nbs/index.ipynb',
-        '--RegexRemovePreprocessor.patterns',
-        r'\s*#\|\s*hide',
-        '--output-dir',
-        str(tmp_path),
-        '--output',
-        'README',
-        cwd=ROOT,
-    )
+    run(ROOT / '.ci' / 'readme', str(tmp_path), sys.executable, cwd=ROOT)
     assert (ROOT / 'README.md').exists(), 'run make readme'
     assert (tmp_path / 'README.md').read_text() == (ROOT / 'README.md').read_text(), 'run make readme'
     assert tree(tmp_path / 'README_files', '*') == tree(ROOT / 'README_files', '*'), 'run make readme'
+
+
+LINK = re.compile(r'\]\(([^)\s#]+)[^)]*\)')
+
+
+def links(path: Path) -> list[str]:
+    "Relative links of a notebook's or page's prose (code blocks and code spans left out)."
+    notebook = path.suffix == '.ipynb'
+    text = '\n'.join(source(c) for c in cells(path, 'markdown')) if notebook else path.read_text(encoding='utf-8')
+    text = re.sub(r'```.*?```|`[^`\n]*`', '', text, flags=re.S)
+    return [t for t in LINK.findall(text) if '://' not in t and not t.startswith(('mailto:', 'attachment:', 'data:'))]
+
+
+@pytest.mark.parametrize(
+    'path',
+    [*notebooks(), *sorted((ROOT / 'data' / 'results').glob('*.ipynb')), *sorted(ROOT.glob('*.md'))],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
+)
+def test_links_lead_somewhere(path):
+    assert [t for t in links(path) if not (path.parent / t).exists()] == []
 
 
 # ---- code -------------------------------------------------------------------------------------------------------------
