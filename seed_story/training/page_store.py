@@ -24,7 +24,7 @@ class Shard:
 
     images: np.ndarray  # uint8 [S, P, H, W, 3]
     texts: list  # [S][W][P] strings
-    label_scene: dict  # oracle labels, each [S, P, …]; empty where there is no truth
+    labels: dict  # oracle labels, each [S, P, …]; empty where there is no truth
     seeds: list  # Storyland seeds, or story ids
 
 # %% ../../nbs/6_training/05_page_store.ipynb #6965a24f
