@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PerceiverAttention', 'AttentionPool', 'Condition', 'FeatureResampler', 'pixel_block', 'pack_pixels', 'unpack_pixels',
            'encode_latents', 'decode_latents', 'size_ids', 'predict_noise', 'whole_picture', 'noise_loss', 'add_noise',
-           'noise_target', 'drop_features', 'detokenizer_loss', 'trainable_names', 'runs_on', 'unconditional_features',
+           'noise_target', 'drop_features', 'detokenizer_loss', 'trainable_names', 'unconditional_features',
            'initial_noise', 'guided_noise', 'doubled', 'denoise', 'detokenize', 'to_pil']
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #eb0f594e
@@ -23,6 +23,8 @@ from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+
+from .devices import execution_device
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #0fae812a
 def _split_heads(x, heads):
@@ -285,17 +287,11 @@ def trainable_names(unet, feature_resampler, which: str = "whole") -> list[str]:
     )
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #add87446
-def runs_on(module, otherwise=None) -> torch.device:
-    "The device that a module computes on: where its weights are, or, if they wait elsewhere (accelerate's offloading), where they are brought. `otherwise`: of something that has none."
-    brought = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-    return torch.device(brought) if brought is not None else getattr(module, "device", otherwise)
-
-
 @torch.no_grad()
 def unconditional_features(visual_tokenizer) -> torch.Tensor:
     "Features [1, V, F] of an all-zero picture, for the unconditional branch of guidance; in the model's type, on its device."
     size = visual_tokenizer.config.image_size
-    device = runs_on(visual_tokenizer)
+    device = execution_device(visual_tokenizer)
     return visual_tokenizer(torch.zeros(1, 3, size, size, dtype=visual_tokenizer.dtype, device=device))
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #850a02fa
@@ -382,14 +378,14 @@ def detokenize(
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
     if guidance_scale > 1 and unconditional is None:
         raise ValueError("guidance_scale > 1 needs `unconditional` (see `unconditional_features`)")
-    there = runs_on(unet, features.device)  # each part may stand on a device of its own
+    there = execution_device(unet, features.device)  # each part may stand on a device of its own
 
     def on_unet(given):
         return Condition(
             *(
                 part.to(there)
                 for part in (
-                    feature_resampler(given.to(runs_on(feature_resampler, given.device)))
+                    feature_resampler(given.to(execution_device(feature_resampler, given.device)))
                     if isinstance(given, torch.Tensor)
                     else given
                 )
@@ -412,7 +408,7 @@ def detokenize(
     )
     if output == "latent":
         return latents
-    images = decode_latents(latents.to(runs_on(vae, there)), vae)
+    images = decode_latents(latents.to(execution_device(vae, there)), vae)
     return images if output == "pt" else to_pil(images)
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #70b88d16

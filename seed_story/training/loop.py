@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Budget', 'Average', 'Log', 'read_log', 'step_generator', 'own_randomness', 'NumberedBatches', 'Interrupted', 'Parts',
-           'prepared', 'agreed', 'fit', 'save_module', 'autocast', 'compiled']
+           'prepared', 'agreed', 'fit', 'save_module']
 
 # %% ../../nbs/6_training/01_loop.ipynb #9427f077
 import contextlib
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 # %% ../../nbs/6_training/01_loop.ipynb #a1104bc3
+from ..models.devices import compile_on_gpu
 from .checkpoints import Checkpoints, load_newest, stop_signals
 from .sharding import gathered, own, sharded, spread, wants_shards, whole
 from ..story.format import write_atomic
@@ -194,7 +195,7 @@ def prepared(function, modules, device, accelerator=None, layers=()):
         for layer in layers:
             layer.compile()
     if alone:
-        return function if layers else compiled(function, device)
+        return function if layers else compile_on_gpu(function, device)
     return accelerator.prepare(Parts(function, *modules))
 
 
@@ -459,14 +460,3 @@ def save_module(module, folder, summary: dict | None = None, dtype=torch.bfloat1
         os.replace(folder, old)
     os.replace(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)
-
-# %% ../../nbs/6_training/01_loop.ipynb #257a1112
-def autocast(device, mixed: bool = True):
-    "bf16 autocast on a GPU, nothing on the CPU or where `mixed` precision is not wanted."
-    device = torch.device(device)
-    return torch.autocast(device.type, torch.bfloat16, enabled=mixed and device.type == "cuda")
-
-# %% ../../nbs/6_training/01_loop.ipynb #26c75871
-def compiled(function, device):
-    "`torch.compile` on a GPU; as it is on the CPU, where compiling costs more than a toy run."
-    return torch.compile(function) if torch.device(device).type == "cuda" else function
