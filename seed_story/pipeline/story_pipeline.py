@@ -22,7 +22,8 @@ import seed_story.models.adapter  # diffusers loads components only from modules
 import seed_story.models.mllm
 import seed_story.models.visual_tokenizer
 from ..models.adapter import story_tokenizer
-from ..models.detokenizer import detokenize, runs_on, unconditional_features
+from ..models.detokenizer import detokenize, unconditional_features
+from ..models.features import encode_images
 from .narrate import narrate
 from .sampling import Sampling, derived_seed
 from ..models.sequence import SEPARATOR, clean_text
@@ -152,12 +153,10 @@ class Defaults:
 class Narrates(Defaults):
     "Texts and features of stories, without pictures."
 
-    @torch.no_grad()
     def encode(self, images) -> Tensor:
         "Visual features [N, V, F] of one picture or a list (PIL images, or paths)."
         images = images if isinstance(images, (list, tuple)) else [images]
-        pixels = self.visual_tokenizer.preprocess([as_picture(im) for im in images])
-        return self.visual_tokenizer(pixels.to(runs_on(self.visual_tokenizer)))
+        return encode_images([as_picture(image) for image in images], self.visual_tokenizer)
 
     def narrate(
         self,
