@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #350e4526
+from ..models.features import encode_for_training, encode_images
 from .metrics import Figure, evaluate_pictures, evaluate_stories, ratio
 from ..story.format import Page, Story
 
@@ -52,15 +53,12 @@ def tell_features(
     texts, features = [], []
     for first in range(0, len(given), batch):
         part, numbers = given[first : first + batch], seeds[first : first + batch]
-        seen = pipe.visual_tokenizer(
-            pipe.visual_tokenizer.preprocess([p.pil() for p in part]).to(pipe.device, pipe.visual_tokenizer.dtype)
-        )
         told = []
         for page in narrate(
             pipe.mllm,
             pipe.tokenizer,
             [p.text for p in part],
-            seen,
+            pipe.encode([page.image for page in part]),
             pages=pages,
             policy=policy,
             sampling=sampling,
@@ -148,30 +146,15 @@ def drawn_stories(seeds, pages: int = 30):
 @torch.inference_mode()
 def reconstruct(pipe, images, seed: int = 0, batch: int = 128, **options):
     "Pictures drawn from the true features of `images` (uint8 [N, H, W, 3])."
-    from seed_story.training.stages import as_float, pixels
-
-    features = torch.cat(
-        [
-            pipe.visual_tokenizer(
-                pixels(pipe.visual_tokenizer, as_float(part.to(pipe.device)).to(pipe.visual_tokenizer.dtype))
-            )
-            for part in images.split(512)
-        ]
-    )
+    features = encode_images(images, pipe.visual_tokenizer)
     return draw_features(pipe, features[None], [seed], batch, **options)[0]
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #0cb30aef
 @torch.inference_mode()
 def true_features(pipe, pictures):
     "Features [S, P, V, F], on the CPU, of true `pictures` (uint8 [S, P, H, W, 3])."
-    from seed_story.training.stages import encode_images
-
-    return torch.cat(
-        [
-            encode_images(part.numpy(), pipe.visual_tokenizer, pipe.device).float()
-            for part in pictures.flatten(0, 1).split(2048)
-        ]
-    ).unflatten(0, pictures.shape[:2])
+    features = encode_for_training(pictures.flatten(0, 1), pipe.visual_tokenizer).float()
+    return features.unflatten(0, pictures.shape[:2])
 
 
 def read_stories_along(
