@@ -6,10 +6,10 @@ the kept tokens at their places; in `absolute` mode a masked pass over the whole
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-from seed_story.sinks.cache import POSITIONS, PageReader, SinkCache, watch
+from seed_story.sinks.cache import PageTracker, SinkCache, track_attention
 from seed_story.sinks.cache_names import cache_argument
 from seed_story.models.sequence import ImageTokens
-from seed_story.sinks.policies import POLICIES, Layout, Placed, attention_policy
+from seed_story.sinks.policies import POLICIES, POSITION_MODES, Layout, PositionedPolicy, attention_policy
 from seed_story.sinks.static_cache import StaticSinkCache
 
 SIZES = dict(
@@ -43,7 +43,7 @@ WORDS = dict(
     pinned='pinned:1',
 )
 IMAGE = ImageTokens(90, 91, (80, 81, 82))
-REACH = 18
+MAX_DISTANCE = 18
 
 
 def model_of(family, layers, **options):
@@ -65,14 +65,16 @@ def story():
 
 
 def cache_of(model, name, mode, form=SinkCache, **options):
-    cache = form(model, Placed(attention_policy(WORDS.get(name, name)), mode, REACH), image=IMAGE, **options)
-    return watch(cache, model) if name == 'heavy' else cache
+    cache = form(
+        model, PositionedPolicy(attention_policy(WORDS.get(name, name)), mode, MAX_DISTANCE), image=IMAGE, **options
+    )
+    return track_attention(cache, model) if name == 'heavy' else cache
 
 
 def masked_pass(model, ids, policy):
     "Logits of one pass in which each token sees what the policy kept before it was read."
     reader, there, mask = (
-        PageReader(IMAGE),
+        PageTracker(IMAGE),
         torch.zeros(ids.shape[1], dtype=torch.bool),
         torch.zeros(ids.shape[1], ids.shape[1], dtype=torch.bool),
     )
@@ -95,11 +97,15 @@ def masked_pass(model, ids, policy):
 def test_what_is_read_is_what_is_kept(family, name):
     ids, options = story(), dict(attn_implementation='eager') if name == 'heavy' else {}
     one, two = (model_of(family, layers, **options) for layers in (1, 2))
-    for mode in POSITIONS:
+    for mode in POSITION_MODES:
         flat, deep, told = cache_of(one, name, mode), cache_of(two, name, mode), []
         for t in range(ids.shape[1]):
             token = ids[:, t : t + 1]
-            at, place = (flat.books.positions, flat.books.places) if t else (torch.empty(1, 0, dtype=torch.long),) * 2
+            at, place = (
+                (flat.ledger.kept_positions, flat.ledger.key_positions)
+                if t
+                else (torch.empty(1, 0, dtype=torch.long),) * 2
+            )
             again = one(
                 torch.cat([ids[:, at[0]], token], 1), position_ids=torch.cat([place, torch.tensor([[t]])], 1)
             ).logits[:, -1]
@@ -109,11 +115,11 @@ def test_what_is_read_is_what_is_kept(family, name):
             )
             told.append(two(input_ids=token, **cache_argument(two, deep)).logits)
         fresh = DynamicCache()
-        two(ids[:, deep.books.positions[0]], position_ids=deep.books.places, **cache_argument(two, fresh))
+        two(ids[:, deep.ledger.kept_positions[0]], position_ids=deep.ledger.key_positions, **cache_argument(two, fresh))
         assert torch.allclose(deep.layers[0].keys, fresh.layers[0].keys, atol=1e-5) and torch.allclose(
             deep.layers[0].values, fresh.layers[0].values, atol=1e-5
         ), mode
-        assert name == 'dense' or deep.held < ids.shape[1] == deep.get_seq_length()
+        assert name == 'dense' or deep.tokens_held < ids.shape[1] == deep.get_seq_length()
         if mode == 'absolute' and name != 'heavy':
             assert torch.allclose(torch.cat(told, 1), masked_pass(two, ids, deep.policy), atol=2e-4)
 
@@ -123,7 +129,7 @@ def test_what_is_read_is_what_is_kept(family, name):
 @torch.no_grad()
 def test_one_buffer_gives_the_same(family, name):
     ids, model = story(), model_of(family, 2)
-    for mode in POSITIONS:
+    for mode in POSITION_MODES:
         moving, still, parts = (
             cache_of(model, name, mode, every=5),
             cache_of(model, name, mode, StaticSinkCache, capacity=64, every=5),
@@ -136,11 +142,11 @@ def test_one_buffer_gives_the_same(family, name):
                     model(input_ids=part, **cache_argument(model, still)).logits,
                 )
             )
-            still.keep(part)
+            still.advance(part)
         assert all(torch.allclose(a, b, atol=2e-4) for a, b in parts), mode
-        assert still.at.sort(1).values.equal(moving.books.positions) and still.places.sort(1).values.equal(
-            moving.books.places
-        ), mode
+        assert still.kept_positions.sort(1).values.equal(moving.ledger.kept_positions) and still.key_positions.sort(
+            1
+        ).values.equal(moving.ledger.key_positions), mode
 
 
 @pytest.mark.parametrize(
@@ -169,7 +175,7 @@ def test_models_whose_keys_cannot_be_moved_are_refused(family, options, why):
     model = AutoModelForCausalLM.from_config(
         AutoConfig.for_model(family, **{**SIZES, 'num_hidden_layers': 2, **options})
     ).eval()
-    for mode in ('cache', 'clamped'):
+    for mode in ('contiguous', 'clamped'):
         with pytest.raises(ValueError, match=why):
             SinkCache(model, f'sink:tokens=9@{mode}')
         with pytest.raises(ValueError, match=why):

@@ -247,7 +247,7 @@ def trained_pipeline(room: Workshop, variant: Variant, folder):
     config, (tokenizer, eyes) = variant.config(), room.parts()
     tokenizer = slotted(tokenizer, config['num_slots'])
     settings = config['pipeline'] | dict(
-        reach=round(tokens_a_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64),
+        max_distance=round(tokens_a_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64),
         window_pages=max(1, variant.pages - 1),
     )
     empty = {name: None for name in ('feature_resampler', 'unet', 'vae', 'scheduler')}
@@ -346,9 +346,9 @@ def judged(texts, features, oracle, pages: int, series: str = 'all') -> dict:
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c5b8ad09
 def foreign(texts, shown, series: str) -> dict:
     "How much of the stories, after the given page, belongs to another series than `series`: of all names told as present, of the pages that say where they are, of the pictures that show somebody or some place."
-    from seed_story.storyland.cast import find_series
+    from seed_story.storyland.cast import series_of
 
-    other = lambda word: find_series(word) not in (None, series)
+    other = lambda word: series_of(word) not in (None, series)
     reader, counts = (
         storyland_reader(),
         {what: [] for what in ('names', 'places told', 'characters shown', 'places shown')},
@@ -466,7 +466,7 @@ class Trial:
         )
         figures = {f'training/{name}': Figure(float(value)) for name, value in summary.items()} | {
             'training/tokens a step': Figure(tokens_a_step(self.room, self.variant)),
-            'reach': Figure(float(pipe.config.reach)),
+            'reach': Figure(float(pipe.config.max_distance)),
         }
         figures |= measure_variant(self.room, pipe, self.measure)
         return write_record(

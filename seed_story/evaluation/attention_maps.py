@@ -260,11 +260,16 @@ def _look(narrator, memory, story, page) -> tuple:
         torch.nn.functional.one_hot(x, n).float().to(narrator.device)
         for x, n in ((kinds.number, len(kinds.names)), (back, len(BACK)))
     ]
-    found, keys = {}, memory.held
+    found, keys = {}, memory.tokens_held
 
     def see(layer, weights):
-        at = torch.cat([memory.positions[0], memory.seen[0] + torch.arange(weights.shape[2], device=narrator.device)])
-        w, slots = weights[0].float(), bool(memory.held > keys)  # the text is read first, then `<img>` and the slots
+        at = torch.cat(
+            [memory.positions[0], memory.tokens_seen[0] + torch.arange(weights.shape[2], device=narrator.device)]
+        )
+        w, slots = (
+            weights[0].float(),
+            bool(memory.tokens_held > keys),
+        )  # the text is read first, then `<img>` and the slots
         w = w[:, 1:] if slots else w
         found[int(slots), layer] = [*((w @ member[at]).mean(1).cpu() for member in members), entropy(w).mean(1).cpu()]
 
@@ -281,11 +286,11 @@ def _look(narrator, memory, story, page) -> tuple:
 @torch.no_grad()
 def attention_along(pipe, texts, features, attention: str, pages) -> Growth:
     "Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention` and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."
-    from seed_story.pipeline.narrate import Narrator, Told, turn_page
+    from seed_story.pipeline.narrate import Narrator, Told, begin_page
     from seed_story.pipeline.reading import read_page
 
     policy, narrator, pages = pipe.policy(attention), Narrator(pipe.mllm, pipe.tokenizer), tuple(sorted(pages))
-    if policy.reencodes or getattr(policy, 'measures', False):
+    if policy.reencodes or policy.needs_attention:
         raise ValueError(f'{attention}: choose a policy that neither re-encodes nor measures')
     if not pages or pages[0] < 2 or pages[-1] > len(texts[0]):
         raise ValueError(f'pages {pages} must lie between 2 and {len(texts[0])}')
@@ -293,7 +298,7 @@ def attention_along(pipe, texts, features, attention: str, pages) -> Growth:
     for text, seen in zip(texts, features):
         story, memory, rows = [narrator.page(text[0], seen[0])], None, []
         for number in range(1, pages[-1]):
-            memory = turn_page(narrator, memory, [story], policy)
+            memory = begin_page(narrator, memory, [story], policy)
             page = Told(text[number], narrator.encoder([text[number]])[0].tolist(), seen[number])
             if number + 1 in pages:
                 rows.append(_look(narrator, memory, story, page))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #601cb2d1
-from ..sinks.cache import cache_bytes, places
+from ..sinks.cache import cache_bytes, key_positions
 from ..records.estimates import Figure, cosine, frechet_distance, kernel_distance, ratio
 from .metrics import band_name, score_picture
 
@@ -51,21 +51,21 @@ class Known:
 
 def _known(job):
     "Texts, scenes and pictures of one story."
-    from seed_story.storyland.art import draw_scene
-    from seed_story.storyland.plot import write_plot
+    from seed_story.storyland.art import draw
+    from seed_story.storyland.plot import write
 
     seed, pages, size = job
-    told = write_plot(seed, pages=max(pages, 10)).pages[:pages]
+    told = write(seed, pages=max(pages, 10)).pages[:pages]
     return (
         [page.text for page in told],
         [page.scene for page in told],
-        np.stack([np.asarray(draw_scene(page.scene, size, size)) for page in told]),
+        np.stack([np.asarray(draw(page.scene, size, size)) for page in told]),
     )
 
 
 def known_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> Known:
     "Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10). `workers`: processes that draw, 0: this one."
-    from seed_story.storyland.oracle import read_scene
+    from seed_story.storyland.oracle import true_reading
 
     jobs = [(seed, pages, size) for seed in seeds]
     if workers > 1:
@@ -77,7 +77,7 @@ def known_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> Known
     return Known(
         list(seeds),
         list(texts),
-        [[read_scene(scene) for scene in story] for story in scenes],
+        [[true_reading(scene) for scene in story] for story in scenes],
         torch.from_numpy(np.stack(pictures)),
     )
 
@@ -268,7 +268,7 @@ def cache_sizes(pipe, texts, attention, pages) -> dict:
     from seed_story.sinks.policies import Layout
 
     narrator, policy, found = Narrator(pipe.mllm, pipe.tokenizer), pipe.policy(attention), {}
-    config, mode, size = pipe.mllm.llm.config, getattr(policy, 'positions', 'absolute'), pipe.mllm.dtype.itemsize
+    config, mode, size = pipe.mllm.llm.config, policy.position_mode, pipe.mllm.dtype.itemsize
     width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
     stories = [[Told(text, narrator.encoder([text])[0].tolist(), None) for text in story] for story in texts]
     for page in pages:
@@ -276,7 +276,7 @@ def cache_sizes(pipe, texts, attention, pages) -> dict:
         for story in stories:
             ids, spans = lay_out(narrator, story[:page])
             at = torch.tensor([[i for r in policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids))) for i in r]])
-            shifted = (places(at, torch.tensor([len(ids)]), mode, getattr(policy, 'reach', 0)) != at)[0].nonzero()
+            shifted = (key_positions(at, torch.tensor([len(ids)]), mode, policy.max_distance) != at)[0].nonzero()
             held.append(at.shape[1])
             room.append(
                 cache_bytes(

@@ -37,7 +37,7 @@ def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress
         logits = (step if step and at else first)(here[None, at:to].clone(), places[None, at:to].clone(), cache)
         losses.append(cross_entropy(logits[0].float(), here[at + 1 : to + 1], reduction='none'))
         if isinstance(cache, StaticSinkCache):
-            cache.keep(ids[None, at:to])
+            cache.advance(ids[None, at:to])
         if progress:
             progress(to, len(here) - 1)
     return torch.cat(losses).cpu()

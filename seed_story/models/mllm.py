@@ -13,7 +13,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, PretrainedConfig, PreTrainedModel
 
-from ..sinks.cache_names import NamedBoth, cache_argument, cache_of, one_cache
+from ..sinks.cache_names import CacheOutput, cache_argument, output_cache, resolve_cache
 from .resampler import Resampler
 from .sequence import IGNORE, BranchedBatch, ImageTokens, branch_mask
 
@@ -187,7 +187,7 @@ def take_out_lora(llm: nn.Module) -> nn.Module:
 
 # %% ../../nbs/3_models/04_mllm.ipynb #63f4d0c3
 @dataclass
-class MLLMOutput(NamedBoth):
+class MLLMOutput(CacheOutput):
     "What a forward pass gives; `image_features` [N, V, F] are the regressed ones, `hidden` [B, L, D] the states after the final norm."
 
     loss: torch.Tensor | None = None
@@ -322,7 +322,7 @@ class _ForwardPass:
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
         mask = seen(attention_mask, inputs_embeds.dtype, self.llm.config._attn_implementation)
-        cache = one_cache(cache, past_key_values)
+        cache = resolve_cache(cache, past_key_values)
         use_cache = cache is not None if use_cache is None else use_cache
         output = self.llm.base_model(
             inputs_embeds=inputs_embeds,
@@ -346,7 +346,7 @@ class _ForwardPass:
             logits=logits,
             image_features=features,
             hidden=hidden,
-            cache=cache_of(output) if use_cache else None,
+            cache=output_cache(output) if use_cache else None,
             attentions=output.attentions,
         )
 

@@ -107,7 +107,7 @@ def _tiny() -> dict:
         pipeline=dict(
             attention="dense@clamped",
             window_pages=9,
-            reach=480,
+            max_distance=480,
             num_inference_steps=12,
             guidance_scale=2.0,
             temperature=0.8,
@@ -133,7 +133,7 @@ def _small() -> dict:
             input_resampler=dict(grid_size=8, embed_dim=576, num_heads=9, kv_dim=128, layers=1),
             output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=576, layers=1),
         ),
-        pipeline=dict(tiny["pipeline"], reach=1200),
+        pipeline=dict(tiny["pipeline"], max_distance=1200),
     )
 
 # %% ../../nbs/3_models/09_presets.ipynb #63e84578
@@ -185,7 +185,7 @@ def _paper() -> dict:
         pipeline=dict(
             attention="reencode",
             window_pages=8,
-            reach=1280,
+            max_distance=1280,
             num_inference_steps=50,
             guidance_scale=7.5,
             temperature=0.0,

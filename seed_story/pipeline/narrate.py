@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..sinks.cache import KeptCache, watch
-from ..sinks.memory import Memory, forget, roll_back
+from ..sinks.cache import EvictingCache, track_attention
+from ..sinks.memory import Memory, evict, roll_back
 from ..sinks.rotary import Rotary
 from .sampling import Sampling, choose, page_generator, text_rules
 from ..models.sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_ends
 from ..sinks.policies import Dense, Layout, PageSpan, Policy
 
 # %% auto #0
-__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'lay_out', 'read', 'write', 'picture', 'remember', 'write_new', 'turn_page',
-           'narrate', 'showing_attention', 'tell_page', 'remember_page', 'narrate_as_released']
+__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'lay_out', 'read', 'write', 'picture', 'append_page', 'write_new',
+           'begin_page', 'narrate', 'showing_attention', 'tell_page', 'close_page', 'narrate_as_released']
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #adda6dc1
 @dataclass
@@ -53,7 +53,7 @@ class Narrator:
     @cached_property
     def rotary(self) -> Rotary:
         "How the language model turns its keys; ValueError if they cannot be moved."
-        return Rotary.of(self.mllm.llm)
+        return Rotary.from_model(self.mllm.llm)
 
     def span(self, start: int, boi: int, ids) -> PageSpan:
         "Where a page stands whose text `ids` end before `boi`."
@@ -93,7 +93,7 @@ def lay_out(narrator: Narrator, story: Sequence[Told]) -> tuple[list[int], list[
     return ids, spans
 
 
-def read(narrator: Narrator, stories: Sequence[Sequence[Told]], cache: KeptCache | None = None) -> Memory:
+def read(narrator: Narrator, stories: Sequence[Sequence[Told]], cache: EvictingCache | None = None) -> Memory:
     "A fresh memory of the pages of each story, in one forward pass."
     rows, spans = zip(*(lay_out(narrator, story) for story in stories))
     width = max(map(len, rows))
@@ -149,17 +149,17 @@ def write(
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #108642d9
 def picture(narrator: Narrator, memory: Memory) -> Tensor:
     "Features [B, V, F] of the picture that follows what was written: feeds `<img>` and the slots, then rolls the slots back."
-    embeds = narrator.embeds([narrator.image.boi, *narrator.image.slots]).expand(len(memory.seen), -1, -1)
+    embeds = narrator.embeds([narrator.image.boi, *narrator.image.slots]).expand(len(memory.tokens_seen), -1, -1)
     hidden = memory.feed(narrator.mllm, embeds).hidden[:, 1:]
     roll_back(memory, narrator.image.num_slots)
     return narrator.mllm.regress(hidden)
 
 
-def remember(narrator: Narrator, memory: Memory, told: Sequence[Told]) -> None:
+def append_page(narrator: Narrator, memory: Memory, told: Sequence[Told]) -> None:
     "Put the context embeddings of the pages that were `told`, one a row, where the slots were, close the image, and note where the pages stand."
     context = torch.stack([page.context for page in told])
     end = narrator.embeds([narrator.image.eoi]).expand(len(context), 1, -1)
-    bois = (memory.seen - 1).tolist()
+    bois = (memory.tokens_seen - 1).tolist()
     memory.feed(narrator.mllm, torch.cat([context, end], 1))
     for pages, boi, page in zip(memory.pages, bois, told):
         pages.append(narrator.span(pages[-1].stop if pages else 0, boi, page.ids))
@@ -179,7 +179,7 @@ def write_new(
     progress=None,
 ) -> list[list[int]]:
     "Text ids of page `number` for every row, none of them (if `sampling.tries` suffice) equal to a text in `earlier`."
-    rows, busy, mark, seen = [[] for _ in seeds], [True] * len(seeds), memory.held, memory.seen
+    rows, busy, mark, seen = [[] for _ in seeds], [True] * len(seeds), memory.tokens_held, memory.tokens_seen
     for attempt in range(sampling.tries + 1):
         how = (
             sampling
@@ -203,11 +203,11 @@ def write_new(
         if not any(busy) or attempt == sampling.tries:
             return rows
         if all(busy):
-            roll_back(memory, memory.held - mark)
+            roll_back(memory, memory.tokens_held - mark)
         else:
             again = torch.tensor(busy, device=narrator.device)
-            memory.positions[again, mark:], memory.holes = -1, True
-            memory.seen = torch.where(again, seen, memory.seen)
+            memory.positions[again, mark:], memory.has_holes = -1, True
+            memory.tokens_seen = torch.where(again, seen, memory.tokens_seen)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #91fef086
 def _recent(policy: Policy, narrator: Narrator, story: list[Told]) -> list[Told]:
@@ -217,18 +217,18 @@ def _recent(policy: Policy, narrator: Narrator, story: list[Told]) -> list[Told]
     return [page for page, span in zip(story, spans) if any(span.start in r for r in ranges)]
 
 
-def turn_page(narrator: Narrator, memory: Memory | None, stories: Sequence[list[Told]], policy: Policy) -> Memory:
+def begin_page(narrator: Narrator, memory: Memory | None, stories: Sequence[list[Told]], policy: Policy) -> Memory:
     "What stands in memory when the page after `stories` begins; `memory`: what stood there when their last page began (None: there is only the opening)."
     if policy.reencodes:
         memory = read(narrator, [_recent(policy, narrator, story) for story in stories])
         if after := getattr(policy, 'afterwards', None):
-            forget(memory, after, narrator.rotary)
+            evict(memory, after, narrator.rotary)
         return memory
     if memory is None:
         return read(
-            narrator, stories, watch(KeptCache(), narrator.mllm.llm) if getattr(policy, 'measures', False) else None
+            narrator, stories, track_attention(EvictingCache(), narrator.mllm.llm) if policy.needs_attention else None
         )
-    remember_page(narrator, memory, stories, policy)
+    close_page(narrator, memory, stories, policy)
     return memory
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #1249471d
@@ -258,7 +258,7 @@ def narrate(
         known = narrator.with_context(told[number - 1]) if number <= len(told) else None
         if known is None or not policy.reencodes:
             with showing_attention(mllm.llm, policy):
-                memory = turn_page(narrator, memory, stories, policy)
+                memory = begin_page(narrator, memory, stories, policy)
                 known = tell_page(narrator, memory, stories, number, sampling, seeds, known, progress)
         for story, page in zip(stories, known):
             if not policy.reencodes:
@@ -271,7 +271,7 @@ def narrate(
 def showing_attention(llm, policy: Policy):
     "While this lasts, the language model hands out its attention weights, if the `policy` measures them (it computes them one by one then, and slower)."
     before = llm.config._attn_implementation
-    if getattr(policy, 'measures', False):
+    if policy.needs_attention:
         llm.set_attn_implementation('eager')
     try:
         yield
@@ -303,10 +303,10 @@ def tell_page(
     return narrator.with_context([Told(narrator.decode(ids), ids, f) for ids, f in zip(rows, features)])
 
 
-def remember_page(narrator: Narrator, memory: Memory, stories, policy: Policy) -> None:
+def close_page(narrator: Narrator, memory: Memory, stories, policy: Policy) -> None:
     "Close the page that was told last, then drop what `policy` does not keep."
-    remember(narrator, memory, [story[-1] for story in stories])
-    forget(memory, policy, narrator.rotary if getattr(policy, 'positions', 'absolute') != 'absolute' else None)
+    append_page(narrator, memory, [story[-1] for story in stories])
+    evict(memory, policy, narrator.rotary if policy.position_mode != 'absolute' else None)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #bceed16f
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..sinks.memory import Memory
-from .narrate import Narrator, Told, picture, showing_attention, turn_page
+from .narrate import Narrator, Told, picture, showing_attention, begin_page
 from ..models.sequence import SEPARATOR
 from ..sinks.policies import Dense, Policy
 
@@ -70,7 +70,7 @@ def read_along(
     stories, memory = [[narrator.page(story[0], image[0])] for story, image in zip(texts, features, strict=True)], None
     for number in range(1, len(texts[0])):
         with showing_attention(mllm.llm, policy):
-            memory = turn_page(narrator, memory, stories, policy)
+            memory = begin_page(narrator, memory, stories, policy)
             pages = [
                 Told('', list(text), None)
                 if not isinstance(text, str)

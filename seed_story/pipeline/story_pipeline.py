@@ -27,25 +27,25 @@ from ..models.features import encode_images
 from .narrate import narrate
 from .sampling import Sampling, derived_seed
 from ..models.sequence import SEPARATOR, clean_text
-from ..sinks.policies import POLICIES, Placed, Policy, attention_policy, policy_name
+from ..sinks.policies import POLICIES, PositionedPolicy, Policy, attention_policy, policy_name
 from ..story.format import Page, Story, open_image
 
 # %% auto #0
-__all__ = ['MOVED', 'chosen_policy', 'with_present_modules', 'WeightsError', 'stored_names', 'check_weights', 'shared_parts',
-           'new_seed', 'picture_seed', 'Defaults', 'Narrates', 'as_picture', 'context_length', 'check_text',
-           'Illustrates', 'Tells', 'StoryPipeline']
+__all__ = ['MOVED', 'RENAMED', 'chosen_policy', 'with_present_modules', 'WeightsError', 'stored_names', 'check_weights',
+           'shared_parts', 'new_seed', 'picture_seed', 'Defaults', 'Narrates', 'as_picture', 'context_length',
+           'check_text', 'Illustrates', 'Tells', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #9f636cc0
-def chosen_policy(attention: str | Policy, window_pages: int | None = None, reach: int | None = None) -> Policy:
-    "The policy meant by `attention`; a bare name of one that counts pages takes `window_pages`, and bare `@clamped` takes `reach`."
+def chosen_policy(attention: str | Policy, window_pages: int | None = None, max_distance: int | None = None) -> Policy:
+    "The policy meant by `attention`; a bare name of one that counts pages takes `window_pages`, and bare `@clamped` takes `max_distance`."
     name = attention.partition('@')[0].strip() if isinstance(attention, str) else ''
     counts = 'pages' in getattr(POLICIES.get(name), '__dataclass_fields__', {})
     policy = attention_policy(attention, **(dict(pages=window_pages) if counts and window_pages else {}))
-    if not isinstance(policy, Placed) or policy.positions != 'clamped' or policy.reach:
+    if not isinstance(policy, PositionedPolicy) or policy.position_mode != 'clamped' or policy.max_distance:
         return policy
-    if not reach:
+    if not max_distance:
         raise ValueError('how far the model can look back is not known: say it in tokens, as in dense@clamped:480')
-    return replace(policy, reach=reach)
+    return replace(policy, max_distance=max_distance)
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #9a89f08b
 MOVED = {  # where the components of earlier commits' model folders are now
@@ -56,9 +56,15 @@ MOVED = {  # where the components of earlier commits' model folders are now
 }
 
 
+RENAMED = {'reach': 'max_distance'}  # settings of earlier commits' model folders
+
+
 def with_present_modules(index: dict) -> dict:
-    "A copy of `model_index.json`'s content whose components name the modules in which they are now."
-    return {k: [MOVED.get(v[0], v[0]), *v[1:]] if isinstance(v, (list, tuple)) and v else v for k, v in index.items()}
+    "A copy of `model_index.json`'s content with today's modules of the components, and today's names of the settings."
+    return {
+        RENAMED.get(k, k): [MOVED.get(v[0], v[0]), *v[1:]] if isinstance(v, (list, tuple)) and v else v
+        for k, v in index.items()
+    }
 
 
 class WeightsError(OSError):
@@ -137,7 +143,7 @@ class Defaults:
 
     def policy(self, attention: str | Policy | None = None) -> Policy:
         "The attention policy of a story told with `attention` (None: the pipeline's)."
-        return chosen_policy(self.setting('attention', attention), self.config.window_pages, self.config.reach)
+        return chosen_policy(self.setting('attention', attention), self.config.window_pages, self.config.max_distance)
 
     def sampling(self, temperature=None, top_p=None, max_text_tokens=None) -> Sampling:
         "How text is chosen."
@@ -382,7 +388,7 @@ class StoryPipeline(Tells, DiffusionPipeline):
         pages: int = 25,
         attention: str = 'reencode',
         window_pages: int = 8,
-        reach: int | None = None,
+        max_distance: int | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 7.5,
         temperature: float = 0.0,
@@ -406,7 +412,7 @@ class StoryPipeline(Tells, DiffusionPipeline):
             pages=pages,
             attention=attention,
             window_pages=window_pages,
-            reach=reach,
+            max_distance=max_distance,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             temperature=temperature,

@@ -11,8 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..sinks.memory import Memory, forget, roll_back
-from .narrate import Narrator, Told, picture, read, remember_page, write_new
+from ..sinks.memory import Memory, evict, roll_back
+from .narrate import Narrator, Told, picture, read, close_page, write_new
 from .sampling import Sampling
 from ..models.sequence import SEPARATOR
 from ..sinks.policies import Dense, PageSpan, Policy
@@ -33,10 +33,10 @@ def read_words(narrator: Narrator, memory: Memory, pages: Sequence[Sequence[int]
 
 def end_page(narrator: Narrator, memory: Memory, policy: Policy) -> None:
     "The page that was read last is over: note where it stands, and drop what `policy` does not keep."
-    for pages, seen in zip(memory.pages, memory.seen.tolist()):
+    for pages, seen in zip(memory.pages, memory.tokens_seen.tolist()):
         start = pages[-1].stop if pages else 0
         pages.append(PageSpan(start, seen - 1, seen - 1))
-    forget(memory, policy, narrator.rotary if getattr(policy, 'positions', 'absolute') != 'absolute' else None)
+    evict(memory, policy, narrator.rotary if policy.position_mode != 'absolute' else None)
 
 
 def opened(
@@ -67,7 +67,7 @@ def write_first(
 
     `features` [B, V, F]: those of the openings, the only pictures that are read (None: not even these). `blank` [V, F]: features of nothing, which stand where every picture would, so that the
     layout is the one that the model knows. ValueError for a policy that re-encodes or measures."""
-    if policy.reencodes or getattr(policy, 'measures', False):
+    if policy.reencodes or policy.needs_attention:
         raise ValueError('texts are written over one cache: choose a policy that neither re-encodes nor measures')
     narrator = Narrator(mllm, tokenizer, separator)
     ids = [narrator.encoder([text])[0].tolist() for text in texts]
@@ -91,7 +91,7 @@ def write_first(
             end_page(narrator, memory, policy)
         else:
             memory.feed(narrator.mllm, narrator.embeds([[narrator.image.boi]] * len(ids)))
-            remember_page(
+            close_page(
                 narrator,
                 memory,
                 [[replace(page, context=opening.context)] for page, opening in zip(told, openings)],
@@ -116,7 +116,7 @@ def illustrate_later(
     ValueError if the stories have no equal number of pages, or for a policy that re-encodes or measures."""
     if len({len(story) for story in texts}) != 1:
         raise ValueError('stories that are illustrated together need an equal number of pages')
-    if policy.reencodes or getattr(policy, 'measures', False):
+    if policy.reencodes or policy.needs_attention:
         raise ValueError('texts are read over one cache: choose a policy that neither re-encodes nor measures')
     narrator, memory = Narrator(mllm, tokenizer, separator), None
     ids = [

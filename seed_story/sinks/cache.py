@@ -13,29 +13,37 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from .cache_names import argument, is_given
+from .cache_names import get_argument, is_given
 from .rotary import Rotary
-from .policies import POSITIONS, Layout, PageSpan, Placed, Policy, attention_policy, policy_name
+from seed_story.sinks.policies import (
+    Layout,
+    PageSpan,
+    Policy,
+    PositionedPolicy,
+    as_position_mode,
+    attention_policy,
+    policy_name,
+)
 
 # %% auto #0
-__all__ = ['SPARE', 'places', 'KeptLayer', 'KeptCache', 'kept', 'gathered', 'PageReader', 'Incoming', 'Held', 'attention_span',
-           'placed_policy', 'SinkCache', 'watch', 'cache_bytes']
+__all__ = ['SPARE_COLUMNS', 'key_positions', 'EvictingLayer', 'EvictingCache', 'keep_mask', 'kept_columns', 'PageTracker',
+           'InputTracker', 'CacheLedger', 'attention_span', 'cache_policy', 'SinkCache', 'track_attention',
+           'cache_bytes']
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #1b92bc2d
-def places(positions: Tensor, seen: Tensor, mode: str = 'absolute', reach: int = 0) -> Tensor:
+def key_positions(positions: Tensor, seen: Tensor, mode: str = 'absolute', max_distance: int = 0) -> Tensor:
     """Where kept tokens are set: [B, H], from their own `positions` [B, H] (ascending; −1: a hole, stays −1) and the position `seen` [B] of the next query.
 
-    `reach`: for `clamped`, the greatest distance."""
+    `max_distance`: for `clamped`, the greatest distance."""
+    mode = as_position_mode(mode)
     if mode == 'absolute':
         return positions
-    there = positions >= 0
+    is_token = positions >= 0
     if mode == 'clamped':
-        moved = torch.maximum(positions, seen[:, None] - reach)
-    elif mode == 'cache':
-        moved = seen[:, None] - there.flip(1).cumsum(1).flip(1)
-    else:
-        raise ValueError(f"unknown positions {mode!r}; known: {', '.join(POSITIONS)}")
-    return torch.where(there, moved, positions)
+        moved = torch.maximum(positions, seen[:, None] - max_distance)
+    else:  # contiguous
+        moved = seen[:, None] - is_token.flip(1).cumsum(1).flip(1)
+    return torch.where(is_token, moved, positions)
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #26002397
 def _columns(x: Tensor, index: Tensor) -> Tensor:
@@ -43,26 +51,26 @@ def _columns(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
-SPARE = 128  # columns that a layer allocates ahead
+SPARE_COLUMNS = 128  # columns that a layer allocates ahead
 
 
 def _appended(held: Tensor, new: Tensor, room: Tensor | None) -> tuple[Tensor, Tensor]:
     "`held` [B, heads, H, d] followed by `new`, and the buffer in which they stand. `room`: the one of last time; while it is large enough, and `held` is its beginning, nothing is copied."
     width, wanted = (held.shape[2], held.shape[2] + new.shape[2]) if held.ndim == 4 else (0, new.shape[2])
     if room is None or room.shape[2] < wanted or room.data_ptr() != held.data_ptr() or room.shape[0] != len(new):
-        room = new.new_empty(*new.shape[:2], wanted + SPARE, new.shape[3])
+        room = new.new_empty(*new.shape[:2], wanted + SPARE_COLUMNS, new.shape[3])
         if width:
             room[:, :, :width] = held
     room[:, :, width:wanted] = new
     return room[:, :, :wanted], room
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #d43995bd
-class KeptLayer(DynamicLayer):
-    """transformers' `DynamicLayer`, with `keys`, `values` [B, heads, H, d]; `untouched` holds the first columns' keys where they were first set, if they have been moved.
+class EvictingLayer(DynamicLayer):
+    """transformers' `DynamicLayer`, with `keys`, `values` [B, heads, H, d]; `original_keys` holds the first columns' keys where they were first set, if they have been moved.
 
     Columns are written behind the last one, into a buffer with room for some more, so that a token does not cost a copy of all that is held."""
 
-    untouched, _rooms = None, (None, None)
+    original_keys, _rooms = None, (None, None)
 
     def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         "All keys and values, the new ones last."
@@ -79,50 +87,50 @@ class KeptLayer(DynamicLayer):
 
     def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
         super().lazy_initialization(keys, values)
-        self.untouched = keys[:, :, :0]
+        self.original_keys = keys[:, :, :0]
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, turn=None) -> None:
         "Keep the columns `index` [B, H′] (None: all), then set them `shift` [B, H′] positions further than where they were first set (None: there)."
-        first = torch.cat([self.untouched, self.keys[:, :, self.untouched.shape[2] :]], 2)
+        first = torch.cat([self.original_keys, self.keys[:, :, self.original_keys.shape[2] :]], 2)
         if index is not None:
             first, self.values = _columns(first, index), _columns(self.values, index)
         moved = int((shift != 0).any(0).nonzero().max() + 1) if shift is not None and bool((shift != 0).any()) else 0
-        self.untouched = first[:, :, :moved].clone()
-        self.keys = torch.cat([turn(self.untouched, shift[:, :moved]), first[:, :, moved:]], 2) if moved else first
+        self.original_keys = first[:, :, :moved].clone()
+        self.keys = torch.cat([turn(self.original_keys, shift[:, :moved]), first[:, :, moved:]], 2) if moved else first
 
     def crop(self, tokens_to_remove: int) -> None:
         "Remove the newest columns (a negative number, as everywhere in transformers)."
         super().crop(tokens_to_remove)
         if self.is_initialized:
-            self.untouched = self.untouched[:, :, : self.keys.shape[2]]
+            self.original_keys = self.original_keys[:, :, : self.keys.shape[2]]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with these rows."
-        self.keys, self.values, self.untouched = (
-            x[indices.to(x.device)] for x in (self.keys, self.values, self.untouched)
+        self.keys, self.values, self.original_keys = (
+            x[indices.to(x.device)] for x in (self.keys, self.values, self.original_keys)
         )
 
     @property
     def nbytes(self) -> int:
-        "Bytes of what this layer holds; the room for up to `SPARE` columns more is not counted."
+        "Bytes of what this layer holds; the room for up to `SPARE_COLUMNS` columns more is not counted."
         return (
-            sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.untouched))
+            sum(x.numel() * x.element_size() for x in (self.keys, self.values, self.original_keys))
             if self.is_initialized
             else 0
         )
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #5f6ae2c1
-class KeptCache(Cache):
+class EvictingCache(Cache):
     "A cache that grows like transformers' `DynamicCache`, and can drop columns and move keys. `mass` [B, H]: the attention that each column has drawn, if it is watched."
 
     def __init__(self):
-        super().__init__(layer_class_to_replicate=KeptLayer)
+        super().__init__(layer_class_to_replicate=EvictingLayer)
         self.mass: Tensor | None = None
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, rotary: Rotary | None = None) -> None:
         "Keep the columns `index` [B, H′] (None: all) of every layer, set `shift` [B, H′] positions further than where they were first set (None: there)."
         for number, layer in enumerate(self.layers):
-            layer.select(index, shift, rotary and (lambda keys, by: rotary.turn(keys, by, number)))
+            layer.select(index, shift, rotary and (lambda keys, by: rotary.rotate(keys, by, number)))
         if self.mass is not None and index is not None:
             self.mass = self.mass.gather(1, index)
 
@@ -131,7 +139,7 @@ class KeptCache(Cache):
         if self.mass is not None:
             self.mass = self.mass[:, : self.get_seq_length()]
 
-    def drawn(self, attention: Tensor, last: bool) -> None:
+    def add_attention(self, attention: Tensor, last: bool) -> None:
         "Add what a layer has looked at: [B, columns]; `last`: the pass is over."
         self.mass = (
             attention
@@ -140,7 +148,7 @@ class KeptCache(Cache):
         )
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #57bbf54d
-def kept(policy: Policy, positions: Tensor, seen: Tensor, pages, mass: Tensor | None = None) -> Tensor:
+def keep_mask(policy: Policy, positions: Tensor, seen: Tensor, pages, mass: Tensor | None = None) -> Tensor:
     """[B, H] bool: which of the held tokens a policy keeps, from their `positions` [B, H] (−1: a hole, which goes), the tokens `seen` [B] and the finished `pages` of each row.
 
     `mass` [B, H]: the attention that each has drawn, for a policy that measures it."""
@@ -159,12 +167,12 @@ def kept(policy: Policy, positions: Tensor, seen: Tensor, pages, mass: Tensor | 
     return found
 
 
-def gathered(stays: Tensor) -> Tensor:
+def kept_columns(stays: Tensor) -> Tensor:
     "The columns [B, H′] that `stays` [B, H] names, in their order; rows with fewer than H′, the most of any row, begin with columns that go."
     return stays.to(torch.int8).argsort(dim=1, stable=True)[:, stays.shape[1] - int(stays.sum(1).max()) :]
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #71e65215
-class PageReader:
+class PageTracker:
     "Follows one row's ids and notes its finished `pages`; `read` takes ids in the order in which the model sees them. `image`: its `.boi` and `.eoi` are ids."
 
     def __init__(self, image=None, ends=frozenset()):
@@ -189,7 +197,7 @@ class PageReader:
                 self._stops.append(self.length)
             self.length += 1
 
-    def forget(self, length: int) -> None:
+    def truncate(self, length: int) -> None:
         "As if only the first `length` tokens had been read; ValueError if that ends within a page that is already finished."
         if length > self.length:
             raise ValueError(f'{length} tokens are more than the {self.length} that were read')
@@ -200,13 +208,13 @@ class PageReader:
             self._boi = None
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #896ea59b
-class Incoming:
+class InputTracker:
     "What is known of the texts of a batch before they reach the cache: the `padding` [B] on their left, and the `pages` of each."
 
     def __init__(self, image=None, ends=frozenset()):
         self.image, self.ends, self.padding, self.readers = image, ends, None, []
 
-    def note(self, ids: Tensor | None, mask: Tensor | None, columns: int) -> None:
+    def observe(self, ids: Tensor | None, mask: Tensor | None, columns: int) -> None:
         "About to be read after `columns` others: `ids` [B, L]; `mask` [B, columns + L], if it has two dimensions. ValueError for padding that is not on the left."
         if mask is not None and mask.ndim == 2:
             there = mask.bool().cpu()
@@ -220,14 +228,14 @@ class Incoming:
         if ids is None or self.image is None:
             return
         if columns == 0:
-            self.readers = [PageReader(self.image, self.ends) for _ in ids]
+            self.readers = [PageTracker(self.image, self.ends) for _ in ids]
         if len(ids) != len(self.readers):
             raise ValueError(
                 f'this cache holds {len(self.readers)} texts, and {len(ids)} are read: call reset() for new ones'
             )
         for reader, row, pad in zip(self.readers, ids.tolist(), self._padding(len(ids)).tolist(), strict=True):
             if reader.length > columns - pad:
-                reader.forget(max(0, columns - pad))
+                reader.truncate(max(0, columns - pad))
             reader.read(row[max(0, pad - columns) :])
 
     def _padding(self, rows: int) -> Tensor:
@@ -236,64 +244,76 @@ class Incoming:
     def pages(self, row: int) -> tuple[PageSpan, ...]:
         return tuple(self.readers[row].pages) if self.readers else ()
 
-    def take(self, rows: list[int]) -> None:
+    def select_rows(self, rows: list[int]) -> None:
         "Go on with these rows."
         if self.padding is not None:
             self.padding = self.padding[rows]
         self.readers = [copy.deepcopy(self.readers[row]) for row in rows] if self.readers else []
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #d55af66f
-class Held:
-    "Of `columns` tokens read, padding included: the `positions` [B, H] of those held (−1: a hole), their `places`, `seen` [B], the attention `mass` [B, H] they drew."
+class CacheLedger:
+    "Of `columns_seen` tokens read, padding included: the `kept_positions` [B, H] of those held (−1: a hole), their `key_positions`, `tokens_seen` [B], the `attention_mass` [B, H] they have drawn."
 
     def __init__(self, rows: int, device, padding: Tensor | None = None):
-        self.positions = self.places = torch.zeros(rows, 0, dtype=torch.long, device=device)
-        self.padding = self.positions.new_zeros(rows) if padding is None else padding.to(device)
-        self.seen, self.mass = -self.padding, torch.zeros(rows, 0, device=device)
-        self.columns, self.dropped_at, self.asked_at = 0, 0, 0
+        self.kept_positions = self.key_positions = torch.zeros(rows, 0, dtype=torch.long, device=device)
+        self.padding = self.kept_positions.new_zeros(rows) if padding is None else padding.to(device)
+        self.tokens_seen, self.attention_mass = -self.padding, torch.zeros(rows, 0, device=device)
+        self.columns_seen, self.evicted_at, self.policy_asked_at = 0, 0, 0
 
     def __len__(self):
-        return self.positions.shape[1]
+        return self.kept_positions.shape[1]
 
-    def enter(self, new: int) -> None:
+    def append(self, new: int) -> None:
         "So many new columns."
         fresh = (
-            torch.arange(self.columns, self.columns + new, device=self.positions.device) - self.padding[:, None]
+            torch.arange(self.columns_seen, self.columns_seen + new, device=self.kept_positions.device)
+            - self.padding[:, None]
         ).clamp(min=-1)
-        self.positions, self.places = torch.cat([self.positions, fresh], 1), torch.cat([self.places, fresh], 1)
-        self.mass = torch.cat([self.mass, self.mass.new_zeros(fresh.shape)], 1)
-        self.columns, self.seen = self.columns + new, self.seen + new
+        self.kept_positions, self.key_positions = (
+            torch.cat([self.kept_positions, fresh], 1),
+            torch.cat([self.key_positions, fresh], 1),
+        )
+        self.attention_mass = torch.cat([self.attention_mass, self.attention_mass.new_zeros(fresh.shape)], 1)
+        self.columns_seen, self.tokens_seen = self.columns_seen + new, self.tokens_seen + new
 
-    def drop(self, stays: Tensor) -> Tensor | None:
+    def evict(self, stays: Tensor) -> Tensor | None:
         "Keep what `stays` [B, H] says; returns the index [B, H′] of those columns, or None if all stay. ValueError if a row would need a mask of its own."
         count, width = stays.sum(1), int(stays.sum(1).max())
         if width == len(self):
             return None
-        hidden = (self.padding - (self.columns - width)).clamp(
+        hidden = (self.padding - (self.columns_seen - width)).clamp(
             min=0
         )  # columns that the mask of the newest `width` hides
         if not torch.equal(width - count, hidden):
             raise ValueError(
                 f'{count.tolist()} tokens would be kept of the rows of this batch: use a policy that counts tokens, or one text at a time'
             )
-        index = gathered(stays)
-        self.positions = self.positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
-        self.mass, self.dropped_at = self.mass.gather(1, index), self.columns
+        index = kept_columns(stays)
+        self.kept_positions = self.kept_positions.gather(1, index).masked_fill(~stays.gather(1, index), -1)
+        self.attention_mass, self.evicted_at = self.attention_mass.gather(1, index), self.columns_seen
         return index
 
     def crop(self, tokens: int) -> None:
         "Take the newest `tokens` back. ValueError if others were dropped since they were read."
-        if self.columns - tokens < self.dropped_at:
+        if self.columns_seen - tokens < self.evicted_at:
             raise ValueError(
                 f'cannot take back {tokens} tokens: others were dropped since they were read, and those do not come back'
             )
-        self.columns, self.seen, keep = self.columns - tokens, self.seen - tokens, len(self) - tokens
-        self.asked_at = min(self.asked_at, self.columns)
-        self.positions, self.places, self.mass = self.positions[:, :keep], self.places[:, :keep], self.mass[:, :keep]
+        self.columns_seen, self.tokens_seen, keep = (
+            self.columns_seen - tokens,
+            self.tokens_seen - tokens,
+            len(self) - tokens,
+        )
+        self.policy_asked_at = min(self.policy_asked_at, self.columns_seen)
+        self.kept_positions, self.key_positions, self.attention_mass = (
+            self.kept_positions[:, :keep],
+            self.key_positions[:, :keep],
+            self.attention_mass[:, :keep],
+        )
 
-    def take(self, rows: list[int]) -> None:
+    def select_rows(self, rows: list[int]) -> None:
         "Go on with these rows."
-        for name in ('positions', 'places', 'mass', 'seen', 'padding'):
+        for name in ('kept_positions', 'key_positions', 'attention_mass', 'tokens_seen', 'padding'):
             setattr(self, name, getattr(self, name)[rows])
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #1682acf6
@@ -312,7 +332,7 @@ def attention_span(config) -> int | None:
     )
 
 
-def placed_policy(policy: str | Policy, every: int, image) -> Placed:
+def cache_policy(policy: str | Policy, every: int, image) -> PositionedPolicy:
     "The policy with its positions; ValueError for what no cache can do."
     policy = attention_policy(policy)
     if every < 1:
@@ -321,7 +341,7 @@ def placed_policy(policy: str | Policy, every: int, image) -> Placed:
         raise ValueError(
             f"attention '{policy_name(policy)}' reads its pages anew: no cache can do that; choose another"
         )
-    placed = policy if isinstance(policy, Placed) else Placed(policy)
+    placed = policy if isinstance(policy, PositionedPolicy) else PositionedPolicy(policy)
     if image is None and not getattr(placed.policy, 'tokens', 1):
         raise ValueError(
             f"attention '{policy_name(policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer)), or count tokens (tokens=1000)"
@@ -330,12 +350,12 @@ def placed_policy(policy: str | Policy, every: int, image) -> Placed:
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #dddaa88a
 class _Counted(Cache):
-    "Tokens seen and tokens held, and rows that come and go: what transformers asks of a cache, answered from its `books` (a `Held`, None before the first pass)."
+    "Tokens seen and tokens held, and rows that come and go: what transformers asks of a cache, answered from its `ledger` (a `CacheLedger`, None before the first pass)."
 
     @property
-    def held(self) -> int:
+    def tokens_held(self) -> int:
         "Tokens held, padding included."
-        return 0 if self.books is None else len(self.books)
+        return 0 if self.ledger is None else len(self.ledger)
 
     @property
     def nbytes(self) -> int:
@@ -343,7 +363,7 @@ class _Counted(Cache):
         return sum(layer.nbytes for layer in self.layers)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0 if self.books is None else self.books.columns
+        return 0 if self.ledger is None else self.ledger.columns_seen
 
     def get_max_length(self, layer_idx: int | None = None) -> int:
         return -1
@@ -351,18 +371,18 @@ class _Counted(Cache):
     def get_mask_sizes(self, query_length: int | Tensor, layer_idx: int = 0) -> tuple[int, int]:
         "Columns that the mask of a pass has, and the position of the first. `query_length`: a number, or as transformers once gave it the positions of the new tokens."
         new = query_length if isinstance(query_length, int) else len(query_length)
-        return self.held + new, self.get_seq_length() - self.held
+        return self.tokens_held + new, self.get_seq_length() - self.tokens_held
 
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with the rows `indices` (numbers, or a mask)."
         rows = (indices.nonzero().flatten() if indices.dtype == torch.bool else indices).tolist()
-        for part in (self.books, self.incoming):
-            part.take(rows)
+        for part in (self.ledger, self.inputs):
+            part.select_rows(rows)
         for layer in self.layers:
             layer.batch_select_indices(torch.tensor(rows))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        self.batch_select_indices(torch.arange(len(self.books.seen)).repeat_interleave(repeats))
+        self.batch_select_indices(torch.arange(len(self.ledger.tokens_seen)).repeat_interleave(repeats))
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         self.batch_select_indices(beam_idx)
@@ -371,35 +391,35 @@ class _Counted(Cache):
 class SinkCache(_Counted):
     """A cache for `model.generate(cache=…)` (before transformers 5.24: `past_key_values=…`) and plain forward passes that keeps what an attention policy names.
 
-    `policy`: a name or a policy, with its positions, as in `'sink:tokens=1000@cache'`; one that counts pages needs `image` (any object whose `.boi`
+    `policy`: a name or a policy, with its positions, as in `'sink:tokens=1000@contiguous'`; one that counts pages needs `image` (any object whose `.boi`
     and `.eoi` are ids, as [`ImageTokens`](10_sequence.ipynb)), and one that keeps ends of sentences the ids that
-    `ends` them. `reach` 0 of `clamped` is the model's `max_position_embeddings`. The policy is asked, and keys are moved, when `every` tokens were read since it
+    `ends` them. `max_distance` 0 of `clamped` is the model's `max_position_embeddings`. The policy is asked, and keys are moved, when `every` tokens were read since it
     last was. ValueError for models whose keys cannot be moved, and policies that re-encode. One cache serves one batch of texts at a time."""
 
     def __init__(self, model, policy: str | Policy = 'sink:tokens=1000', every: int = 1, image=None, ends=frozenset()):
         super().__init__(layers=[])
-        config, self.policy = model.config.get_text_config(), placed_policy(policy, every, image)
-        self.every, self.span, self.mode, self.reach = (
+        config, self.policy = model.config.get_text_config(), cache_policy(policy, every, image)
+        self.every, self.span, self.position_mode, self.max_distance = (
             every,
             attention_span(config),
-            self.policy.positions,
-            self.policy.reach or config.max_position_embeddings,
+            self.policy.position_mode,
+            self.policy.max_distance or config.max_position_embeddings,
         )
-        self.incoming, self.books, self.measured = Incoming(image, ends), None, False
-        self.rotary = None if self.mode == 'absolute' else Rotary.of(model)
+        self.inputs, self.ledger, self.measured = InputTracker(image, ends), None, False
+        self.rotary = None if self.position_mode == 'absolute' else Rotary.from_model(model)
         _listen(self, model)
 
     def reset(self) -> None:
         "Forget everything."
         self.layers.clear()
-        self.books, self.incoming = None, Incoming(self.incoming.image, self.incoming.ends)
+        self.ledger, self.inputs = None, InputTracker(self.inputs.image, self.inputs.ends)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
         "Append new keys and values; returns all that this pass may look at. What the policy does not name is gone afterwards."
         while len(self.layers) <= layer_idx:
-            self.layers.append(KeptLayer())
+            self.layers.append(EvictingLayer())
         found = self.layers[layer_idx].update(key_states, value_states)
         if layer_idx == 0:
             _enter(self, key_states)
@@ -408,22 +428,22 @@ class SinkCache(_Counted):
 
     def crop(self, tokens_to_remove: int) -> None:
         "Take the newest tokens back (a negative number). ValueError if the policy has dropped others since: those do not come back."
-        if tokens_to_remove < 0 and self.books is not None:
-            self.books.crop(-tokens_to_remove)
+        if tokens_to_remove < 0 and self.ledger is not None:
+            self.ledger.crop(-tokens_to_remove)
         for layer in self.layers:
             layer.crop(tokens_to_remove)
-        if self.books is not None:
+        if self.ledger is not None:
             _place(self, None)
         for number, layer in enumerate(self.layers):
             _obey(self, layer, number)
 
-    def drawn(self, attention: Tensor, last: bool) -> None:
+    def add_attention(self, attention: Tensor, last: bool) -> None:
         "Add what a layer has looked at: [B, columns]; after the `last` one a policy that needs to know it is asked."
-        self.measured, self.books.mass = (
+        self.measured, self.ledger.attention_mass = (
             True,
-            self.books.mass + (attention if self._index is None else attention.gather(1, self._index)),
+            self.ledger.attention_mass + (attention if self._index is None else attention.gather(1, self._index)),
         )
-        if not (last and self.policy.measures):
+        if not (last and self.policy.needs_attention):
             return
         _decide(self)
         for number, layer in enumerate(self.layers):
@@ -432,52 +452,62 @@ class SinkCache(_Counted):
 # %% ../../nbs/4_sinks/04_cache.ipynb #f11aa7a1
 def _enter(cache: SinkCache, keys: Tensor) -> None:
     "Enter the tokens of a pass and decide what stays, and how far it has to move: the index and shift [B, H′] for every layer (None: nothing to do)."
-    if cache.books is None:
-        cache.books = Held(keys.shape[0], keys.device, cache.incoming.padding)
-    books = cache.books
-    if keys.shape[0] != len(books.seen):
+    if cache.ledger is None:
+        cache.ledger = CacheLedger(keys.shape[0], keys.device, cache.inputs.padding)
+    ledger = cache.ledger
+    if keys.shape[0] != len(ledger.tokens_seen):
         raise ValueError(
-            f'this cache holds {len(books.seen)} texts, and {keys.shape[0]} are read: call reset() for new ones'
+            f'this cache holds {len(ledger.tokens_seen)} texts, and {keys.shape[0]} are read: call reset() for new ones'
         )
-    if cache.span and len(books) + keys.shape[2] > cache.span:
+    if cache.span and len(ledger) + keys.shape[2] > cache.span:
         raise ValueError(
-            f'a layer of this model looks back on {cache.span} tokens only, and {len(books) + keys.shape[2]} would be held: give the policy a smaller budget, or read less at once'
+            f'a layer of this model looks back on {cache.span} tokens only, and {len(ledger) + keys.shape[2]} would be held: give the policy a smaller budget, or read less at once'
         )
-    if cache.policy.measures and not cache.measured and len(books):
+    if cache.policy.needs_attention and not cache.measured and len(ledger):
         raise ValueError(
-            f"attention '{policy_name(cache.policy)}' needs measured attention: call watch(cache, model) first"
+            f"attention '{policy_name(cache.policy)}' needs measured attention: call track_attention(cache, model) first"
         )
-    books.enter(keys.shape[2])
+    ledger.append(keys.shape[2])
     cache._index = cache._shift = None
-    if not cache.policy.measures:
+    if not cache.policy.needs_attention:
         _decide(cache)
 
 
 def _decide(cache: SinkCache) -> None:
     "Ask the policy, if it is time, and set what stays where it belongs."
-    books = cache.books
-    if books.columns - books.asked_at < cache.every:
+    ledger = cache.ledger
+    if ledger.columns_seen - ledger.policy_asked_at < cache.every:
         return
-    pages = [cache.incoming.pages(row) for row in range(len(books.seen))]
-    index = books.drop(kept(cache.policy, books.positions, books.seen, pages, books.mass if cache.measured else None))
-    books.asked_at = books.columns
+    pages = [cache.inputs.pages(row) for row in range(len(ledger.tokens_seen))]
+    index = ledger.evict(
+        keep_mask(
+            cache.policy,
+            ledger.kept_positions,
+            ledger.tokens_seen,
+            pages,
+            ledger.attention_mass if cache.measured else None,
+        )
+    )
+    ledger.policy_asked_at = ledger.columns_seen
     _place(cache, index)
 
 
 def _place(cache: SinkCache, index: Tensor | None) -> None:
     "Set what is held where it belongs now; `index` [B, H] are its columns before others were dropped."
-    books = cache.books
-    before = books.places if index is None else books.places.gather(1, index)
-    books.places = places(books.positions, books.seen, cache.mode, cache.reach)
-    moves = cache.mode != 'absolute' and (index is not None or not torch.equal(books.places, before))
-    cache._index, cache._shift = index, books.places - books.positions if moves else None
+    ledger = cache.ledger
+    before = ledger.key_positions if index is None else ledger.key_positions.gather(1, index)
+    ledger.key_positions = key_positions(
+        ledger.kept_positions, ledger.tokens_seen, cache.position_mode, cache.max_distance
+    )
+    moves = cache.position_mode != 'absolute' and (index is not None or not torch.equal(ledger.key_positions, before))
+    cache._index, cache._shift = index, ledger.key_positions - ledger.kept_positions if moves else None
 
 
-def _obey(cache: SinkCache, layer: KeptLayer, number: int) -> None:
+def _obey(cache: SinkCache, layer: EvictingLayer, number: int) -> None:
     "Do in one layer what was decided for all."
     if cache._index is not None or cache._shift is not None:
         layer.select(
-            cache._index, cache._shift, cache.rotary and (lambda keys, by: cache.rotary.turn(keys, by, number))
+            cache._index, cache._shift, cache.rotary and (lambda keys, by: cache.rotary.rotate(keys, by, number))
         )
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #ebf5c953
@@ -488,13 +518,13 @@ def _listen(cache: SinkCache, model) -> None:
     def before(module, args, kwargs):
         if known() is None or not is_given(known(), args, kwargs):
             return
-        ids, mask = (argument(module, name, args, kwargs) for name in ('input_ids', 'attention_mask'))
-        known().incoming.note(ids, mask, known().get_seq_length())
+        ids, mask = (get_argument(module, name, args, kwargs) for name in ('input_ids', 'attention_mask'))
+        known().inputs.observe(ids, mask, known().get_seq_length())
 
     weakref.finalize(cache, model.register_forward_pre_hook(before, with_kwargs=True).remove)
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #c9267e3d
-def watch(cache: Cache, model) -> Cache:
+def track_attention(cache: Cache, model) -> Cache:
     "Let the cache measure how much attention each token draws; returns it. ValueError if the model does not hand out its attention (it must be loaded with `attn_implementation='eager'`)."
     layers = [module for module in model.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
     if not layers:
@@ -506,7 +536,7 @@ def watch(cache: Cache, model) -> Cache:
             return
         if output[1] is None:
             raise ValueError("the model does not hand out its attention: load it with attn_implementation='eager'")
-        known().drawn(output[1].float().mean(1).sum(1) / len(layers), module is layers[-1])
+        known().add_attention(output[1].float().mean(1).sum(1) / len(layers), module is layers[-1])
 
     for layer in layers:
         weakref.finalize(cache, layer.register_forward_hook(after, with_kwargs=True).remove)

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cache import KeptCache, gathered, kept, places
+from .cache import EvictingCache, kept_columns, keep_mask, key_positions
 from .cache_names import cache_argument
 from .rotary import Rotary
 from .policies import PageSpan, Policy
 
 # %% auto #0
-__all__ = ['at_any_length', 'Memory', 'roll_back', 'forget']
+__all__ = ['without_cudnn_attention', 'Memory', 'roll_back', 'evict']
 
 # %% ../../nbs/4_sinks/06_memory.ipynb #837abba4
 @contextmanager
-def at_any_length():
+def without_cudnn_attention():
     "While this lasts, attention on a GPU is computed by kernels that need no plan for every new length (cuDNN's needs one)."
     was = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -35,31 +35,31 @@ def at_any_length():
 class Memory:
     "A cache of H columns, `positions` [B, H] of what stands there (−1: a hole), `seen` [B] tokens read, and each row's finished `pages`."
 
-    cache: KeptCache
+    cache: EvictingCache
     positions: Tensor
-    seen: Tensor
+    tokens_seen: Tensor
     pages: list[list[PageSpan]]
-    holes: bool = False
+    has_holes: bool = False
 
     @classmethod
-    def empty(cls, rows: int, device, cache: KeptCache | None = None) -> Memory:
+    def empty(cls, rows: int, device, cache: EvictingCache | None = None) -> Memory:
         "Nothing read yet, for a batch of `rows` stories."
         none = torch.zeros(rows, 0, dtype=torch.long, device=device)
-        return cls(KeptCache() if cache is None else cache, none, none.new_zeros(rows), [[] for _ in range(rows)])
+        return cls(EvictingCache() if cache is None else cache, none, none.new_zeros(rows), [[] for _ in range(rows)])
 
     @property
-    def held(self) -> int:
+    def tokens_held(self) -> int:
         "Number of cached columns (tokens *held*; `seen` counts tokens *read*)."
         return self.positions.shape[1]
 
     def feed(self, mllm, embeds: Tensor, alive: Tensor | None = None):
         "Read `embeds` [B, L, D]; `alive` [B, L] bool marks what is not a hole (None: all). Returns the model's output (logits, hidden)."
         steps = torch.arange(embeds.shape[1], device=embeds.device)[None] if alive is None else alive.cumsum(1) - 1
-        positions = self.seen[:, None] + steps
+        positions = self.tokens_seen[:, None] + steps
         if alive is not None:
-            positions, self.holes = positions.masked_fill(~alive, -1), True
-        mask = self._mask(positions) if self.holes else None
-        with at_any_length():
+            positions, self.has_holes = positions.masked_fill(~alive, -1), True
+        mask = self._mask(positions) if self.has_holes else None
+        with without_cudnn_attention():
             output = mllm(
                 inputs_embeds=embeds,
                 attention_mask=mask,
@@ -68,14 +68,14 @@ class Memory:
                 **cache_argument(mllm, self.cache),
             )
         self.positions = torch.cat([self.positions, positions], 1)
-        self.seen = self.seen + (embeds.shape[1] if alive is None else alive.sum(1))
+        self.tokens_seen = self.tokens_seen + (embeds.shape[1] if alive is None else alive.sum(1))
         return output
 
     def _mask(self, positions: Tensor) -> Tensor:
         "[B, 1, L, H + L] bool: earlier columns that are no holes, and every column itself."
-        new, kept = positions.shape[1], self.held
-        columns = torch.arange(kept + new, device=positions.device)
-        query = columns[kept:, None]
+        new, held = positions.shape[1], self.tokens_held
+        columns = torch.arange(held + new, device=positions.device)
+        query = columns[held:, None]
         valid = torch.cat([self.positions, positions], 1)[:, None] >= 0
         return ((valid & (columns <= query)) | (columns == query))[:, None]
 
@@ -84,24 +84,28 @@ def roll_back(memory: Memory, columns: int) -> None:
     "Remove the newest `columns` from the memory, as if they had never been read."
     if columns == 0:
         return
-    memory.seen = memory.seen - (memory.positions[:, -columns:] >= 0).sum(1)
+    memory.tokens_seen = memory.tokens_seen - (memory.positions[:, -columns:] >= 0).sum(1)
     memory.positions = memory.positions[:, :-columns]
     memory.cache.crop(-columns)
 
 
-def forget(memory: Memory, policy: Policy, rotary: Rotary | None = None) -> None:
+def evict(memory: Memory, policy: Policy, rotary: Rotary | None = None) -> None:
     """Keep what `policy` keeps of every row, sweep out the holes (rows of unequal length are filled up on the left), and set what stays where the policy wants it.
 
-    `rotary` of the language model: for a `Placed` policy whose positions are not `absolute`."""
-    mode, index = getattr(policy, 'positions', 'absolute'), None
-    stays = kept(policy, memory.positions, memory.seen, memory.pages, memory.cache.mass)
+    `rotary` of the language model: for a `PositionedPolicy` policy whose positions are not `absolute`."""
+    mode, index = policy.position_mode, None
+    stays = keep_mask(policy, memory.positions, memory.tokens_seen, memory.pages, memory.cache.mass)
     if not stays.all():
-        index = gathered(stays)
+        index = kept_columns(stays)
         there = stays.gather(1, index)
-        memory.positions, memory.holes = (
+        memory.positions, memory.has_holes = (
             memory.positions.gather(1, index).masked_fill(~there, -1),
             not bool(there.all()),
         )
-    shift = None if mode == 'absolute' else places(memory.positions, memory.seen, mode, policy.reach) - memory.positions
+    shift = (
+        None
+        if mode == 'absolute'
+        else key_positions(memory.positions, memory.tokens_seen, mode, policy.max_distance) - memory.positions
+    )
     if index is not None or shift is not None:
         memory.cache.select(index, shift, rotary)

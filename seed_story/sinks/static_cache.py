@@ -10,16 +10,16 @@ from torch import Tensor
 from transformers import Cache, StoppingCriteria
 from transformers.cache_utils import StaticLayer
 
-from .cache import Incoming, attention_span, kept, placed_policy, places
+from .cache import InputTracker, attention_span, keep_mask, cache_policy, key_positions
 from .rotary import Rotary
 from .policies import Policy, policy_name
 
 # %% auto #0
-__all__ = ['Shelf', 'StaticKeptLayer', 'shelves', 'StaticSinkCache', 'Keeper']
+__all__ = ['LayerBuffers', 'StaticSinkLayer', 'group_layers', 'StaticSinkCache', 'AdvanceCriteria']
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #54f1d1b5
-class Shelf:
-    "The buffers of the `layers` (their number): `keys`, `values` and, if keys move, `untouched`, all [B, layers · heads, capacity, d]; `filled` [layers, 2] counts each layer's columns (in its first number)."
+class LayerBuffers:
+    "The buffers of the `layers` (their number): `keys`, `values` and, if keys move, `original_keys`, all [B, layers · heads, capacity, d]; `filled` [layers, 2] counts each layer's columns (in its first number)."
 
     def __init__(self, layers: int, capacity: int, moves: bool):
         self.layers, self.capacity, self.moves, self.keys = layers, capacity, moves, None
@@ -29,7 +29,7 @@ class Shelf:
         shape = lambda x: (x.shape[0], self.layers * x.shape[1], self.capacity, x.shape[3])
         if self.keys is None:
             self.keys, self.values = keys.new_zeros(shape(keys)), values.new_zeros(shape(values))
-            self.untouched = torch.zeros_like(self.keys) if self.moves else None
+            self.original_keys = torch.zeros_like(self.keys) if self.moves else None
             self.filled = torch.zeros(
                 self.layers, 2, dtype=torch.long, device=keys.device
             )  # 16 bytes each: CUDA graphs want them aligned
@@ -40,7 +40,7 @@ class Shelf:
 
     @property
     def buffers(self) -> list[Tensor]:
-        return [] if self.keys is None else [b for b in (self.keys, self.values, self.untouched) if b is not None]
+        return [] if self.keys is None else [b for b in (self.keys, self.values, self.original_keys) if b is not None]
 
     def fill(self, columns: Tensor, source: Tensor, left: int) -> None:
         "Into `columns` [D] goes what stands in `source` [B, D]; `left` columns are taken then."
@@ -54,26 +54,26 @@ class Shelf:
     def move(self, columns: Tensor, fresh: Tensor, shift: Tensor, turn) -> None:
         "Set `columns` [D] `shift` [B, D] positions further than they were first set; those that are `fresh` [B, D] have not been moved before."
         columns, fresh, shift = (x.to(self.keys.device) for x in (columns, fresh, shift))
-        first = torch.where(fresh[:, None, :, None], self.keys[:, :, columns], self.untouched[:, :, columns])
-        self.untouched[:, :, columns], self.keys[:, :, columns] = first, turn(first, shift)
+        first = torch.where(fresh[:, None, :, None], self.keys[:, :, columns], self.original_keys[:, :, columns])
+        self.original_keys[:, :, columns], self.keys[:, :, columns] = first, turn(first, shift)
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #c32a329d
-class StaticKeptLayer(StaticLayer):
-    "transformers' `StaticLayer` whose tensors are layer number `place` of a `Shelf`: a step writes the columns from `cumulative_length` on."
+class StaticSinkLayer(StaticLayer):
+    "transformers' `StaticLayer` whose tensors are layer number `place` of a `LayerBuffers`: a step writes the columns from `cumulative_length` on."
 
-    def __init__(self, shelf: Shelf, place: int):
-        super().__init__(max_cache_len=shelf.capacity)
-        self.shelf, self.place = shelf, place
+    def __init__(self, buffers: LayerBuffers, place: int):
+        super().__init__(max_cache_len=buffers.capacity)
+        self.buffers, self.place = buffers, place
 
     def lazy_initialization(self, keys: Tensor, values: Tensor) -> None:
-        self.shelf.allocate(keys, values)
+        self.buffers.allocate(keys, values)
         self.dtype, self.device, self.batch_size, self.num_heads = keys.dtype, keys.device, *keys.shape[:2]
         self.k_head_dim, self.v_head_dim = keys.shape[3], values.shape[3]
         mine = slice(self.place * self.num_heads, (self.place + 1) * self.num_heads)
         self.keys, self.values, self.cumulative_length = (
-            self.shelf.keys[:, mine],
-            self.shelf.values[:, mine],
-            self.shelf.filled[self.place, 0],
+            self.buffers.keys[:, mine],
+            self.buffers.values[:, mine],
+            self.buffers.filled[self.place, 0],
         )
         if (
             not torch.compiler.is_compiling()
@@ -83,8 +83,8 @@ class StaticKeptLayer(StaticLayer):
         self.is_initialized = True
 
 
-def shelves(model, capacity: int, rotary: Rotary | None) -> list[tuple[Shelf, list[int]]]:
-    "A `Shelf` for each set of layers that stand on one device and turn their keys alike (`rotary`; None: keys are not moved), with the numbers of these layers."
+def group_layers(model, capacity: int, rotary: Rotary | None) -> list[tuple[LayerBuffers, list[int]]]:
+    "A `LayerBuffers` for each set of layers that stand on one device and turn their keys alike (`rotary`; None: keys are not moved), with the numbers of these layers."
     parts = {
         module.layer_idx: next(module.parameters()).device
         for module in model.modules()
@@ -94,14 +94,14 @@ def shelves(model, capacity: int, rotary: Rotary | None) -> list[tuple[Shelf, li
     for number in range(model.config.get_text_config().num_hidden_layers):
         key = parts.get(number, model.device), rotary and rotary.frequencies[number].cpu().numpy().tobytes()
         sets.setdefault(key, []).append(number)
-    return [(Shelf(len(numbers), capacity, rotary is not None), numbers) for numbers in sets.values()]
+    return [(LayerBuffers(len(numbers), capacity, rotary is not None), numbers) for numbers in sets.values()]
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #81b76ea8
 class _OneBuffer(Cache):
-    "What transformers asks of the static form: the tokens `seen` place the next query, the columns held are what its mask counts."
+    "What transformers asks of the static form: the `tokens_seen` place the next query, the columns held are what its mask counts."
 
     def get_seq_length(self, layer_idx: int = 0) -> Tensor:
-        return self.seen
+        return self.tokens_seen
 
     def get_query_offset(self, layer_idx: int = 0) -> Tensor:
         return self.layers[layer_idx].cumulative_length
@@ -120,38 +120,38 @@ class _OneBuffer(Cache):
     @property
     def nbytes(self) -> int:
         "Bytes of all buffers."
-        return sum(b.numel() * b.element_size() for shelf, _ in self.shelves for b in shelf.buffers)
+        return sum(b.numel() * b.element_size() for buffers, _ in self.layer_buffers for b in buffers.buffers)
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #c88cc808
 class StaticSinkCache(_OneBuffer):
-    """The static form of `SinkCache`: buffers of `capacity` columns; after each forward pass `keep(ids)` must be called with what was read.
+    """The static form of `SinkCache`: buffers of `capacity` columns; after each forward pass `advance(ids)` must be called with what was read.
 
     `policy`, `image`, `ends`: as there. The policy is asked when `every` tokens were read since it last was, so `capacity` must hold what it keeps and `every`
     more. Rows of a batch may not be padded, and must keep equally many tokens. ValueError as there."""
 
     def __init__(self, model, policy: str | Policy, capacity: int, every: int = 32, image=None, ends=frozenset()):
-        config, self.policy = model.config.get_text_config(), placed_policy(policy, every, image)
-        if self.policy.measures:
+        config, self.policy = model.config.get_text_config(), cache_policy(policy, every, image)
+        if self.policy.needs_attention:
             raise ValueError(f"attention '{policy_name(self.policy)}' has no static form")
-        self.reach, self.every, self.capacity, self.moves = (
-            self.policy.reach or config.max_position_embeddings,
+        self.max_distance, self.every, self.capacity, self.moves = (
+            self.policy.max_distance or config.max_position_embeddings,
             every,
             capacity,
-            self.policy.positions != 'absolute',
+            self.policy.position_mode != 'absolute',
         )
         span = attention_span(config)
         if span and capacity > span:
             raise ValueError(f'a layer of this model looks back on {span} tokens only: capacity may not be more')
-        self.rotary, self.incoming, self.seen = (
-            Rotary.of(model) if self.moves else None,
-            Incoming(image, ends),
+        self.rotary, self.inputs, self.tokens_seen = (
+            Rotary.from_model(model) if self.moves else None,
+            InputTracker(image, ends),
             torch.zeros((), dtype=torch.long, device=model.device),
         )
-        torch._dynamo.mark_static_address(self.seen)
-        self.shelves = shelves(model, capacity, self.rotary)
+        torch._dynamo.mark_static_address(self.tokens_seen)
+        self.layer_buffers = group_layers(model, capacity, self.rotary)
         places_of = {
-            number: StaticKeptLayer(shelf, place)
-            for shelf, numbers in self.shelves
+            number: StaticSinkLayer(buffers, place)
+            for buffers, numbers in self.layer_buffers
             for place, number in enumerate(numbers)
         }
         super().__init__(layers=[places_of[number] for number in range(config.num_hidden_layers)])
@@ -160,13 +160,13 @@ class StaticSinkCache(_OneBuffer):
     def reset(self) -> None:
         "Forget everything; the buffers stay."
         super().reset()
-        self.seen.zero_()
-        self.columns, self.asked_at, self.at, self.places, self.incoming = (
+        self.tokens_seen.zero_()
+        self.columns_seen, self.policy_asked_at, self.kept_positions, self.key_positions, self.inputs = (
             0,
             0,
             None,
             None,
-            Incoming(self.incoming.image, self.incoming.ends),
+            InputTracker(self.inputs.image, self.inputs.ends),
         )
 
     def update(
@@ -177,34 +177,34 @@ class StaticSinkCache(_OneBuffer):
         if layer_idx == 0 and not torch.compiler.is_compiling():
             _room(self, key_states.shape[0], new)
         if layer_idx == 0:
-            self.seen.add_(new)
+            self.tokens_seen.add_(new)
         return super().update(key_states, value_states, layer_idx)
 
-    def keep(self, ids: Tensor) -> None:
+    def advance(self, ids: Tensor) -> None:
         "Note that `ids` [B, L] were read, and drop what the policy does not name if it is time. ValueError if what stays leaves no room for another token."
         rows, new = ids.shape
-        if self.at is None:
-            self.at = self.places = torch.zeros(rows, 0, dtype=torch.long)
-        self.incoming.note(ids, None, self.columns)
-        fresh = torch.arange(self.columns, self.columns + new).expand(rows, -1)
-        self.at, self.places, self.columns = (
-            torch.cat([self.at, fresh], 1),
-            torch.cat([self.places, fresh], 1),
-            self.columns + new,
+        if self.kept_positions is None:
+            self.kept_positions = self.key_positions = torch.zeros(rows, 0, dtype=torch.long)
+        self.inputs.observe(ids, None, self.columns_seen)
+        fresh = torch.arange(self.columns_seen, self.columns_seen + new).expand(rows, -1)
+        self.kept_positions, self.key_positions, self.columns_seen = (
+            torch.cat([self.kept_positions, fresh], 1),
+            torch.cat([self.key_positions, fresh], 1),
+            self.columns_seen + new,
         )
-        if self.columns - self.asked_at >= self.every:
+        if self.columns_seen - self.policy_asked_at >= self.every:
             _drop(self)
-        if self.at.shape[1] >= self.capacity:
+        if self.kept_positions.shape[1] >= self.capacity:
             raise ValueError(
-                f"the policy keeps {self.at.shape[1]} tokens, and the buffer has {self.capacity} columns: make capacity larger, or every smaller"
+                f"the policy keeps {self.kept_positions.shape[1]} tokens, and the buffer has {self.capacity} columns: make capacity larger, or every smaller"
             )
 
-    def keeper(self) -> 'Keeper':
-        "For `model.generate(…, cache=cache, stopping_criteria=[cache.keeper()])`: calls `keep` after every step."
-        return Keeper(self)
+    def advance_criteria(self) -> 'AdvanceCriteria':
+        "For `model.generate(…, cache=cache, stopping_criteria=[cache.advance_criteria()])`: calls `advance` after every step."
+        return AdvanceCriteria(self)
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #00564c7f
-class Keeper(StoppingCriteria):
+class AdvanceCriteria(StoppingCriteria):
     "Never stops anything; shows a static cache what was read."
 
     def __init__(self, cache: StaticSinkCache):
@@ -212,32 +212,37 @@ class Keeper(StoppingCriteria):
 
     def __call__(self, input_ids, scores, **kwargs):
         done = input_ids.shape[1] - 1  # the newest token was chosen, and not read yet
-        if done > self.cache.columns:
-            self.cache.keep(input_ids[:, self.cache.columns : done])
+        if done > self.cache.columns_seen:
+            self.cache.advance(input_ids[:, self.cache.columns_seen : done])
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def _room(cache: StaticSinkCache, rows: int, new: int) -> None:
-    "ValueError if `new` tokens of each of `rows` texts do not fit, or `keep` was forgotten."
+    "ValueError if `new` tokens of each of `rows` texts do not fit, or `advance` was forgotten."
     layer = cache.layers[0]
     if layer.is_initialized and layer.batch_size != rows:
         raise ValueError(
             f'the buffers of this cache are made for {layer.batch_size} texts, and {rows} are read: make another cache'
         )
-    held = 0 if cache.at is None else cache.at.shape[1]
+    held = 0 if cache.kept_positions is None else cache.kept_positions.shape[1]
     if held + new > cache.capacity:
         raise ValueError(
             f'{new} new tokens do not fit: {held} of {cache.capacity} columns are taken; read less at once, or make capacity larger'
         )
-    if int(cache.seen) != cache.columns:
-        raise ValueError('call keep(ids) after each pass (in generate: stopping_criteria=[cache.keeper()])')
+    if int(cache.tokens_seen) != cache.columns_seen:
+        raise ValueError(
+            'call advance(ids) after each pass (in generate: stopping_criteria=[cache.advance_criteria()])'
+        )
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #70cbc63b
 def _drop(cache: StaticSinkCache) -> None:
     "Ask the policy; fill the columns of what goes with what stands furthest back; then set what has to stand elsewhere."
-    rows, held = cache.at.shape
-    stays = kept(
-        cache.policy, cache.at, torch.full((rows,), cache.columns), [cache.incoming.pages(row) for row in range(rows)]
+    rows, held = cache.kept_positions.shape
+    stays = keep_mask(
+        cache.policy,
+        cache.kept_positions,
+        torch.full((rows,), cache.columns_seen),
+        [cache.inputs.pages(row) for row in range(rows)],
     )
     count = stays.sum(1)
     if not bool((count == count[0]).all()):
@@ -250,25 +255,31 @@ def _drop(cache: StaticSinkCache) -> None:
         for row in range(rows):
             source[row, ~stays[row, :left]] = left + stays[row, left:].nonzero().flatten()
         columns = (source != torch.arange(left)).any(0).nonzero().flatten()
-        for shelf, _ in cache.shelves:
-            shelf.fill(columns, source[:, columns], left)
-        cache.at, cache.places = cache.at.gather(1, source), cache.places.gather(1, source)
-    cache.asked_at = cache.columns
+        for buffers, _ in cache.layer_buffers:
+            buffers.fill(columns, source[:, columns], left)
+        cache.kept_positions, cache.key_positions = (
+            cache.kept_positions.gather(1, source),
+            cache.key_positions.gather(1, source),
+        )
+    cache.policy_asked_at = cache.columns_seen
     if cache.moves:
         _place(cache)
 
 
 def _place(cache: StaticSinkCache) -> None:
     "Turn the keys of the columns that belong elsewhere now."
-    order = cache.at.argsort(1)
-    where = places(
-        cache.at.gather(1, order), torch.full((len(order),), cache.columns), cache.policy.positions, cache.reach
+    order = cache.kept_positions.argsort(1)
+    where = key_positions(
+        cache.kept_positions.gather(1, order),
+        torch.full((len(order),), cache.columns_seen),
+        cache.policy.position_mode,
+        cache.max_distance,
     )
     where = torch.zeros_like(where).scatter(1, order, where)
-    columns = (where != cache.places).any(0).nonzero().flatten()
+    columns = (where != cache.key_positions).any(0).nonzero().flatten()
     if not len(columns):
         return
-    fresh, shift = (cache.places == cache.at)[:, columns], (where - cache.at)[:, columns]
-    for shelf, numbers in cache.shelves:
-        shelf.move(columns, fresh, shift, lambda keys, by: cache.rotary.turn(keys, by, numbers[0]))
-    cache.places = where
+    fresh, shift = (cache.key_positions == cache.kept_positions)[:, columns], (where - cache.kept_positions)[:, columns]
+    for buffers, numbers in cache.layer_buffers:
+        buffers.move(columns, fresh, shift, lambda keys, by: cache.rotary.rotate(keys, by, numbers[0]))
+    cache.key_positions = where

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPECIES', 'COLOURS', 'ACCESSORIES', 'ACCESSORY_COLOURS', 'PLACES', 'TIMES', 'WEATHERS', 'POSES', 'MOODS', 'PROPS',
-           'FACINGS', 'CHARACTER_NAMES', 'SERIES', 'Series', 'find_series', 'check_word', 'check_number', 'Character',
-           'Actor', 'Prop', 'Scene', 'scene_to_dict', 'scene_from_dict']
+           'FACINGS', 'NAMES', 'SERIES', 'Series', 'series_of', 'check_word', 'check_number', 'Character', 'Actor',
+           'Prop', 'Scene', 'to_dict', 'from_dict']
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #62198818
 import math
@@ -65,7 +65,7 @@ PROPS = (
 FACINGS = ('left', 'right')
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #c400a436
-CHARACTER_NAMES = tuple(
+NAMES = tuple(
     '''Ada Alma Anouk Arlo Barnaby Bela Benno Bibi Bruno Caspar Cleo Coco Dario Della Dodo Edda Elmo Enzo Fanny Fergus
 Fidelio Flora Gigi Gilda Greta Gustav Hanno Hattie Hugo Ida Igor Ilse Jasper Jojo Juno Kaito Kasimir Kiki Lando Lola Lotte Lumi
 Malo Mika Milo Mimi Momo Nana Nelly Nico Nora Odo Olga Otis Otto Paco Pepe Petra Pippa Quentin Remy Ronja Rufus Sasha Selma Silo
@@ -84,7 +84,7 @@ class Series:
 
 
 SERIES = {
-    name: Series(name, tuple(species.split()), tuple(places.split()), CHARACTER_NAMES[n::3])
+    name: Series(name, tuple(species.split()), tuple(places.split()), NAMES[n::3])
     for n, (name, species, places) in enumerate(
         (
             ('orchard', 'monkey cat elephant', 'meadow farm windmill garden kitchen'),
@@ -95,7 +95,7 @@ SERIES = {
 }
 
 
-def find_series(word: str) -> str | None:
+def series_of(word: str) -> str | None:
     "The name of the series to which a species, a place or a character's name belongs; None for another word."
     return next((s.name for s in SERIES.values() if word in s.species + s.places + s.names), None)
 
@@ -208,8 +208,8 @@ class Scene:
             raise ValueError(f'layout is {self.layout!r}; it must be an integer')
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #96aba76b
-def scene_to_dict(scene: Scene) -> dict:
-    "`scene` as plain dicts, lists, strings and numbers, ready for JSON. Inverse of `scene_from_dict`."
+def to_dict(scene: Scene) -> dict:
+    "`scene` as plain dicts, lists, strings and numbers, ready for JSON. Inverse of `from_dict`."
     record = asdict(scene)
     record['actors'], record['props'] = list(record['actors']), list(record['props'])
     return record
@@ -225,8 +225,8 @@ def _build(kind: type, record: dict, what: str):
         raise ValueError(f'{what}: {str(error).split("__init__() ")[-1]}') from None
 
 
-def scene_from_dict(record: dict) -> Scene:
-    "The `Scene` that `scene_to_dict` wrote. Raises ValueError for unknown, missing or impossible fields."
+def from_dict(record: dict) -> Scene:
+    "The `Scene` that `to_dict` wrote. Raises ValueError for unknown, missing or impossible fields."
 
     def actor(a, n):
         if not isinstance(a, dict):

@@ -10,19 +10,11 @@ __all__ = ['draw_cape', 'draw_collar', 'draw_vest', 'draw_scarf', 'draw_headwear
 from .canvas import Canvas, INK, WHITE, mix, shade
 from ..cast import Actor
 from .faces import Face, draw_face, draw_sign
-from seed_story.storyland.drawing.figures import (
-    PosedActor,
-    draw_arm,
-    draw_body,
-    draw_hand,
-    draw_leg,
-    draw_tail,
-    offset_point,
-)
+from .figures import Figure, draw_arm, draw_body, draw_hand, draw_leg, draw_tail, swing
 from .props import draw_held, draw_prop
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #296e3bfc
-def draw_cape(f: PosedActor):
+def draw_cape(f: Figure):
     "Behind everything: a wide cloth from the shoulders to the ankles."
     b, (w, h) = f.body, f.build.body
     sway = dict(run=-0.24, walk=-0.08, jump=-0.06).get(f.actor.pose, 0)
@@ -48,7 +40,7 @@ def draw_cape(f: PosedActor):
         b.stroke([(x * 0.75, -h * 0.1), (x, foot * 0.9)], shade(f.cloth, 0.35), 1)
 
 
-def draw_collar(f: PosedActor):
+def draw_collar(f: Figure):
     "The front of a cape: two flaps over the shoulders and a clasp."
     b, (w, h) = f.body, f.build.body
     for s in (-1, 1):
@@ -66,7 +58,7 @@ def draw_collar(f: PosedActor):
     b.ball(0.01, -h * 0.74, 0.035, 0.035, (255, 205, 70), 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #5bf31155
-def draw_vest(f: PosedActor):
+def draw_vest(f: Figure):
     "Over the body: two fronts that leave a strip of the belly free."
     b, (w, h) = f.body, f.build.body
     for s, inner in ((-1, -0.02), (1, 0.3)):
@@ -86,7 +78,7 @@ def draw_vest(f: PosedActor):
         b.ellipse(-w * 0.22, h * y, 0.022, 0.022, (255, 205, 70), 0.6)
 
 
-def draw_scarf(f: PosedActor):
+def draw_scarf(f: Figure):
     "Round the neck, with two ends that hang down."
     b, (w, h) = f.body, f.build.body
     if f.actor.pose == 'sleep':
@@ -106,7 +98,7 @@ def draw_scarf(f: PosedActor):
     b.ball(0.04, -h * 0.7, 0.06, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #d3608020
-def draw_headwear(f: PosedActor, c: Canvas, face: Face):
+def draw_headwear(f: Figure, c: Canvas, face: Face):
     "A hat on top or a bow at the side."
     if f.accessory == 'hat':
         c = c.at(*face.hat, turn=-4)
@@ -123,7 +115,7 @@ def draw_headwear(f: PosedActor, c: Canvas, face: Face):
         c.ball(0, 0, 0.055, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #e988e7df
-def draw_burden(f: PosedActor):
+def draw_burden(f: Figure):
     "What is held or carried, in the hand (both hands when carrying)."
     kind, (x, y) = f.actor.holding, f.hands[1]
     if f.actor.pose == 'carry':
@@ -141,13 +133,13 @@ def draw_burden(f: PosedActor):
         draw_held(f.whole, kind, *f.hands[f.hand_of_prop], 0.32)
 
 
-def draw_motion(f: PosedActor):
+def draw_motion(f: Figure):
     "Little lines and notes that show movement."
     w = f.whole
     if f.actor.pose == 'wave':
         x, y = f.hands[1]
         for r in (0.1, 0.15):
-            w.stroke([offset_point(x, y, a, r) for a in (90, 115, 140)], line=1.1)
+            w.stroke([swing(x, y, a, r) for a in (90, 115, 140)], line=1.1)
     elif f.actor.pose == 'run':
         for y in (-0.12, -0.28, -0.42):
             w.stroke([(-0.42, y), (-0.56 + y * 0.1, y)], line=1.1)
@@ -160,7 +152,7 @@ def draw_motion(f: PosedActor):
             w.stroke([(x + 0.03, y), (x + 0.03, y - 0.13), (x + 0.09, y - 0.1)], line=1.6, smooth=False)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #a7688a6e
-def draw_back(f: PosedActor):
+def draw_back(f: Figure):
     "Shadow, cape, tail, legs: what the body hides in part."
     pose, spread = f.actor.pose, 0.3 if f.actor.pose == 'sleep' else 0.24 - 0.5 * f.pose.lift
     f.ground.shadow(-0.06 if pose == 'sleep' else -0.02, 0, spread + f.build.body[0] * 0.4, 0.05)
@@ -171,7 +163,7 @@ def draw_back(f: PosedActor):
         draw_leg(f, side)
 
 
-def draw_clothes(f: PosedActor):
+def draw_clothes(f: Figure):
     "What is worn over the body; a sleeper lies under the cape."
     if f.accessory == 'vest':
         draw_vest(f)
@@ -181,7 +173,7 @@ def draw_clothes(f: PosedActor):
         draw_collar(f)
 
 
-def draw_head(f: PosedActor):
+def draw_head(f: Figure):
     "Head with face, headwear and the sign of the mood."
     face = draw_face(f)
     draw_headwear(f, f.head, face)
@@ -190,7 +182,7 @@ def draw_head(f: PosedActor):
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #2a7ce55c
 def draw_actor(canvas: Canvas, actor: Actor, x: float):
     "Draw `actor` with its soft shadow, its feet at `x` and the actor's y in units of `canvas`."
-    f = PosedActor(canvas, actor, x)
+    f = Figure(canvas, actor, x)
     asleep, sides = actor.pose == 'sleep', (0, 1)
     draw_back(f)
     draw_body(f)

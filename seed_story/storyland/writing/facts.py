@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['THEMES', 'PET_NAMES', 'MAGIC_WORDS', 'NUMBERS', 'DOORS', 'FACT_EVENTS', 'FACT_FIELDS', 'SOLO_FACTS', 'PAIR_FACTS',
-           'REMINDERS', 'has_field']
+           'REMINDERS', 'tells']
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #14b621f5
-from .words import split_phrases
+from .words import lines
 from .events import parse_events
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #ceca44a0
@@ -256,7 +256,7 @@ SOLO_FACTS = (
 PAIR_FACTS = ('gift', 'wish', 'lost')
 
 
-def has_field(phrase: str, field: str) -> bool:
+def tells(phrase: str, field: str) -> bool:
     "Whether a phrasing says the value of `field`, in whichever of its forms."
     return any(
         '{' + f + '}' in phrase
@@ -265,21 +265,21 @@ def has_field(phrase: str, field: str) -> bool:
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #a8b398ee
 REMINDERS = dict(
-    gift=split_phrases('''
+    gift=lines('''
     The promise was not forgotten.
     "A promise must be kept!"
     There was still a promise to keep.
     "I still have a promise to keep."
     Every now and then a certain promise came to mind.
     The promise went round and round in every head.'''),
-    hidden=split_phrases('''
+    hidden=lines('''
     The old secret was still waiting.
     "Do you think the old tale is true?"
     Somewhere a great secret was waiting.
     "I keep thinking about that secret."
     The secret had to be found out sooner or later.'''),
     **{
-        'return': split_phrases('''
+        'return': lines('''
     There was still a long way to go.
     "We must not be late!"
     Soon the great day would come.
