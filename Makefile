@@ -11,7 +11,7 @@ PAGES  ?= 25
 OUT    ?= story
 PIP    := $(RUN)/python -m pip --disable-pip-version-check
 
-.PHONY: help story test repro readme pictures lock clean
+.PHONY: help story test repro readme pictures records lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,10 @@ readme: $(VENV)/test.stamp
 pictures: $(VENV)/test.stamp
 	@$(RUN)/python -c 'from seed_story.records.executed import main; main()' nbs data/results
 	@$(MAKE) --no-print-directory readme
+
+# The records of more than 2 KB packed (NAME.json.xz); they are read packed or not.
+records: $(VENV)/test.stamp
+	@$(RUN)/python -c 'from seed_story.records.record import pack_records; pack_records("data/results")'
 
 $(VENV)/story.stamp: requirements.txt settings.ini setup.py | $(VENV)/bin/python
 	$(PIP) install -q -r requirements.txt

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -366,18 +367,26 @@ def test_no_path_of_one_machine():
     for path in tracked():
         if path.suffix in ('.py', '.ipynb', '.md', '.ini', '.yml', '.sh', '.json', '.txt', ''):
             text = path.read_text(encoding='utf-8', errors='replace')
-            assert str(ROOT.parent) + '/' not in text or ROOT.parent == Path('/'), (
-                f'{path} names a folder of this machine'
-            )
+        elif path.name.endswith('.json.xz'):
+            text = lzma.decompress(path.read_bytes()).decode('utf-8')
+        else:
+            continue
+        assert str(ROOT.parent) + '/' not in text or ROOT.parent == Path('/'), f'{path} names a folder of this machine'
+
+
+RESULTS = ROOT / 'data' / 'results'
 
 
 def records() -> list[Path]:
-    return sorted(p for p in (ROOT / 'data' / 'results').rglob('*.json') if not p.name.startswith('.'))
+    "The files of all records: plain, and those of more than 2 KB packed."
+    files = [p for p in RESULTS.rglob('*') if p.name.endswith(('.json', '.json.xz'))]
+    return sorted(p for p in files if not p.name.startswith('.'))
 
 
-@pytest.mark.parametrize('path', records(), ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', records(), ids=lambda p: p.relative_to(RESULTS).as_posix())
 def test_record_is_whole(path):
-    record = json.loads(path.read_text(encoding='utf-8'))
+    data = path.read_bytes()
+    record = json.loads(lzma.decompress(data) if path.suffix == '.xz' else data)
     for key in ('command', 'code', 'versions', 'hardware', 'seconds', 'n', 'seed'):
         assert key in record, f'{key} is missing'
     assert record['command'].strip() and record['versions'].get('python') and record['hardware']
@@ -385,3 +394,12 @@ def test_record_is_whole(path):
         'the record does not say at which commit it was made'
     )
     assert record['seconds'] >= 0 and isinstance(record['n'], int)
+
+
+def test_every_record_is_found():
+    "Packed or not, once each: what `read_records` finds is what the files are."
+    from seed_story.records.record import read_records
+
+    names = [re.sub(r'\.json(\.xz)?$', '', p.relative_to(RESULTS).as_posix()) for p in records()]
+    assert len(set(names)) == len(names), 'a record stands there plain and packed: make records'
+    assert sorted(read_records(RESULTS)) == sorted(names) and len(names) >= 549

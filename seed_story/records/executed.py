@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .record import write_atomic_text
+from .record import write_atomic
 
 # %% ../../nbs/8_records/04_executed.ipynb #dc1f58ff
 def small_png(png: bytes, colours: int = 128) -> bytes:
@@ -46,7 +46,9 @@ def small_png(png: bytes, colours: int = 128) -> bytes:
 
 # %% ../../nbs/8_records/04_executed.ipynb #0c256ad0
 def small_pictures(notebook: dict, colours: int = 128) -> tuple[int, int]:
-    "Applies `small_png` to every PNG among the outputs and attachments of `notebook`, in place; returns their bytes before and after."
+    """Applies `small_png` to every PNG among the outputs and attachments of `notebook`, in place; returns the pictures' bytes before and after.
+
+    A JPEG beside a PNG is the same picture once more (PIL shows both, readers the PNG), and goes."""
     before = after = 0
     for cell in notebook['cells']:
         bundles = [output['data'] for output in cell.get('outputs', []) if 'data' in output] + list(
@@ -57,7 +59,9 @@ def small_pictures(notebook: dict, colours: int = 128) -> tuple[int, int]:
                 continue
             png = base64.b64decode(''.join(bundle['image/png']))
             small = small_png(png, colours)
-            before, after = before + len(png), after + len(small)
+            jpeg = base64.b64decode(''.join(bundle.pop('image/jpeg', '')))
+            before += len(png) + len(jpeg)
+            after += len(small)
             if small is not png:
                 bundle['image/png'] = base64.b64encode(small).decode()
     return before, after
@@ -76,7 +80,7 @@ def read_notebook(path) -> dict:
 
 def write_notebook(path, notebook: dict) -> None:
     "Writes `notebook` to `path` as nbformat and nbdev do, whole or not at all."
-    write_atomic_text(Path(path), json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + '\n')
+    write_atomic(Path(path), json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + '\n')
 
 
 def shrink(paths, colours: int = 128):
