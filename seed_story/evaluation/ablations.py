@@ -31,7 +31,7 @@ from ..training.eviction import Eviction
 from .metrics import GAPS, evaluate_stories, storyland_reader
 from ..training.page_store import load_store, render
 from ..models.presets import build, bundled_folder, changed, preset
-from ..records.record import Record, read_record, standing, table, write_record
+from ..records.record import Record, read_record, record_file, standing, table, write_record
 from ..training.runs import load_component, load_text_tokenizer, stage_budget
 from ..models.sequence import slotted
 from ..training.stages import Chunks, encode_store, load_encoded, seeded, train_mllm, trunk_length
@@ -637,7 +637,7 @@ def found_records(trials: list, strict: bool = True) -> dict:
             trial.standing().record
             if strict and trial.standing().good
             else read_record(trial.path)
-            if not strict and trial.path.exists()
+            if not strict and record_file(trial.path)
             else None
         )
         if record:
