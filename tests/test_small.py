@@ -15,13 +15,13 @@ def recipe(tmp_path_factory):
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from seed_story.storyland.plot import write
+    from seed_story.storyland.plot import write_plot
 
     base = tmp_path_factory.mktemp('base')
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     raw.train_from_iterator(
-        [page.text for page in write(1).pages],
+        [page.text for page in write_plot(1).pages],
         trainers.BpeTrainer(
             vocab_size=500,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

@@ -346,9 +346,9 @@ def judged(texts, features, oracle, pages: int, series: str = 'all') -> dict:
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c5b8ad09
 def foreign(texts, shown, series: str) -> dict:
     "How much of the stories, after the given page, belongs to another series than `series`: of all names told as present, of the pages that say where they are, of the pictures that show somebody or some place."
-    from seed_story.storyland.cast import series_of
+    from seed_story.storyland.cast import find_series
 
-    other = lambda word: series_of(word) not in (None, series)
+    other = lambda word: find_series(word) not in (None, series)
     reader, counts = (
         storyland_reader(),
         {what: [] for what in ('names', 'places told', 'characters shown', 'places shown')},

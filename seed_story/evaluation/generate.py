@@ -21,9 +21,9 @@ from ..story.format import Page, Story
 # %% ../../nbs/7_evaluation/02_generate.ipynb #b4a45647
 def openings(seeds) -> list[Page]:
     "The drawn first pages of Storyland stories."
-    from seed_story.storyland.world import opening
+    from seed_story.storyland.world import make_opening
 
-    return [Page(text, picture) for picture, text in map(opening, seeds)]
+    return [Page(text, picture) for picture, text in map(make_opening, seeds)]
 
 
 def test_seeds(n: int) -> list[int]:
@@ -135,11 +135,11 @@ def tell_stories(pipe, seeds, pages: int = 25, attention: str | None = None, **o
 def drawn_stories(seeds, pages: int = 30):
     "Scenes (flat list), pictures (uint8 [N, 128, 128, 3]) and the story of each, for Storyland's `seeds`."
     import numpy as np
-    from seed_story.storyland.art import draw
-    from seed_story.storyland.plot import write
+    from seed_story.storyland.art import draw_scene
+    from seed_story.storyland.plot import write_plot
 
-    scenes = [(page.scene, seed) for seed in seeds for page in write(seed, pages=pages).pages]
-    images = np.stack([np.asarray(draw(scene, 128, 128)) for scene, _ in scenes])
+    scenes = [(page.scene, seed) for seed in seeds for page in write_plot(seed, pages=pages).pages]
+    images = np.stack([np.asarray(draw_scene(scene, 128, 128)) for scene, _ in scenes])
     return [s for s, _ in scenes], torch.from_numpy(images), [g for _, g in scenes]
 
 

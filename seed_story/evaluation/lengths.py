@@ -51,21 +51,21 @@ class Known:
 
 def _known(job):
     "Texts, scenes and pictures of one story."
-    from seed_story.storyland.art import draw
-    from seed_story.storyland.plot import write
+    from seed_story.storyland.art import draw_scene
+    from seed_story.storyland.plot import write_plot
 
     seed, pages, size = job
-    told = write(seed, pages=max(pages, 10)).pages[:pages]
+    told = write_plot(seed, pages=max(pages, 10)).pages[:pages]
     return (
         [page.text for page in told],
         [page.scene for page in told],
-        np.stack([np.asarray(draw(page.scene, size, size)) for page in told]),
+        np.stack([np.asarray(draw_scene(page.scene, size, size)) for page in told]),
     )
 
 
 def known_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> Known:
     "Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10). `workers`: processes that draw, 0: this one."
-    from seed_story.storyland.oracle import true_reading
+    from seed_story.storyland.oracle import read_scene
 
     jobs = [(seed, pages, size) for seed in seeds]
     if workers > 1:
@@ -77,7 +77,7 @@ def known_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> Known
     return Known(
         list(seeds),
         list(texts),
-        [[true_reading(scene) for scene in story] for story in scenes],
+        [[read_scene(scene) for scene in story] for story in scenes],
         torch.from_numpy(np.stack(pictures)),
     )
 

@@ -306,11 +306,11 @@ def evaluate_pictures(images, scenes, oracle, groups=None) -> dict:
     """How well `images` show their `scenes`, by `oracle`: name → Figure. Both lists have one entry a picture.
 
     `groups` (a story id a picture) makes the intervals run over stories; otherwise over pictures."""
-    from seed_story.storyland.oracle import true_reading
+    from seed_story.storyland.oracle import read_scene
 
     if len(images) != len(scenes):
         raise ValueError(f'{len(images)} images, but {len(scenes)} scenes')
-    scores = [score_picture(reading, true_reading(scene)) for reading, scene in zip(oracle.read(images), scenes)]
+    scores = [score_picture(reading, read_scene(scene)) for reading, scene in zip(oracle.read(images), scenes)]
     if not scores:
         raise ValueError('no images given: nothing to measure')
     order = {group: n for n, group in enumerate(dict.fromkeys(groups if groups is not None else range(len(scores))))}

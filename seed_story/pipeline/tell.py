@@ -51,9 +51,9 @@ def bundled_opening(folder: Path | None):
     "(PIL image, text) of the opening that ships in a model's folder, or of the first page of a Storyland story."
     found = sorted(folder.rglob('opening.png')) if folder else []
     if not found:
-        from seed_story.storyland.world import opening
+        from seed_story.storyland.world import make_opening
 
-        return opening()
+        return make_opening()
     return open_image(found[0]), ' '.join(found[0].with_suffix('.txt').read_text('utf-8').split())
 
 # %% ../../nbs/5_pipeline/07_tell.ipynb #84d364bb

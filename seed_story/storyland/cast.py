@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPECIES', 'COLOURS', 'ACCESSORIES', 'ACCESSORY_COLOURS', 'PLACES', 'TIMES', 'WEATHERS', 'POSES', 'MOODS', 'PROPS',
-           'FACINGS', 'NAMES', 'SERIES', 'Series', 'series_of', 'check_word', 'check_number', 'Character', 'Actor',
-           'Prop', 'Scene', 'to_dict', 'from_dict']
+           'FACINGS', 'CHARACTER_NAMES', 'SERIES', 'Series', 'find_series', 'check_word', 'check_number', 'Character',
+           'Actor', 'Prop', 'Scene', 'scene_to_dict', 'scene_from_dict']
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #62198818
 import math
@@ -16,6 +16,8 @@ SPECIES = ('monkey', 'rabbit', 'dinosaur', 'bear', 'cat', 'elephant', 'penguin',
 COLOURS = ('red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pink', 'grey')
 ACCESSORIES = ('none', 'scarf', 'hat', 'bow', 'cape', 'vest', 'boots')
 ACCESSORY_COLOURS = ('red', 'yellow', 'green', 'blue', 'purple', 'white')
+
+# %% ../../nbs/2_storyland/01_cast.ipynb #e71b3e4a
 PLACES = (
     'meadow',
     'forest',
@@ -34,8 +36,12 @@ PLACES = (
 )
 TIMES = ('morning', 'day', 'evening', 'night')
 WEATHERS = ('clear', 'cloudy', 'rain', 'snow')
+
+# %% ../../nbs/2_storyland/01_cast.ipynb #25a53803
 POSES = ('stand', 'walk', 'run', 'jump', 'sit', 'sleep', 'wave', 'dance', 'point', 'carry')
 MOODS = ('happy', 'sad', 'angry', 'scared', 'surprised', 'sleepy')
+
+# %% ../../nbs/2_storyland/01_cast.ipynb #f1efd96a
 PROPS = (
     'apple',
     'ball',
@@ -62,10 +68,12 @@ PROPS = (
     'teapot',
     'umbrella',
 )
+
+# %% ../../nbs/2_storyland/01_cast.ipynb #5947bc7d
 FACINGS = ('left', 'right')
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #c400a436
-NAMES = tuple(
+CHARACTER_NAMES = tuple(
     '''Ada Alma Anouk Arlo Barnaby Bela Benno Bibi Bruno Caspar Cleo Coco Dario Della Dodo Edda Elmo Enzo Fanny Fergus
 Fidelio Flora Gigi Gilda Greta Gustav Hanno Hattie Hugo Ida Igor Ilse Jasper Jojo Juno Kaito Kasimir Kiki Lando Lola Lotte Lumi
 Malo Mika Milo Mimi Momo Nana Nelly Nico Nora Odo Olga Otis Otto Paco Pepe Petra Pippa Quentin Remy Ronja Rufus Sasha Selma Silo
@@ -84,7 +92,7 @@ class Series:
 
 
 SERIES = {
-    name: Series(name, tuple(species.split()), tuple(places.split()), NAMES[n::3])
+    name: Series(name, tuple(species.split()), tuple(places.split()), CHARACTER_NAMES[n::3])
     for n, (name, species, places) in enumerate(
         (
             ('orchard', 'monkey cat elephant', 'meadow farm windmill garden kitchen'),
@@ -95,7 +103,7 @@ SERIES = {
 }
 
 
-def series_of(word: str) -> str | None:
+def find_series(word: str) -> str | None:
     "The name of the series to which a species, a place or a character's name belongs; None for another word."
     return next((s.name for s in SERIES.values() if word in s.species + s.places + s.names), None)
 
@@ -167,7 +175,7 @@ class Actor:
         for what in ('x', 'y', 'height'):
             check_number(what, getattr(self, what), 0, 1.5)
 
-
+# %% ../../nbs/2_storyland/01_cast.ipynb #02efaae6
 @dataclass(frozen=True)
 class Prop:
     "A thing that lies or stands on the ground of one picture."
@@ -208,10 +216,11 @@ class Scene:
             raise ValueError(f'layout is {self.layout!r}; it must be an integer')
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #96aba76b
-def to_dict(scene: Scene) -> dict:
-    "`scene` as plain dicts, lists, strings and numbers, ready for JSON. Inverse of `from_dict`."
+def scene_to_dict(scene: Scene) -> dict:
+    "`scene` as plain dicts, lists, strings and numbers, ready for JSON. Inverse of `scene_from_dict`."
     record = asdict(scene)
-    record['actors'], record['props'] = list(record['actors']), list(record['props'])
+    record['actors'] = list(record['actors'])
+    record['props'] = list(record['props'])
     return record
 
 
@@ -224,9 +233,9 @@ def _build(kind: type, record: dict, what: str):
     except TypeError as error:
         raise ValueError(f'{what}: {str(error).split("__init__() ")[-1]}') from None
 
-
-def from_dict(record: dict) -> Scene:
-    "The `Scene` that `to_dict` wrote. Raises ValueError for unknown, missing or impossible fields."
+# %% ../../nbs/2_storyland/01_cast.ipynb #7bcf4abc
+def scene_from_dict(record: dict) -> Scene:
+    "The `Scene` that `scene_to_dict` wrote. Raises ValueError for unknown, missing or impossible fields."
 
     def actor(a, n):
         if not isinstance(a, dict):

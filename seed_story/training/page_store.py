@@ -55,17 +55,17 @@ def storyland_shard(
     first_seed: int, stories: int, pages: int = 30, size: int = 128, wordings: int = 4, series: str | None = None
 ) -> Shard:
     "Draw and write `stories` Storyland stories (of a `series`, or of all) with seeds from `first_seed` on."
-    from seed_story.storyland.oracle import labels
-    from seed_story.storyland.art import draw
-    from seed_story.storyland.plot import write
+    from seed_story.storyland.oracle import label_scene
+    from seed_story.storyland.art import draw_scene
+    from seed_story.storyland.plot import write_plot
 
     images, texts, truth, seeds = [], [], [], range(first_seed, first_seed + stories)
     for seed in seeds:
-        told = [write(seed, pages=pages, wording=w, series=series) for w in range(wordings)]
+        told = [write_plot(seed, pages=pages, wording=w, series=series) for w in range(wordings)]
         scenes = [page.scene for page in told[0].pages]
-        images.append(np.stack([np.asarray(draw(scene, size, size)) for scene in scenes]))
+        images.append(np.stack([np.asarray(draw_scene(scene, size, size)) for scene in scenes]))
         texts.append([[page.text for page in t.pages] for t in told])
-        rows = [labels(scene) for scene in scenes]
+        rows = [label_scene(scene) for scene in scenes]
         truth.append({k: np.stack([np.asarray(r[k]) for r in rows]) for k in rows[0]})
     return Shard(np.stack(images), texts, {k: np.stack([t[k] for t in truth]) for k in truth[0]}, list(seeds))
 

@@ -66,7 +66,7 @@ class Samples:
     "Called with (summary, mllm) whenever weights are saved: tells `pages` pages and writes `folder/STEP.txt` and, if the `parts` hold a de-tokenizer, `folder/STEP.png`."
 
     def __init__(self, folder, pages: int, tokenizer, parts: dict, settings: dict, seed: int = 0):
-        from seed_story.storyland.world import SPLITS, opening
+        from seed_story.storyland.world import SPLITS, make_opening
 
         self.folder, self.pages, self.tokenizer, self.parts, self.settings = (
             Path(folder),
@@ -75,7 +75,7 @@ class Samples:
             parts,
             settings,
         )
-        self.seed, (self.picture, self.text) = SPLITS['validation'][seed], opening(SPLITS['validation'][seed])
+        self.seed, (self.picture, self.text) = SPLITS['validation'][seed], make_opening(SPLITS['validation'][seed])
 
     def __call__(self, summary: dict, mllm) -> None:
         from seed_story.pipeline.story_pipeline import StoryPipeline

@@ -10,77 +10,58 @@ __all__ = ['draw_cape', 'draw_collar', 'draw_vest', 'draw_scarf', 'draw_headwear
 from .canvas import Canvas, INK, WHITE, mix, shade
 from ..cast import Actor
 from .faces import Face, draw_face, draw_sign
-from .figures import Figure, draw_arm, draw_body, draw_hand, draw_leg, draw_tail, swing
+from seed_story.storyland.drawing.figures import (
+    PosedActor,
+    draw_arm,
+    draw_body,
+    draw_hand,
+    draw_leg,
+    draw_tail,
+    offset_point,
+)
 from .props import draw_held, draw_prop
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #296e3bfc
-def draw_cape(f: Figure):
+def draw_cape(f: PosedActor):
     "Behind everything: a wide cloth from the shoulders to the ankles."
-    b, (w, h) = f.body, f.build.body
+    b = f.body
+    w, h = f.build.body
     sway = dict(run=-0.24, walk=-0.08, jump=-0.06).get(f.actor.pose, 0)
     wide, foot = dict(sit=(0.26, h + 0.09), sleep=(0.0, h * 1.1)).get(f.actor.pose, (0.19, h + 0.1))
     left, right = -w - wide + sway, w + wide + sway * 0.4
-    b.solid(
-        [
-            (-w * 0.7, -h * 0.9),
-            (w * 0.7, -h * 0.9),
-            (w + 0.05, -h * 0.2),
-            (right, foot * 0.85),
-            (right * 0.55, foot),
-            (0, foot * 0.92),
-            (left * 0.55, foot * 1.02),
-            (left, foot * 0.86),
-            (-w - 0.06, -h * 0.2),
-        ],
-        f.cloth,
-        inner=0.9,
-        depth=0.3,
-    )
+    b.solid([(-w * 0.7, -h * 0.9), (w * 0.7, -h * 0.9), (w + 0.05, -h * 0.2), (right, foot * 0.85),
+             (right * 0.55, foot), (0, foot * 0.92), (left * 0.55, foot * 1.02), (left, foot * 0.86),
+             (-w - 0.06, -h * 0.2)], f.cloth, inner=0.9, depth=0.3)  # fmt: skip
     for x in (left * 0.75, right * 0.75):
         b.stroke([(x * 0.75, -h * 0.1), (x, foot * 0.9)], shade(f.cloth, 0.35), 1)
 
 
-def draw_collar(f: Figure):
+def draw_collar(f: PosedActor):
     "The front of a cape: two flaps over the shoulders and a clasp."
-    b, (w, h) = f.body, f.build.body
+    b = f.body
+    w, h = f.build.body
     for s in (-1, 1):
-        b.solid(
-            [
-                (s * w * 0.1, -h * 0.8),
-                (s * w * 0.5, -h * 1.0),
-                (s * (w + 0.03), -h * 0.7),
-                (s * (w + 0.05), -h * 0.2),
-                (s * w * 0.6, -h * 0.34),
-            ],
-            f.cloth,
-            depth=0.3,
-        )
+        b.solid([(s * w * 0.1, -h * 0.8), (s * w * 0.5, -h * 1.0), (s * (w + 0.03), -h * 0.7),
+                 (s * (w + 0.05), -h * 0.2), (s * w * 0.6, -h * 0.34)], f.cloth, depth=0.3)  # fmt: skip
     b.ball(0.01, -h * 0.74, 0.035, 0.035, (255, 205, 70), 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #5bf31155
-def draw_vest(f: Figure):
+def draw_vest(f: PosedActor):
     "Over the body: two fronts that leave a strip of the belly free."
-    b, (w, h) = f.body, f.build.body
+    b = f.body
+    w, h = f.build.body
     for s, inner in ((-1, -0.02), (1, 0.3)):
-        b.solid(
-            [
-                (s * w * 0.3, -h * 1.04),
-                (s * w * 0.9, -h * 0.78),
-                (s * w * 1.14, h * 0.1),
-                (s * w * 1.0, h * 0.74),
-                (w * inner, h * 0.84),
-                (w * inner, -h * 0.3),
-            ],
-            f.cloth,
-            inner=0.86,
-        )
+        b.solid([(s * w * 0.3, -h * 1.04), (s * w * 0.9, -h * 0.78), (s * w * 1.14, h * 0.1),
+                 (s * w * 1.0, h * 0.74), (w * inner, h * 0.84), (w * inner, -h * 0.3)],
+                 f.cloth, inner=0.86)  # fmt: skip
     for y in (0.1, 0.4):
         b.ellipse(-w * 0.22, h * y, 0.022, 0.022, (255, 205, 70), 0.6)
 
-
-def draw_scarf(f: Figure):
+# %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #908349e7
+def draw_scarf(f: PosedActor):
     "Round the neck, with two ends that hang down."
-    b, (w, h) = f.body, f.build.body
+    b = f.body
+    w, h = f.build.body
     if f.actor.pose == 'sleep':
         f.whole.ribbon([(-0.1, -0.1), (-0.24, -0.04), (-0.39, -0.02)], [0.1, 0.11, 0.13], f.cloth)
         for y in (-0.05, -0.02, 0.01):
@@ -98,7 +79,7 @@ def draw_scarf(f: Figure):
     b.ball(0.04, -h * 0.7, 0.06, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #d3608020
-def draw_headwear(f: Figure, c: Canvas, face: Face):
+def draw_headwear(f: PosedActor, c: Canvas, face: Face):
     "A hat on top or a bow at the side."
     if f.accessory == 'hat':
         c = c.at(*face.hat, turn=-4)
@@ -115,9 +96,10 @@ def draw_headwear(f: Figure, c: Canvas, face: Face):
         c.ball(0, 0, 0.055, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #e988e7df
-def draw_burden(f: Figure):
+def draw_burden(f: PosedActor):
     "What is held or carried, in the hand (both hands when carrying)."
-    kind, (x, y) = f.actor.holding, f.hands[1]
+    kind = f.actor.holding
+    x, y = f.hands[1]
     if f.actor.pose == 'carry':
         x, y = (f.hands[0][0] + f.hands[1][0]) / 2 + 0.05, f.hands[1][1]
         if kind:
@@ -132,14 +114,14 @@ def draw_burden(f: Figure):
     elif kind:
         draw_held(f.whole, kind, *f.hands[f.hand_of_prop], 0.32)
 
-
-def draw_motion(f: Figure):
+# %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #8ec889c8
+def draw_motion(f: PosedActor):
     "Little lines and notes that show movement."
     w = f.whole
     if f.actor.pose == 'wave':
         x, y = f.hands[1]
         for r in (0.1, 0.15):
-            w.stroke([swing(x, y, a, r) for a in (90, 115, 140)], line=1.1)
+            w.stroke([offset_point(x, y, a, r) for a in (90, 115, 140)], line=1.1)
     elif f.actor.pose == 'run':
         for y in (-0.12, -0.28, -0.42):
             w.stroke([(-0.42, y), (-0.56 + y * 0.1, y)], line=1.1)
@@ -152,9 +134,10 @@ def draw_motion(f: Figure):
             w.stroke([(x + 0.03, y), (x + 0.03, y - 0.13), (x + 0.09, y - 0.1)], line=1.6, smooth=False)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #a7688a6e
-def draw_back(f: Figure):
+def draw_back(f: PosedActor):
     "Shadow, cape, tail, legs: what the body hides in part."
-    pose, spread = f.actor.pose, 0.3 if f.actor.pose == 'sleep' else 0.24 - 0.5 * f.pose.lift
+    pose = f.actor.pose
+    spread = 0.3 if f.actor.pose == 'sleep' else 0.24 - 0.5 * f.pose.lift
     f.ground.shadow(-0.06 if pose == 'sleep' else -0.02, 0, spread + f.build.body[0] * 0.4, 0.05)
     if f.accessory == 'cape' and pose != 'sleep':
         draw_cape(f)
@@ -163,7 +146,7 @@ def draw_back(f: Figure):
         draw_leg(f, side)
 
 
-def draw_clothes(f: Figure):
+def draw_clothes(f: PosedActor):
     "What is worn over the body; a sleeper lies under the cape."
     if f.accessory == 'vest':
         draw_vest(f)
@@ -172,8 +155,8 @@ def draw_clothes(f: Figure):
     elif f.accessory == 'cape':
         draw_collar(f)
 
-
-def draw_head(f: Figure):
+# %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #fd0b87e2
+def draw_head(f: PosedActor):
     "Head with face, headwear and the sign of the mood."
     face = draw_face(f)
     draw_headwear(f, f.head, face)
@@ -182,8 +165,9 @@ def draw_head(f: Figure):
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #2a7ce55c
 def draw_actor(canvas: Canvas, actor: Actor, x: float):
     "Draw `actor` with its soft shadow, its feet at `x` and the actor's y in units of `canvas`."
-    f = Figure(canvas, actor, x)
-    asleep, sides = actor.pose == 'sleep', (0, 1)
+    f = PosedActor(canvas, actor, x)
+    asleep = actor.pose == 'sleep'
+    sides = (0, 1)
     draw_back(f)
     draw_body(f)
     draw_clothes(f)

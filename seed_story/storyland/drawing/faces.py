@@ -10,10 +10,12 @@ __all__ = ['BLUSH', 'MOUTH', 'TONGUE', 'HEADS', 'EYES', 'BROWS', 'Face', 'draw_e
 from dataclasses import dataclass
 
 from .canvas import Canvas, INK, WHITE, mix, shade
-from .figures import CREAM, Figure, spike
+from .figures import CREAM, PosedActor, draw_spike
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #6743d8b7
-BLUSH, MOUTH, TONGUE = (255, 130, 130), (120, 26, 40), (240, 100, 110)
+BLUSH = (255, 130, 130)
+MOUTH = (120, 26, 40)
+TONGUE = (240, 100, 110)
 
 
 @dataclass(frozen=True)
@@ -28,36 +30,20 @@ class Face:
     brow: float = -0.1  # of the brows above the eyes
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #cef08bf9
-def _monkey(f: Figure, c: Canvas) -> Face:
+def _monkey(f: PosedActor, c: Canvas) -> Face:
     for x in (-0.26, 0.27):
         c.ball(x, -0.01, 0.095, 0.1, f.colour)
         c.ellipse(x, -0.01, 0.055, 0.06, CREAM, 0.6)
     c.ball(0, 0, *f.build.head, f.colour)
-    c.blob(
-        [
-            (0.03, -0.11),
-            (0.1, -0.15),
-            (0.19, -0.1),
-            (0.19, 0),
-            (0.2, 0.1),
-            (0.12, 0.19),
-            (0.03, 0.2),
-            (-0.07, 0.19),
-            (-0.14, 0.1),
-            (-0.13, 0),
-            (-0.13, -0.1),
-            (-0.05, -0.15),
-        ],
-        CREAM,
-        0.7,
-    )
+    c.blob([(0.03, -0.11), (0.1, -0.15), (0.19, -0.1), (0.19, 0), (0.2, 0.1), (0.12, 0.19), (0.03, 0.2),
+            (-0.07, 0.19), (-0.14, 0.1), (-0.13, 0), (-0.13, -0.1), (-0.05, -0.15)], CREAM, 0.7)  # fmt: skip
     c.stroke([(-0.03, -0.23), (0.0, -0.29), (0.05, -0.27)], line=1.6)
     for x in (0.01, 0.05):
         c.ellipse(x, 0.05, 0.011, 0.009, INK, 0)
     return Face((-0.05, 0.115), 0.056, (0.035, 0.115, 0.085))
 
 
-def _rabbit(f: Figure, c: Canvas) -> Face:
+def _rabbit(f: PosedActor, c: Canvas) -> Face:
     ears = (
         ((-0.2, -42, -0.26), (0.2, 42, -0.26)) if f.accessory == 'hat' else ((-0.11, -9, -0.34), (0.1, 10, -0.34))
     )  # beside a hat
@@ -70,9 +56,9 @@ def _rabbit(f: Figure, c: Canvas) -> Face:
     return Face((-0.065, 0.125), 0.06, (0.035, 0.1, 0.07), hat=(0, -0.15), bow=(0.13, -0.19))
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #cc204739
-def _dinosaur(f: Figure, c: Canvas) -> Face:
+def _dinosaur(f: PosedActor, c: Canvas) -> Face:
     for x, y, turn in ((0.02, -0.22, 4), (-0.1, -0.2, -22), (-0.19, -0.12, -52), (-0.23, 0, -80)):
-        spike(c, x, y, turn, f.colour, 1.15)
+        draw_spike(c, x, y, turn, f.colour, 1.15)
     c.ball(-0.02, -0.02, *f.build.head, f.colour)
     c.ball(0.17, 0.075, 0.17, 0.12, f.colour)
     c.ellipse(0.12, 0.03, 0.17, 0.12, f.colour, 0, 20)
@@ -81,7 +67,7 @@ def _dinosaur(f: Figure, c: Canvas) -> Face:
     return Face((-0.035, 0.115), 0.06, (0.17, 0.1, 0.1), hat=(-0.01, -0.17), bow=(0.1, -0.2))
 
 
-def _bear(f: Figure, c: Canvas) -> Face:
+def _bear(f: PosedActor, c: Canvas) -> Face:
     for x in (-0.185, 0.19):
         c.ball(x, -0.18, 0.09, 0.09, f.colour)
         c.ellipse(x, -0.175, 0.048, 0.048, f.belly, 0.6)
@@ -91,26 +77,12 @@ def _bear(f: Figure, c: Canvas) -> Face:
     return Face((-0.085, 0.155), 0.05, (0.042, 0.1, 0.075), hat=(0, -0.17))
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #2a9d11a6
-def _cat(f: Figure, c: Canvas) -> Face:
+def _cat(f: PosedActor, c: Canvas) -> Face:
     for s in (-1, 1):
         c.solid([(s * 0.24, -0.06), (s * 0.23, -0.34), (s * 0.05, -0.18)], f.colour, smooth=False)
         c.polygon([(s * 0.2, -0.13), (s * 0.205, -0.27), (s * 0.11, -0.18)], (255, 180, 190), 0)
-    c.solid(
-        [
-            (0, -0.205),
-            (0.17, -0.17),
-            (0.24, -0.02),
-            (0.27, 0.1),
-            (0.14, 0.2),
-            (0, 0.215),
-            (-0.14, 0.2),
-            (-0.27, 0.1),
-            (-0.24, -0.02),
-            (-0.17, -0.17),
-        ],
-        f.colour,
-        inner=0.88,
-    )
+    c.solid([(0, -0.205), (0.17, -0.17), (0.24, -0.02), (0.27, 0.1), (0.14, 0.2), (0, 0.215), (-0.14, 0.2),
+             (-0.27, 0.1), (-0.24, -0.02), (-0.17, -0.17)], f.colour, inner=0.88)  # fmt: skip
     for x in (-0.04, 0.02, 0.08):
         c.stroke([(x, -0.18), (x + 0.005, -0.115)], shade(f.colour, 0.45), 2)
     c.ellipse(0.035, 0.1, 0.1, 0.07, mix(f.colour, WHITE, 0.7), 0)
@@ -121,7 +93,7 @@ def _cat(f: Figure, c: Canvas) -> Face:
     return Face((-0.075, 0.145), 0.062, (0.035, 0.1, 0.07), hat=(0, -0.165), bow=(0.16, -0.2))
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #c8a7dd07
-def _elephant(f: Figure, c: Canvas) -> Face:
+def _elephant(f: PosedActor, c: Canvas) -> Face:
     for s in (-1, 1):
         c.solid(
             [(s * 0.14, -0.16), (s * 0.3, -0.24), (s * 0.43, -0.1), (s * 0.41, 0.1), (s * 0.28, 0.2), (s * 0.15, 0.12)],
@@ -137,31 +109,17 @@ def _elephant(f: Figure, c: Canvas) -> Face:
         c.ribbon([(x, 0.13), (x + 0.01, 0.18), (x + 0.05, 0.21)], [0.045, 0.04, 0.02], WHITE, 0.8)
     return Face((-0.085, 0.145), 0.055, (-0.1, 0.115, 0.075), hat=(0, -0.175), brow=-0.1)
 
-
-def _penguin(f: Figure, c: Canvas) -> Face:
+# %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #348aab4a
+def _penguin(f: PosedActor, c: Canvas) -> Face:
     c.ball(0, 0, *f.build.head, f.colour)
-    c.blob(
-        [
-            (0.04, -0.06),
-            (0.12, -0.13),
-            (0.2, -0.06),
-            (0.19, 0.08),
-            (0.1, 0.17),
-            (0.03, 0.185),
-            (-0.06, 0.17),
-            (-0.13, 0.08),
-            (-0.13, -0.06),
-            (-0.05, -0.13),
-        ],
-        WHITE,
-        0,
-    )
+    c.blob([(0.04, -0.06), (0.12, -0.13), (0.2, -0.06), (0.19, 0.08), (0.1, 0.17), (0.03, 0.185),
+            (-0.06, 0.17), (-0.13, 0.08), (-0.13, -0.06), (-0.05, -0.13)], WHITE, 0)  # fmt: skip
     c.stroke([(-0.02, -0.2), (-0.05, -0.27)], line=1.8)
     c.stroke([(0.0, -0.21), (0.01, -0.28)], line=1.8)
     return Face((-0.055, 0.125), 0.054, (0.045, 0.09, 0.07), hat=(0, -0.165))
 
 
-def _frog(f: Figure, c: Canvas) -> Face:
+def _frog(f: PosedActor, c: Canvas) -> Face:
     for x in (-0.14, 0.17):
         c.ball(x, -0.15, 0.105, 0.105, f.colour)
     c.ball(0, 0.03, *f.build.head, f.colour)
@@ -170,7 +128,7 @@ def _frog(f: Figure, c: Canvas) -> Face:
         c.ellipse(x, 0.0, 0.01, 0.012, INK, 0)
     return Face((-0.135, 0.175), 0.075, (0.025, 0.075, 0.16), hat=(0.015, -0.24), bow=(0.02, -0.24), brow=-0.12)
 
-
+# %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #f860cf21
 HEADS = dict(
     monkey=_monkey,
     rabbit=_rabbit,
@@ -201,7 +159,7 @@ BROWS = dict(
 )  # height of the inner end, middle, outer end
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #fedb7094
-def draw_eye(f: Figure, c: Canvas, x: float, y: float, r: float, side: int):
+def draw_eye(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int):
     "An open eye with pupil, light and lid, and its brow; `side` is -1 for the left one."
     size, pupil, lid = EYES[f.mood]
     r = r * size
@@ -216,33 +174,15 @@ def draw_eye(f: Figure, c: Canvas, x: float, y: float, r: float, side: int):
             inner, outer = outer, inner
     skin = CREAM if f.species == 'monkey' else WHITE if f.species == 'penguin' else f.colour
     if f.mood in ('angry', 'sad'):
-        c.polygon(
-            [
-                (x - r * 1.05, y + r * outer),
-                (x + r * 1.05, y + r * inner),
-                (x + r * 0.7, y - r * 1.2),
-                (x - r * 0.7, y - r * 1.2),
-            ],
-            shade(skin, 0.1),
-            0.7,
-        )
+        c.polygon([(x - r * 1.05, y + r * outer), (x + r * 1.05, y + r * inner), (x + r * 0.7, y - r * 1.2),
+                   (x - r * 0.7, y - r * 1.2)], shade(skin, 0.1), 0.7)  # fmt: skip
     elif lid:
         k = y - r * 1.08 * (1 - 2 * lid) if lid < 0.5 else y
-        c.blob(
-            [
-                (x - r * 1.0, k),
-                (x - r * 0.7, y - r * 0.95),
-                (x, y - r * 1.22),
-                (x + r * 0.7, y - r * 0.95),
-                (x + r * 1.0, k),
-                (x, k + r * 0.08),
-            ],
-            shade(skin, 0.1),
-            0.7,
-        )
+        c.blob([(x - r * 1.0, k), (x - r * 0.7, y - r * 0.95), (x, y - r * 1.22),
+                (x + r * 0.7, y - r * 0.95), (x + r * 1.0, k), (x, k + r * 0.08)], shade(skin, 0.1), 0.7)  # fmt: skip
 
-
-def draw_brow(f: Figure, c: Canvas, x: float, y: float, r: float, side: int, height: float):
+# %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #d2ed536f
+def draw_brow(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int, height: float):
     "The brow over an eye: slanted by the mood."
     inner, middle, outer = BROWS[f.mood]
     points = [
@@ -253,7 +193,7 @@ def draw_brow(f: Figure, c: Canvas, x: float, y: float, r: float, side: int, hei
     c.stroke(points, line=2.4 if f.mood == 'angry' else 1.7)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #197c70f8
-def draw_eyes(f: Figure, c: Canvas, face: Face):
+def draw_eyes(f: PosedActor, c: Canvas, face: Face):
     "Both eyes; closed when asleep."
     y = -0.15 if f.species == 'frog' else -0.03
     for x, side in zip(face.eyes, (-1, 1)):
@@ -265,45 +205,18 @@ def draw_eyes(f: Figure, c: Canvas, face: Face):
             draw_brow(f, c, x, y, r, side, face.brow)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #32f152ad
-def draw_mouth(f: Figure, c: Canvas, x: float, y: float, w: float):
+def draw_mouth(f: PosedActor, c: Canvas, x: float, y: float, w: float):
     "The mouth of the mood, half as wide as 2 `w`, its corners at height `y`."
     if f.mood == 'happy':
-        c.blob(
-            [
-                (x - w, y),
-                (x - w * 0.4, y + w * 0.16),
-                (x + w * 0.4, y + w * 0.16),
-                (x + w, y),
-                (x + w * 0.62, y + w * 0.66),
-                (x, y + w * 0.9),
-                (x - w * 0.62, y + w * 0.66),
-            ],
-            MOUTH,
-            0.9,
-        )
+        c.blob([(x - w, y), (x - w * 0.4, y + w * 0.16), (x + w * 0.4, y + w * 0.16), (x + w, y),
+                (x + w * 0.62, y + w * 0.66), (x, y + w * 0.9), (x - w * 0.62, y + w * 0.66)], MOUTH, 0.9)  # fmt: skip
         c.ellipse(x, y + w * 0.62, w * 0.42, w * 0.22, TONGUE, 0)
     elif f.mood == 'sad':
-        c.stroke(
-            [
-                (x - w * 0.85, y + w * 0.6),
-                (x - w * 0.4, y + w * 0.28),
-                (x + w * 0.4, y + w * 0.28),
-                (x + w * 0.85, y + w * 0.6),
-            ],
-            line=1.8,
-        )
+        c.stroke([(x - w * 0.85, y + w * 0.6), (x - w * 0.4, y + w * 0.28), (x + w * 0.4, y + w * 0.28),
+                  (x + w * 0.85, y + w * 0.6)], line=1.8)  # fmt: skip
     elif f.mood == 'angry':
-        c.blob(
-            [
-                (x - w, y + w * 0.62),
-                (x - w * 0.5, y + w * 0.2),
-                (x + w * 0.5, y + w * 0.2),
-                (x + w, y + w * 0.62),
-                (x, y + w * 0.72),
-            ],
-            WHITE,
-            1,
-        )
+        c.blob([(x - w, y + w * 0.62), (x - w * 0.5, y + w * 0.2), (x + w * 0.5, y + w * 0.2),
+                (x + w, y + w * 0.62), (x, y + w * 0.72)], WHITE, 1)  # fmt: skip
         for k in (-0.4, 0, 0.4):
             c.stroke([(x + w * k, y + w * 0.22), (x + w * k, y + w * 0.68)], line=0.7)
     elif f.mood == 'scared':
@@ -317,8 +230,8 @@ def draw_mouth(f: Figure, c: Canvas, x: float, y: float, w: float):
     else:
         c.ellipse(x, y + w * 0.35, w * 0.3, w * 0.2, MOUTH, 0.9)
 
-
-def draw_nose(f: Figure, c: Canvas):
+# %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #38d7cc2d
+def draw_nose(f: PosedActor, c: Canvas):
     "Trunk or beak: over the mouth."
     if f.species == 'elephant':
         lift = {'happy': -0.06, 'surprised': -0.1, 'sad': 0.03}.get(f.mood, 0)
@@ -339,7 +252,7 @@ def draw_nose(f: Figure, c: Canvas):
         c.solid([(-0.03, 0.045), (0.045, 0.005), (0.14, 0.045), (0.06, 0.1)], (250, 160, 40), 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #4e355621
-def draw_sign(f: Figure, c: Canvas):
+def draw_sign(f: PosedActor, c: Canvas):
     "The sign of the mood beside the head."
     if f.mood == 'sad':
         c.solid([(-0.13, 0.05), (-0.165, 0.13), (-0.13, 0.165), (-0.095, 0.13)], (110, 190, 250), 0.7)
@@ -362,7 +275,7 @@ def draw_sign(f: Figure, c: Canvas):
             )
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #f985b44e
-def draw_face(f: Figure) -> Face:
+def draw_face(f: PosedActor) -> Face:
     "Draw the head of `f` with its mood, and return where headwear goes."
     c = f.head
     face = HEADS[f.species](f, c)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['THEMES', 'PET_NAMES', 'MAGIC_WORDS', 'NUMBERS', 'DOORS', 'FACT_EVENTS', 'FACT_FIELDS', 'SOLO_FACTS', 'PAIR_FACTS',
-           'REMINDERS', 'tells']
+           'REMINDERS', 'has_field']
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #14b621f5
-from .words import lines
+from .words import split_phrases
 from .events import parse_events
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #ceca44a0
@@ -33,6 +33,8 @@ THEMES = (
     'Grand Parade',
     'Magic Show',
 )
+
+# %% ../../../nbs/2_storyland/writing/08_facts.ipynb #3d88a3a3
 PET_NAMES = tuple(
     '''Biscuit Bumble Captain Doodle Fizz Giggles Hopscotch Jellybean Lucky Marmalade Noodle Patches Pickle Pudding
 Puddle Rocket Snuggles Sprinkle Thunder Tumble Waffle Whisper Wiggle Zigzag'''.split()
@@ -61,6 +63,11 @@ With one hand on {their} heart, {S} promised {O} {a}. How {O2} jumped!
 {S} had not forgotten the promise: {s2} carried the {p} to {O}, who jumped with joy.
 As promised, {S} carried the {p} along, and {O} jumped and cheered.
 Beaming, {S} carried the promised {p} up to {O}, who jumped in the air.
+''')
+
+# %% ../../../nbs/2_storyland/writing/08_facts.ipynb #16ea17be
+FACT_EVENTS.update(
+    parse_events('''
 @wish_state S sit sad O stand happy
 {S} sat down sadly and told {O} a wish: {a}, nothing more. {O2c} gave a kind smile.
 "I wish I had {a}," said {S}, sitting there sadly, and {O} stood by and smiled warmly.
@@ -76,6 +83,7 @@ Smiling, {S} carried the wished-for {p}, and {O} stood speechless with surprise.
 {S} carried the {p} that {O} had wished for. What a surprised face!
 What was {S} carrying so happily? The wished-for {p}! {O} stood there, quite surprised.
 ''')
+)
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #3a5ffea0
 FACT_EVENTS.update(
@@ -114,6 +122,12 @@ There at last! {S} ran up to lost {O}, who waved happily.
 "I found you!" {S} ran as fast as the wind to lost {O}, who waved with joy.
 Laughing, {S} ran to the bushes and found lost {O}, waving happily.
 The search was over: {S} ran to lost {O}, who waved with both arms.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/08_facts.ipynb #773bb016
+FACT_EVENTS.update(
+    parse_events('''
 @hidden_state S stand surprised
 {S} stood there, surprised by an old note: "To the {h}! There the treasure is hidden."
 Surprised, {S} stood and read that a treasure was hidden near the {h}.
@@ -168,6 +182,12 @@ Happily, {S} carried {a} along and gave it the name {N}.
 Sleepy and tired, {S} sat and held the {p} called {N}.
 {S} sat there with the {p}, half asleep, and sang a lullaby about good old {N}.
 "I am so tired, {N}," mumbled {S}, who sat down and held the {p} close.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/08_facts.ipynb #a550055a
+FACT_EVENTS.update(
+    parse_events('''
 @word_state S stand happy
 {S} stood and learned a magic word from a wise owl, smiling: "{w}".
 A tiny elf taught {S} a magic word. "{W}," it said, and everyone stood there happily.
@@ -202,6 +222,12 @@ Knock, knock! {S} knocked {n} times and stood there, smiling, as the stone moved
 "How many times was it?" {S} stood and knocked {n} times, and it was right!
 Smiling, {S} stood and knocked exactly {n} times, just as the sign had said.
 {S} knocked {n} times. The door opened, and {s2} stood there, beaming.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/08_facts.ipynb #e69ccfed
+FACT_EVENTS.update(
+    parse_events('''
 @door_state S stand scared
 {S} stood there, scared, for a dark voice had said: "Only the {c} door leads on."
 "Always take the {c} door," croaked a raven, and {S} stood there, scared.
@@ -253,10 +279,12 @@ SOLO_FACTS = (
     'number',
     'door',
 )  # whoever is there tells them; the others take two named people
+
+# %% ../../../nbs/2_storyland/writing/08_facts.ipynb #e3e0c734
 PAIR_FACTS = ('gift', 'wish', 'lost')
 
 
-def tells(phrase: str, field: str) -> bool:
+def has_field(phrase: str, field: str) -> bool:
     "Whether a phrasing says the value of `field`, in whichever of its forms."
     return any(
         '{' + f + '}' in phrase
@@ -265,21 +293,21 @@ def tells(phrase: str, field: str) -> bool:
 
 # %% ../../../nbs/2_storyland/writing/08_facts.ipynb #a8b398ee
 REMINDERS = dict(
-    gift=lines('''
+    gift=split_phrases('''
     The promise was not forgotten.
     "A promise must be kept!"
     There was still a promise to keep.
     "I still have a promise to keep."
     Every now and then a certain promise came to mind.
     The promise went round and round in every head.'''),
-    hidden=lines('''
+    hidden=split_phrases('''
     The old secret was still waiting.
     "Do you think the old tale is true?"
     Somewhere a great secret was waiting.
     "I keep thinking about that secret."
     The secret had to be found out sooner or later.'''),
     **{
-        'return': lines('''
+        'return': split_phrases('''
     There was still a long way to go.
     "We must not be late!"
     Soon the great day would come.

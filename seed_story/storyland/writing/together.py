@@ -25,6 +25,11 @@ For a long while {S} stood whispering with {O}.
 Laughing, {S} ran a race against {O}.
 {S} ran in circles, and {O} ran after, giggling.
 Faster and faster ran {S}, but {O} ran faster still.
+''')
+
+# %% ../../../nbs/2_storyland/writing/05_together.ipynb #58bdecc6
+TOGETHER.update(
+    parse_events('''
 @dance_with S dance happy O dance happy
 {S} danced with {O}, hand in hand.
 {S} bowed, and then {s2} danced with {O}.
@@ -40,6 +45,7 @@ Gently, {S} stood by {O}, who sat on the ground and wept.
 {S} stood beside {O}, who sat with a sad face, and smiled.
 "Do not be sad," said {S} warmly to {O}, who sat and sobbed.
 ''')
+)
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #d375884d
 TOGETHER.update(
@@ -78,6 +84,12 @@ Angry {S} stood and scolded {O}, who sat and cried.
 "Go away!" snapped {S}, angry, and {O} sat down and wept.
 {S} stood and grumbled in anger while {O} sat sadly by.
 With angry eyes {S} stood there, and {O} sat in a corner, sad.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/05_together.ipynb #c1901b61
+TOGETHER.update(
+    parse_events('''
 @make_up S wave happy O wave happy
 {S} waved a white leaf for peace, and {O} waved back with a smile.
 "Friends again?" {S} waved shyly, and {O} waved back happily.
@@ -132,6 +144,12 @@ Arm in arm walked {S} with {O}.
 {S} walked in front, {O} walked behind, left, right, left, right.
 Chatting merrily, {S} walked side by side with {O}.
 {S} walked slowly so that {O} could walk along happily.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/05_together.ipynb #5edad9a4
+TOGETHER.update(
+    parse_events('''
 @cheer S wave happy O run happy
 {S} waved and cheered as {O} ran a lap.
 "Go, go, go!" {S} waved while {O} ran like the wind.
@@ -186,6 +204,12 @@ What a joy! {S} met {O}, who waved and waved.
 Just then {S} spotted {O}, who waved and laughed.
 {S} stood there happily and welcomed {O}, who waved.
 "You are back!" cried {S}, and {O} waved with a laugh.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/05_together.ipynb #39a5b975
+TOGETHER.update(
+    parse_events('''
 @leave S wave sad O stand sad
 {S} waved goodbye with a sad smile, and {O} stood there sadly.
 "I must go now," said {S}, waving sadly, and {O} stood with a heavy heart.
@@ -204,42 +228,17 @@ With a merry wave, {S} let {O} walk away for now.
 )
 
 # %% ../../../nbs/2_storyland/writing/05_together.ipynb #416ffd44
-CHAINS = (
-    ('noise', 'flee'),
-    ('noise', 'funny_end'),
-    ('noise', 'flee', 'calm'),
-    ('tumble', 'get_up'),
-    ('cross', 'stomp', 'calm'),
-    ('cross', 'calm'),
-    ('stomp', 'calm'),
-    ('lonely', 'cheer_up'),
-    ('weary', 'drowsy'),
-    ('weary', 'nap'),
-    ('drowsy', 'nap'),
-    ('ditch', 'ditch_end'),
-    ('wall', 'wall_end'),
-    ('fog', 'fog_end'),
-    ('mud', 'mud_end'),
-    ('wind', 'wind_end'),
-    ('trap', 'trap_end'),
-    ('hungry', 'giggle'),
-    ('wonder', 'dance'),
-    ('wonder_point', 'run'),
-    ('wonder', 'point'),
-)
-PAIR_CHAINS = (
-    ('quarrel', 'make_up'),
-    ('hurt_words', 'make_up'),
-    ('scold', 'make_up'),
-    ('comfort', 'dance_with'),
-    ('comfort', 'help'),
-    ('warn', 'chase'),
-    ('joke', 'dance_with'),
-    ('boo', 'chase'),
-    ('gasp', 'chat'),
-    ('hide', 'boo'),
-    ('chase', 'story'),
-)
+CHAINS = (('noise', 'flee'), ('noise', 'funny_end'), ('noise', 'flee', 'calm'), ('tumble', 'get_up'),
+          ('cross', 'stomp', 'calm'), ('cross', 'calm'), ('stomp', 'calm'), ('lonely', 'cheer_up'),
+          ('weary', 'drowsy'), ('weary', 'nap'), ('drowsy', 'nap'), ('ditch', 'ditch_end'),
+          ('wall', 'wall_end'), ('fog', 'fog_end'), ('mud', 'mud_end'), ('wind', 'wind_end'),
+          ('trap', 'trap_end'), ('hungry', 'giggle'), ('wonder', 'dance'), ('wonder_point', 'run'),
+          ('wonder', 'point'))  # fmt: skip
+PAIR_CHAINS = (('quarrel', 'make_up'), ('hurt_words', 'make_up'), ('scold', 'make_up'),
+               ('comfort', 'dance_with'), ('comfort', 'help'), ('warn', 'chase'), ('joke', 'dance_with'),
+               ('boo', 'chase'), ('gasp', 'chat'), ('hide', 'boo'), ('chase', 'story'))  # fmt: skip
+
+# %% ../../../nbs/2_storyland/writing/05_together.ipynb #ae115ef3
 SINGLES = (
     'walk',
     'run',
@@ -262,6 +261,8 @@ SINGLES = (
     'lonely',
     'hungry',
 )
+
+# %% ../../../nbs/2_storyland/writing/05_together.ipynb #215c7e85
 PAIR_SINGLES = (
     'chat',
     'chase',

@@ -24,6 +24,11 @@ One brave jump, and {S} landed on the other side!
 "One, two, three!" {S} jumped and made it across.
 {S} gathered all {their} courage and jumped to the other side.
 With a shout of joy, {S} jumped across the gap.
+''')
+
+# %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #b246a12a
+TROUBLES.update(
+    parse_events('''
 @wall S stand angry
 {S} stood before a wall too high to climb, angry and stuck.
 A gate was shut tight, and {S} stood there in anger.
@@ -39,6 +44,7 @@ A friendly mole dug a tunnel, and {S} walked through it.
 {S} walked along the wall until a way opened.
 With a creak the way was free, and {S} walked on, smiling.
 ''')
+)
 
 # %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #ca1f248b
 TROUBLES.update(
@@ -77,6 +83,12 @@ With a mighty jump, {S} got out of the mud.
 {S} jumped from one dry spot to the next, laughing.
 "Free at last!" {S} jumped for joy.
 {S} wriggled, wobbled and jumped out, all smiles.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #4c194fa7
+TROUBLES.update(
+    parse_events('''
 @wind S walk scared out
 {S} walked bent double against a wild, frightening wind.
 A storm howled, and {S} walked on in fear.
@@ -131,6 +143,12 @@ All hope was gone, and {S} sat there with tears in {their} eyes.
 Angry at the whole world, {S} stood there and would not go on.
 {S} stood with clenched teeth, angry that the plan had failed.
 The plan had failed, and {S} stood there, angry and stubborn.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/04_troubles.ipynb #50490e27
+TROUBLES.update(
+    parse_events('''
 @courage S jump happy
 {S} jumped up: "We shall not give up!"
 Then {S} had a new idea and jumped for joy.

@@ -24,6 +24,11 @@ Whistling, {S} walked over roots and moss.
 Happily, {S} walked after a fluttering moth.
 {S} walked through rustling leaves, kicking them into the air with joy.
 {S} walked on tiptoe to see a fawn, and smiled.
+''')
+
+# %% ../../../nbs/2_storyland/writing/06_uses.ipynb #d6858bf9
+PLACE_EVENTS.update(
+    parse_events('''
 @beach S sit happy
 {S} sat in the sand and built a tower with four walls, smiling.
 {S} sat down and let the sand run through {their} toes, laughing.
@@ -39,6 +44,7 @@ Laughing, {S} jumped over the reeds.
 {S} jumped up and down to make the water splash.
 With a happy shout, {S} jumped over a little stream.
 ''')
+)
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #dcb39516
 PLACE_EVENTS.update(
@@ -84,6 +90,12 @@ Happily, {S} sat and pulled carrots out of the earth.
 {S} sat in the shade and shared a plum with a blackbird, happy.
 {S} sat very still, for a butterfly had landed on {their} nose{s}, and smiled.
 Smiling, {S} sat and planted three rows of beans.
+''')
+)
+
+# %% ../../../nbs/2_storyland/writing/06_uses.ipynb #11ed3684
+PLACE_EVENTS.update(
+    parse_events('''
 @lighthouse S point happy
 {S} pointed at a ship with red sails, beaming.
 "A whale!" cried {S} happily, pointing out to sea.
@@ -144,6 +156,11 @@ Dripping with rain, {S} ran along with a sad face.
 Rain ran into {their} eyes, but {S} ran on sadly.
 {S} ran, soaked by the rain, and felt sorry for {self}.
 Shivering and sad, {S} ran through the rain.
+''')
+
+# %% ../../../nbs/2_storyland/writing/06_uses.ipynb #2cf37b14
+WEATHER_EVENTS.update(
+    parse_events('''
 @snow_run S run happy out
 {S} ran through the fresh snow and left a long trail.
 Whee! {S} ran and slid over the snow.
@@ -159,6 +176,7 @@ So much snow! {S} stood there in surprise.
 {S} stood and blinked in surprise as snow dropped from a branch.
 Out of the snow popped a hare, and {S} stood there, surprised.
 ''')
+)
 
 # %% ../../../nbs/2_storyland/writing/06_uses.ipynb #69e33a9c
 WEATHER_EVENTS.update(
