@@ -106,12 +106,12 @@ def tell(
         device=device,
         dtype=dtype,
     )
-    from seed_story.pipeline.tell import Stopped, tell_story
+    from seed_story.pipeline.tell import StoryInterrupted, tell_story
 
     clock = time.monotonic()
     try:
         book = tell_story(image, text, out, resume, given, quiet)
-    except Stopped as e:
+    except StoryInterrupted as e:
         complain(e)
         return 130
     typer.echo(
@@ -194,10 +194,10 @@ def data_chunk(
     skip_bad: Annotated[bool, typer.Option('--skip-bad', help='Leave out bad lines instead of failing.')] = False,
 ):
     "Cut stories into chunks, as StoryStream is cut for training."
-    from seed_story.story.format import chunk, read_stories, write_stories
+    from seed_story.story.format import split_into_chunks, read_stories, write_stories
 
     reader = read_stories(file, images, skip_bad=skip_bad, on_problem=lambda p: complain(p))
-    path = write_stories((part for story in reader for part in chunk(story, pages)), out)
+    path = write_stories((part for story in reader for part in split_into_chunks(story, pages)), out)
     typer.echo(f'{path}: from {reader.read} stories, {reader.skipped} skipped')
 
 # %% ../nbs/cli.ipynb #3f409403

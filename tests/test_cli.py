@@ -105,12 +105,12 @@ def interrupt_places():
     import seed_story.pipeline.tell
 
     return dict(
-        text=(seed_story.pipeline.narrate, 'choose', 18),
-        slots=(seed_story.pipeline.narrate, 'picture', 3),
+        text=(seed_story.pipeline.narrate, 'sample_tokens', 18),
+        slots=(seed_story.pipeline.narrate, 'regress_image', 3),
         drawing=(seed_story.pipeline.story_pipeline, 'detokenize', 2),
-        writing=(seed_story.story.book, 'png', 3),
-        naming=(seed_story.story.book, 'story_line', 4),
-        binding=(seed_story.pipeline.tell, 'bind', 3),
+        writing=(seed_story.story.book, 'encode_png', 3),
+        naming=(seed_story.story.book, 'format_story_line', 4),
+        binding=(seed_story.pipeline.tell, 'write_index', 3),
     )
 
 

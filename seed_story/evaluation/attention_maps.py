@@ -78,19 +78,19 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #beea348b
 def embedded_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
     "Token ids, where pages stand, and embeddings [1, L, D] of the texts `story` [P] with pictures `features` [P, V, F]; None: of its texts alone, joined by spaces."
-    from seed_story.pipeline.narrate import lay_out
+    from seed_story.pipeline.narrate import tokenize_story
 
     if features is None:
         ids = [
             narrator.tokenizer.bos_token_id,
             *narrator.tokenizer(" ".join(story), add_special_tokens=False)["input_ids"],
         ]
-        return ids, [], narrator.embeds([ids])
-    pages = [narrator.page(text, f) for text, f in zip(story, features)]
-    ids, spans = lay_out(narrator, pages)
-    embeds = narrator.embeds([ids])
-    embeds[0, torch.isin(torch.tensor(ids), torch.tensor(narrator.image.slots)).to(embeds.device)] = torch.cat(
-        [page.context for page in pages]
+        return ids, [], narrator.embed_ids([ids])
+    pages = [narrator.encode_page(text, f) for text, f in zip(story, features)]
+    ids, spans = tokenize_story(narrator, pages)
+    embeds = narrator.embed_ids([ids])
+    embeds[0, torch.isin(torch.tensor(ids), torch.tensor(narrator.image_tokens.slots)).to(embeds.device)] = torch.cat(
+        [page.image_embeds for page in pages]
     )
     return ids, spans, embeds
 
@@ -105,7 +105,7 @@ def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor,
     narrator, masses, shares = Narrator(pipe.mllm, pipe.tokenizer), [], []
     for number, story in enumerate(texts):
         ids, _, embeds = embedded_story(narrator, story, None if features is None else features[number])
-        kinds = token_classes(ids, pipe.tokenizer, narrator.image if features is not None else None, slots)
+        kinds = token_classes(ids, pipe.tokenizer, narrator.image_tokens if features is not None else None, slots)
         masses.append(attention_mass(pipe.mllm.llm, kinds, inputs_embeds=embeds))
         shares.append(kinds.share())
     return (
@@ -181,8 +181,8 @@ def attention_maps(pipe, texts, features, k: int = 10) -> Maps:
     for story, seen in zip(texts, features):
         ids, spans, embeds = embedded_story(narrator, story, seen)
         kinds, (part, names), layers = (
-            token_classes(ids, pipe.tokenizer, narrator.image, slots=True),
-            _parts(ids, spans, narrator.image),
+            token_classes(ids, pipe.tokenizer, narrator.image_tokens, slots=True),
+            _parts(ids, spans, narrator.image_tokens),
             {},
         )
         label = [
@@ -245,12 +245,12 @@ class Growth:
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #8cfcf83a
 def _look(narrator, memory, story, page) -> tuple:
     "Reads `page` after `story` over the `memory` of one row and looks at it: mass [2, layers, heads, classes], back, nats, keys."
-    from seed_story.pipeline.narrate import lay_out
-    from seed_story.pipeline.reading import read_page
+    from seed_story.pipeline.narrate import tokenize_story
+    from seed_story.pipeline.reading import score_page
 
-    ids, spans = lay_out(narrator, [*story, page])
+    ids, spans = tokenize_story(narrator, [*story, page])
     kinds, number = (
-        token_classes(ids, narrator.tokenizer, narrator.image),
+        token_classes(ids, narrator.tokenizer, narrator.image_tokens),
         torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([s.stop - s.start for s in spans])),
     )
     back = torch.zeros(len(ids), dtype=torch.long)
@@ -274,7 +274,7 @@ def _look(narrator, memory, story, page) -> tuple:
         found[int(slots), layer] = [*((w @ member[at]).mean(1).cpu() for member in members), entropy(w).mean(1).cpu()]
 
     with looking(narrator.mllm.llm, see):
-        read_page(narrator, memory, [page])
+        score_page(narrator, memory, [page])
     layers = sorted({layer for _, layer in found})
     return (
         *(torch.stack([torch.stack([found[q, layer][n] for layer in layers]) for q in (0, 1)]) for n in range(3)),
@@ -286,8 +286,8 @@ def _look(narrator, memory, story, page) -> tuple:
 @torch.no_grad()
 def attention_along(pipe, texts, features, attention: str, pages) -> Growth:
     "Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention` and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."
-    from seed_story.pipeline.narrate import Narrator, Told, begin_page
-    from seed_story.pipeline.reading import read_page
+    from seed_story.pipeline.narrate import Narrator, NarratedPage, begin_page
+    from seed_story.pipeline.reading import score_page
 
     policy, narrator, pages = pipe.policy(attention), Narrator(pipe.mllm, pipe.tokenizer), tuple(sorted(pages))
     if policy.reencodes or policy.needs_attention:
@@ -296,15 +296,15 @@ def attention_along(pipe, texts, features, attention: str, pages) -> Growth:
         raise ValueError(f'pages {pages} must lie between 2 and {len(texts[0])}')
     looks = []
     for text, seen in zip(texts, features):
-        story, memory, rows = [narrator.page(text[0], seen[0])], None, []
+        story, memory, rows = [narrator.encode_page(text[0], seen[0])], None, []
         for number in range(1, pages[-1]):
             memory = begin_page(narrator, memory, [story], policy)
-            page = Told(text[number], narrator.encoder([text[number]])[0].tolist(), seen[number])
+            page = NarratedPage(text[number], narrator.encoder([text[number]])[0].tolist(), seen[number])
             if number + 1 in pages:
                 rows.append(_look(narrator, memory, story, page))
             else:
-                read_page(narrator, memory, [page])
-            story.append(narrator.with_context([page])[0])
+                score_page(narrator, memory, [page])
+            story.append(narrator.with_image_embeds([page])[0])
         looks.append([torch.stack([row[n] for row in rows]) for n in range(4)])
     mass, back, nats, keys = (torch.stack(x).mean(0) for x in zip(*looks))
     return Growth(pages, rows[0][4], mass, back, nats, keys)

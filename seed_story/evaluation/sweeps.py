@@ -185,8 +185,8 @@ def run_job(bench: Bench, job: Job) -> Outcome:
 
 def _written_first(bench: Bench, job: Job) -> Outcome:
     "Texts written with no picture in sight (once for all ways to illustrate them), and their pictures."
-    from seed_story.pipeline.reading import read_along
-    from seed_story.pipeline.words_first import illustrate_later, write_first
+    from seed_story.pipeline.reading import read_teacher_forced
+    from seed_story.pipeline.words_first import regress_images_from_texts, write_texts_first
 
     pipe, opening, parts = (
         bench.pipe,
@@ -199,7 +199,7 @@ def _written_first(bench: Bench, job: Job) -> Outcome:
         began, first, texts = time.monotonic(), [page.text for page in openings(bench.seeds)], []
         for k in parts:
             told = list(
-                write_first(
+                write_texts_first(
                     pipe.mllm,
                     pipe.tokenizer,
                     first[k : k + bench.batch],
@@ -217,18 +217,19 @@ def _written_first(bench: Bench, job: Job) -> Outcome:
         some, given = texts[k : k + bench.batch], opening[k : k + bench.batch].to(pipe.device)
         if job.protocol == 'first-along':
             pages = [
-                page.features for page in read_along(pipe.mllm, pipe.tokenizer, some, given[:, None], policy, own=True)
+                page.features
+                for page in read_teacher_forced(pipe.mllm, pipe.tokenizer, some, given[:, None], policy, own=True)
             ]
         elif job.protocol == 'first-blank':
             pages = [
                 page.features
-                for page in read_along(
+                for page in read_teacher_forced(
                     pipe.mllm, pipe.tokenizer, some, blank.expand(len(some), job.pages, -1, -1), policy
                 )
             ]
         else:
             pages = list(
-                illustrate_later(
+                regress_images_from_texts(
                     pipe.mllm,
                     pipe.tokenizer,
                     some,

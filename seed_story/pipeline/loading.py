@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..story.book import digest
+from ..story.book import short_hash
 
 if TYPE_CHECKING:
     from seed_story.pipeline.story_pipeline import StoryPipeline
@@ -100,4 +100,4 @@ def fingerprint(pipe) -> str:
         if hasattr(part, 'named_parameters')
         for key, value in part.named_parameters()
     ]
-    return digest(*parts)
+    return short_hash(*parts)

@@ -16,23 +16,24 @@ from torch import Tensor
 from ..sinks.cache import EvictingCache, track_attention
 from ..sinks.memory import Memory, evict, roll_back
 from ..sinks.rotary import Rotary
-from .sampling import Sampling, choose, page_generator, text_rules
+from .sampling import Sampling, sample_tokens, page_generator, text_rules
 from ..models.sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_ends
 from ..sinks.policies import Dense, Layout, PageSpan, Policy
 
 # %% auto #0
-__all__ = ['RETRY_TEMPERATURE', 'Told', 'Narrator', 'lay_out', 'read', 'write', 'picture', 'append_page', 'write_new',
-           'begin_page', 'narrate', 'showing_attention', 'tell_page', 'close_page', 'narrate_as_released']
+__all__ = ['RETRY_TEMPERATURE', 'NarratedPage', 'Narrator', 'tokenize_story', 'prefill', 'generate_text', 'regress_image',
+           'append_page', 'generate_new_text', 'begin_page', 'narrate', 'with_attention_weights', 'narrate_page',
+           'close_page', 'narrate_as_released']
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #adda6dc1
 @dataclass
-class Told:
-    "A page: `text`, its token `ids` (no separator, no `<img>`), its picture's `features` [V, F], and their `context` embeddings [Q, D] (None: not computed yet)."
+class NarratedPage:
+    "A page: `text`, its token `ids` (no separator, no `<img>`), its picture's `features` [V, F], and their `image_embeds` [Q, D] (None: not computed yet)."
 
     text: str
     ids: list[int]
     features: Tensor = field(repr=False)
-    context: Tensor | None = field(default=None, repr=False)
+    image_embeds: Tensor | None = field(default=None, repr=False)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #f99e1ece
 class Narrator:
@@ -40,68 +41,73 @@ class Narrator:
 
     def __init__(self, mllm, tokenizer, separator: str = SEPARATOR):
         self.mllm, self.tokenizer = mllm, tokenizer
-        self.image, self.encoder = ImageTokens.from_tokenizer(tokenizer), PageEncoder(tokenizer, separator=separator)
-        self.ends = sentence_ends(tokenizer)
-        self.embed = mllm.get_input_embeddings()
-        self.rules = text_rules(tokenizer, self.embed.weight.shape[0], self.device)
-        self.separator = tokenizer(separator, add_special_tokens=False)['input_ids']
+        self.image_tokens, self.encoder = (
+            ImageTokens.from_tokenizer(tokenizer),
+            PageEncoder(tokenizer, separator=separator),
+        )
+        self.sentence_end_ids = sentence_ends(tokenizer)
+        self.input_embeddings = mllm.get_input_embeddings()
+        self.rules = text_rules(tokenizer, self.input_embeddings.weight.shape[0], self.device)
+        self.separator_ids = tokenizer(separator, add_special_tokens=False)['input_ids']
 
     @property
     def device(self):
-        return self.embed.weight.device
+        return self.input_embeddings.weight.device
 
     @cached_property
     def rotary(self) -> Rotary:
         "How the language model turns its keys; ValueError if they cannot be moved."
         return Rotary.from_model(self.mllm.llm)
 
-    def span(self, start: int, boi: int, ids) -> PageSpan:
+    def page_span(self, start: int, boi: int, ids) -> PageSpan:
         "Where a page stands whose text `ids` end before `boi`."
-        ends = tuple(boi - len(ids) + k for k, token in enumerate(ids) if int(token) in self.ends)
-        return PageSpan(start, boi, boi + 1 + self.image.num_slots, ends)
+        ends = tuple(boi - len(ids) + k for k, token in enumerate(ids) if int(token) in self.sentence_end_ids)
+        return PageSpan(start, boi, boi + 1 + self.image_tokens.num_slots, ends)
 
-    def embeds(self, ids) -> Tensor:
+    def embed_ids(self, ids) -> Tensor:
         "Embeddings of token ids, a list or list of lists: [..., D]."
-        return self.embed(torch.as_tensor(ids, device=self.device))
+        return self.input_embeddings(torch.as_tensor(ids, device=self.device))
 
-    def page(self, text: str, features: Tensor) -> Told:
+    def encode_page(self, text: str, features: Tensor) -> NarratedPage:
         "A page that was given: `text` without names of special tokens, `features` [V, F]. ValueError if no text is left."
         text = clean_text(text)
         if not text:
             raise ValueError('the text is empty: give the first sentence of the story')
-        return self.with_context([Told(text, self.encoder([text])[0].tolist(), features)])[0]
+        return self.with_image_embeds([NarratedPage(text, self.encoder([text])[0].tolist(), features)])[0]
 
-    def with_context(self, pages: Sequence[Told]) -> list[Told]:
+    def with_image_embeds(self, pages: Sequence[NarratedPage]) -> list[NarratedPage]:
         "The pages with the embeddings that stand for their pictures, computed together."
         features = torch.stack([page.features for page in pages]).to(self.device)
-        context = self.mllm.embed_images(features).to(self.embed.weight.dtype)
-        return [replace(page, features=f, context=c) for page, f, c in zip(pages, features, context)]
+        image_embeds = self.mllm.embed_images(features).to(self.input_embeddings.weight.dtype)
+        return [replace(page, features=f, image_embeds=e) for page, f, e in zip(pages, features, image_embeds)]
 
     def decode(self, ids) -> str:
         "The text of token ids."
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #1cd24c44
-def lay_out(narrator: Narrator, story: Sequence[Told]) -> tuple[list[int], list[PageSpan]]:
+def tokenize_story(narrator: Narrator, story: Sequence[NarratedPage]) -> tuple[list[int], list[PageSpan]]:
     "Token ids of the pages of one story from `<s>` on, and where each page stands."
     ids, spans = [narrator.tokenizer.bos_token_id], []
     for number, page in enumerate(story):
         start = len(ids) if number else 0
-        ids += (narrator.separator if number else []) + page.ids
-        spans.append(narrator.span(start, len(ids), page.ids))
-        ids += narrator.image.ids
+        ids += (narrator.separator_ids if number else []) + page.ids
+        spans.append(narrator.page_span(start, len(ids), page.ids))
+        ids += narrator.image_tokens.ids
     return ids, spans
 
 
-def read(narrator: Narrator, stories: Sequence[Sequence[Told]], cache: EvictingCache | None = None) -> Memory:
+def prefill(
+    narrator: Narrator, stories: Sequence[Sequence[NarratedPage]], cache: EvictingCache | None = None
+) -> Memory:
     "A fresh memory of the pages of each story, in one forward pass."
-    rows, spans = zip(*(lay_out(narrator, story) for story in stories))
+    rows, spans = zip(*(tokenize_story(narrator, story) for story in stories))
     width = max(map(len, rows))
     pad = narrator.tokenizer.pad_token_id or 0
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=narrator.device)
-    embeds = narrator.embed(ids)
-    slots = torch.isin(ids, torch.tensor(narrator.image.slots, device=narrator.device))
-    embeds[slots] = torch.cat([page.context for story in stories for page in story])
+    embeds = narrator.input_embeddings(ids)
+    slots = torch.isin(ids, torch.tensor(narrator.image_tokens.slots, device=narrator.device))
+    embeds[slots] = torch.cat([page.image_embeds for story in stories for page in story])
     memory = Memory.empty(len(rows), narrator.device, cache)
     lengths = torch.tensor([len(row) for row in rows], device=narrator.device)
     alive = torch.arange(width, device=narrator.device) >= width - lengths[:, None]
@@ -110,7 +116,7 @@ def read(narrator: Narrator, stories: Sequence[Sequence[Told]], cache: EvictingC
     return memory
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #4d0f8ab3
-def write(
+def generate_text(
     narrator: Narrator,
     memory: Memory,
     logits: Tensor,
@@ -125,7 +131,7 @@ def write(
     """Text for the `busy` rows from the `logits` [B, vocabulary] of what was read last; each result ends with `<img>` (or another id of `stops`).
 
     `uniforms` [B, max_text_tokens] (not read if greedy or `forced`). `forced`: ids to read instead of choosing. `rules(logits, step, sampling)`. The stop itself is not fed."""
-    rules, boi = rules or narrator.rules, narrator.image.boi
+    rules, boi = rules or narrator.rules, narrator.image_tokens.boi
     busy, rows = list(busy or [True] * len(logits)), [[] for _ in range(len(logits))]
     for step in range(sampling.max_text_tokens + 1):
         if forced is not None:
@@ -133,7 +139,9 @@ def write(
         elif step == sampling.max_text_tokens:
             chosen = torch.full((len(rows),), boi, device=narrator.device)
         else:
-            chosen = choose(rules(logits, step, sampling), uniforms[:, step], sampling.temperature, sampling.top_p)
+            chosen = sample_tokens(
+                rules(logits, step, sampling), uniforms[:, step], sampling.temperature, sampling.top_p
+            )
         for row, token in enumerate(chosen.tolist()):
             if busy[row]:
                 rows[row].append(token)
@@ -141,34 +149,36 @@ def write(
         if not any(busy):
             break
         alive = None if all(busy) else torch.tensor(busy, device=narrator.device)[:, None]
-        logits = memory.feed(narrator.mllm, narrator.embed(chosen)[:, None], alive).logits[:, -1]
+        logits = memory.feed(narrator.mllm, narrator.input_embeddings(chosen)[:, None], alive).logits[:, -1]
         if progress:
-            progress('text', step + 1, sampling.max_text_tokens)
+            progress(step + 1, sampling.max_text_tokens, 'text')
     return rows
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #108642d9
-def picture(narrator: Narrator, memory: Memory) -> Tensor:
+def regress_image(narrator: Narrator, memory: Memory) -> Tensor:
     "Features [B, V, F] of the picture that follows what was written: feeds `<img>` and the slots, then rolls the slots back."
-    embeds = narrator.embeds([narrator.image.boi, *narrator.image.slots]).expand(len(memory.tokens_seen), -1, -1)
+    embeds = narrator.embed_ids([narrator.image_tokens.boi, *narrator.image_tokens.slots]).expand(
+        len(memory.tokens_seen), -1, -1
+    )
     hidden = memory.feed(narrator.mllm, embeds).hidden[:, 1:]
-    roll_back(memory, narrator.image.num_slots)
+    roll_back(memory, narrator.image_tokens.num_slots)
     return narrator.mllm.regress(hidden)
 
 
-def append_page(narrator: Narrator, memory: Memory, told: Sequence[Told]) -> None:
-    "Put the context embeddings of the pages that were `told`, one a row, where the slots were, close the image, and note where the pages stand."
-    context = torch.stack([page.context for page in told])
-    end = narrator.embeds([narrator.image.eoi]).expand(len(context), 1, -1)
+def append_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]) -> None:
+    "Put the embeddings of the images of `pages`, one a row, where the slots were, close the image, and note where the pages stand."
+    image_embeds = torch.stack([page.image_embeds for page in pages])
+    end = narrator.embed_ids([narrator.image_tokens.eoi]).expand(len(image_embeds), 1, -1)
     bois = (memory.tokens_seen - 1).tolist()
-    memory.feed(narrator.mllm, torch.cat([context, end], 1))
-    for pages, boi, page in zip(memory.pages, bois, told):
-        pages.append(narrator.span(pages[-1].stop if pages else 0, boi, page.ids))
+    memory.feed(narrator.mllm, torch.cat([image_embeds, end], 1))
+    for spans, boi, page in zip(memory.pages, bois, pages):
+        spans.append(narrator.page_span(spans[-1].stop if spans else 0, boi, page.ids))
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #1e309583
 RETRY_TEMPERATURE = 0.7
 
 
-def write_new(
+def generate_new_text(
     narrator: Narrator,
     memory: Memory,
     logits: Tensor,
@@ -197,7 +207,7 @@ def write_new(
                 for seed in seeds
             ]
         )
-        written = write(narrator, memory, logits, how, uniforms.to(narrator.device), busy, progress=progress)
+        written = generate_text(narrator, memory, logits, how, uniforms.to(narrator.device), busy, progress=progress)
         rows = [new[:-1] if again else old for new, old, again in zip(written, rows, busy)]
         busy = [again and narrator.decode(ids) in told for again, ids, told in zip(busy, rows, earlier)]
         if not any(busy) or attempt == sampling.tries:
@@ -210,22 +220,24 @@ def write_new(
             memory.tokens_seen = torch.where(again, seen, memory.tokens_seen)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #91fef086
-def _recent(policy: Policy, narrator: Narrator, story: list[Told]) -> list[Told]:
+def _recent(policy: Policy, narrator: Narrator, story: list[NarratedPage]) -> list[NarratedPage]:
     "The pages of a story that a re-encoding policy wants to be read anew."
-    ids, spans = lay_out(narrator, story)
+    ids, spans = tokenize_story(narrator, story)
     ranges = policy.keep(Layout(tuple(spans), len(ids)))
     return [page for page, span in zip(story, spans) if any(span.start in r for r in ranges)]
 
 
-def begin_page(narrator: Narrator, memory: Memory | None, stories: Sequence[list[Told]], policy: Policy) -> Memory:
+def begin_page(
+    narrator: Narrator, memory: Memory | None, stories: Sequence[list[NarratedPage]], policy: Policy
+) -> Memory:
     "What stands in memory when the page after `stories` begins; `memory`: what stood there when their last page began (None: there is only the opening)."
     if policy.reencodes:
-        memory = read(narrator, [_recent(policy, narrator, story) for story in stories])
+        memory = prefill(narrator, [_recent(policy, narrator, story) for story in stories])
         if after := getattr(policy, 'afterwards', None):
             evict(memory, after, narrator.rotary)
         return memory
     if memory is None:
-        return read(
+        return prefill(
             narrator, stories, track_attention(EvictingCache(), narrator.mllm.llm) if policy.needs_attention else None
         )
     close_page(narrator, memory, stories, policy)
@@ -242,33 +254,33 @@ def narrate(
     policy: Policy = Dense(),
     sampling: Sampling = Sampling(),
     seeds: Sequence[int] | None = None,
-    told: Sequence[Sequence[Told]] = (),
+    known_pages: Sequence[Sequence[NarratedPage]] = (),
     separator: str = SEPARATOR,
     progress=None,
-) -> Iterator[list[Told]]:
+) -> Iterator[list[NarratedPage]]:
     """Stories of `pages` pages from opening `texts` and picture `features` [B, V, F]; yields one page of every story at a time, the opening first.
 
-    `told`: pages after the opening that were told before (per page, one `Told` a story): they are read in the very steps in which they were
-    written, so what follows is what would have followed. `seeds`: one a story. `progress(stage, done, total)` is called for every text token."""
+    `known_pages`: pages after the opening that were told before (per page, one `NarratedPage` a story): they are read in the very steps in which they were
+    written, so what follows is what would have followed. `seeds`: one a story. `progress(done, total, 'text')` is called for every text token."""
     narrator = Narrator(mllm, tokenizer, separator)
-    stories = [[narrator.page(text, image)] for text, image in zip(texts, features, strict=True)]
+    stories = [[narrator.encode_page(text, image)] for text, image in zip(texts, features, strict=True)]
     seeds, memory = list(range(len(stories))) if seeds is None else list(seeds), None
     yield [story[0] for story in stories]
     for number in range(1, pages):
-        known = narrator.with_context(told[number - 1]) if number <= len(told) else None
+        known = narrator.with_image_embeds(known_pages[number - 1]) if number <= len(known_pages) else None
         if known is None or not policy.reencodes:
-            with showing_attention(mllm.llm, policy):
+            with with_attention_weights(mllm.llm, policy):
                 memory = begin_page(narrator, memory, stories, policy)
-                known = tell_page(narrator, memory, stories, number, sampling, seeds, known, progress)
+                known = narrate_page(narrator, memory, stories, number, sampling, seeds, known, progress)
         for story, page in zip(stories, known):
             if not policy.reencodes:
-                story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
+                story[-1] = replace(story[-1], features=None, image_embeds=None)  # it stands in the cache now
             story.append(page)
         yield known
 
 
 @contextmanager
-def showing_attention(llm, policy: Policy):
+def with_attention_weights(llm, policy: Policy):
     "While this lasts, the language model hands out its attention weights, if the `policy` measures them (it computes them one by one then, and slower)."
     before = llm.config._attn_implementation
     if policy.needs_attention:
@@ -280,16 +292,16 @@ def showing_attention(llm, policy: Policy):
             llm.set_attn_implementation(before)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #5389d243
-def tell_page(
+def narrate_page(
     narrator: Narrator, memory: Memory, stories, number: int, sampling: Sampling, seeds, known=None, progress=None
-) -> list[Told]:
+) -> list[NarratedPage]:
     "Write page `number` of every story and regress its picture's features; `known` pages are read instead, step by step."
-    logits = memory.feed(narrator.mllm, narrator.embeds([narrator.separator] * len(stories))).logits[:, -1]
+    logits = memory.feed(narrator.mllm, narrator.embed_ids([narrator.separator_ids] * len(stories))).logits[:, -1]
     if known:
-        write(narrator, memory, logits, sampling, None, forced=[page.ids for page in known])
-        picture(narrator, memory)
+        generate_text(narrator, memory, logits, sampling, None, forced=[page.ids for page in known])
+        regress_image(narrator, memory)
         return known
-    rows = write_new(
+    rows = generate_new_text(
         narrator,
         memory,
         logits,
@@ -299,8 +311,8 @@ def tell_page(
         [{page.text for page in story} for story in stories],
         progress,
     )
-    features = picture(narrator, memory)
-    return narrator.with_context([Told(narrator.decode(ids), ids, f) for ids, f in zip(rows, features)])
+    features = regress_image(narrator, memory)
+    return narrator.with_image_embeds([NarratedPage(narrator.decode(ids), ids, f) for ids, f in zip(rows, features)])
 
 
 def close_page(narrator: Narrator, memory: Memory, stories, policy: Policy) -> None:
@@ -317,21 +329,21 @@ def narrate_as_released(
 
     `features` [V, F] or [1, V, F] of the opening picture; `window` counts pictures. `generated_ids` end with `</img>`."""
     narrator = Narrator(mllm, tokenizer)
-    image, q = narrator.image, narrator.image.num_slots
+    image, q = narrator.image_tokens, narrator.image_tokens.num_slots
     features = features.reshape(1, *features.shape[-2:]).to(narrator.device)
     zeroed = torch.tensor([*image.slots, image.eoi], device=narrator.device)
     rules = lambda logits, step, sampling: logits.index_fill(1, zeroed, 0.0)
-    story = [(text, mllm.embed_images(features)[0].to(narrator.embed.weight.dtype))]
+    story = [(text, mllm.embed_images(features)[0].to(narrator.input_embeddings.weight.dtype))]
     for _ in range(pages):
         prompt = ''.join(words + image_text(q) for words, _ in story[-window:])
         prompt_ids = [tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)['input_ids']]
-        embeds = narrator.embeds(prompt_ids)
+        embeds = narrator.embed_ids(prompt_ids)
         embeds[torch.isin(torch.tensor(prompt_ids, device=narrator.device), zeroed[:-1])] = torch.cat(
             [context for _, context in story[-window:]]
         )
         memory = Memory.empty(1, narrator.device)
         logits = memory.feed(mllm, embeds[None]).logits[:, -1]
-        [ids] = write(
+        [ids] = generate_text(
             narrator,
             memory,
             logits,
@@ -342,6 +354,8 @@ def narrate_as_released(
         )
         if ids[-1] != image.boi:
             return
-        features = picture(narrator, memory)
+        features = regress_image(narrator, memory)
         yield prompt_ids, [*ids, *image.slots, image.eoi], features
-        story.append((narrator.decode(ids[:-1]), mllm.embed_images(features)[0].to(narrator.embed.weight.dtype)))
+        story.append(
+            (narrator.decode(ids[:-1]), mllm.embed_images(features)[0].to(narrator.input_embeddings.weight.dtype))
+        )

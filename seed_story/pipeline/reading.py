@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..sinks.memory import Memory
-from .narrate import Narrator, Told, picture, showing_attention, begin_page
+from .narrate import Narrator, NarratedPage, regress_image, with_attention_weights, begin_page
 from ..models.sequence import SEPARATOR
 from ..sinks.policies import Dense, Policy
 
 # %% auto #0
-__all__ = ['PageRead', 'read_page', 'read_along']
+__all__ = ['ScoredPage', 'score_page', 'read_teacher_forced']
 
 # %% ../../nbs/5_pipeline/03_reading.ipynb #dc5f69f6
 @dataclass
-class PageRead:
+class ScoredPage:
     "One page of B stories: cross-entropy of its text in `nats` [B] (the `<img>` that ends it counts as a token), `tokens` [B], the regressed `features` [B, V, F] of its picture, and the tokens `held` [B] while it was read."
 
     nats: Tensor
@@ -31,24 +31,26 @@ class PageRead:
     held: Tensor
 
 
-def read_page(narrator: Narrator, memory: Memory, pages: Sequence[Told]) -> PageRead:
+def score_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]) -> ScoredPage:
     "Read the text of one page a row, and regress its picture. Afterwards `memory` is where `narrate` leaves it: behind `<img>`."
-    before, boi, held = narrator.separator, narrator.image.boi, (memory.positions >= 0).sum(1)
+    before, boi, held = narrator.separator_ids, narrator.image_tokens.boi, (memory.positions >= 0).sum(1)
     rows = [[*before, *page.ids] for page in pages]
     width = max(map(len, rows))
     ids = torch.tensor([row + [boi] * (width + 1 - len(row)) for row in rows], device=narrator.device)
     alive = torch.arange(width, device=narrator.device) < torch.tensor(
         [[len(row)] for row in rows], device=narrator.device
     )
-    logits = memory.feed(narrator.mllm, narrator.embed(ids[:, :-1]), None if bool(alive.all()) else alive).logits
+    logits = memory.feed(
+        narrator.mllm, narrator.input_embeddings(ids[:, :-1]), None if bool(alive.all()) else alive
+    ).logits
     asked = alive.clone()
     asked[:, : len(before) - 1] = False  # the separator is given
     nats = cross_entropy(logits.float().movedim(-1, 1), ids[:, 1:], reduction='none') * asked
-    return PageRead(nats.sum(1), asked.sum(1), picture(narrator, memory), held)
+    return ScoredPage(nats.sum(1), asked.sum(1), regress_image(narrator, memory), held)
 
 # %% ../../nbs/5_pipeline/03_reading.ipynb #f5a34876
 @torch.no_grad()
-def read_along(
+def read_teacher_forced(
     mllm,
     tokenizer,
     texts: Sequence[Sequence[str]],
@@ -56,8 +58,8 @@ def read_along(
     policy: Policy = Dense(),
     own: bool = False,
     separator: str = SEPARATOR,
-) -> Iterator[PageRead]:
-    """Read the stories `texts` [S][P] (str; after the first page also token ids) with pictures `features` [S, P, V, F] under `policy`; yields a `PageRead` for each page after the first, which is given.
+) -> Iterator[ScoredPage]:
+    """Read the stories `texts` [S][P] (str; after the first page also token ids) with pictures `features` [S, P, V, F] under `policy`; yields a `ScoredPage` for each page after the first, which is given.
 
     `own`: the pictures that the model made are what it remembers, instead of the true ones (only `features[:, 0]` is needed then). ValueError if the stories have no equal number of pages."""
     if len({len(story) for story in texts}) != 1:
@@ -67,18 +69,21 @@ def read_along(
     if features.shape[1] < (1 if own else len(texts[0])):
         raise ValueError(f'features of {features.shape[1]} pages were given for stories of {len(texts[0])} pages')
     narrator = Narrator(mllm, tokenizer, separator)
-    stories, memory = [[narrator.page(story[0], image[0])] for story, image in zip(texts, features, strict=True)], None
+    stories, memory = (
+        [[narrator.encode_page(story[0], image[0])] for story, image in zip(texts, features, strict=True)],
+        None,
+    )
     for number in range(1, len(texts[0])):
-        with showing_attention(mllm.llm, policy):
+        with with_attention_weights(mllm.llm, policy):
             memory = begin_page(narrator, memory, stories, policy)
             pages = [
-                Told('', list(text), None)
+                NarratedPage('', list(text), None)
                 if not isinstance(text, str)
-                else Told(text, narrator.encoder([text])[0].tolist(), None)
+                else NarratedPage(text, narrator.encoder([text])[0].tolist(), None)
                 for text in (story[number] for story in texts)
             ]
-            found = read_page(narrator, memory, pages)
-        pages = narrator.with_context(
+            found = score_page(narrator, memory, pages)
+        pages = narrator.with_image_embeds(
             [
                 replace(page, features=f)
                 for page, f in zip(pages, found.features if own else features[:, number].to(narrator.device))
@@ -86,6 +91,6 @@ def read_along(
         )
         for story, page in zip(stories, pages):
             if not policy.reencodes:
-                story[-1] = replace(story[-1], features=None, context=None)  # it stands in the cache now
+                story[-1] = replace(story[-1], features=None, image_embeds=None)  # it stands in the cache now
             story.append(page)
         yield found

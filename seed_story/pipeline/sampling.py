@@ -14,10 +14,10 @@ from torch import Tensor
 from ..models.sequence import ImageTokens
 
 # %% auto #0
-__all__ = ['derived_seed', 'page_generator', 'Sampling', 'choose', 'TextRules', 'text_rules']
+__all__ = ['derive_seed', 'page_generator', 'Sampling', 'sample_tokens', 'TextRules', 'text_rules']
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #54ccd7d6
-def derived_seed(seed: int, *path) -> int:
+def derive_seed(seed: int, *path) -> int:
     "A 63-bit seed that depends on `seed` and every part of `path`, the same on every machine."
     words = '/'.join(map(str, (seed, *path)))
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), 'big') >> 1
@@ -25,7 +25,7 @@ def derived_seed(seed: int, *path) -> int:
 
 def page_generator(seed: int, stream: str, page: int, attempt: int = 0) -> torch.Generator:
     "The CPU generator of one page of one `stream` ('text' or 'picture')."
-    return torch.Generator().manual_seed(derived_seed(seed, stream, page, attempt))
+    return torch.Generator().manual_seed(derive_seed(seed, stream, page, attempt))
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #6c340b6a
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Sampling:
             raise ValueError(f'tries must be 0 or more, not {self.tries}')
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #a95dbe5b
-def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
+def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
     "Token ids [B] from `logits` [B, vocabulary] and `uniforms` [B] in [0, 1); temperature 0 takes the likeliest."
     if temperature == 0:
         return logits.argmax(-1)

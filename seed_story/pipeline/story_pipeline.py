@@ -25,18 +25,18 @@ from ..models.adapter import story_tokenizer
 from ..models.detokenizer import detokenize, unconditional_features
 from ..models.features import encode_images
 from .narrate import narrate
-from .sampling import Sampling, derived_seed
+from .sampling import Sampling, derive_seed
 from ..models.sequence import SEPARATOR, clean_text
 from ..sinks.policies import POLICIES, PositionedPolicy, Policy, attention_policy, policy_name
 from ..story.format import Page, Story, open_image
 
 # %% auto #0
-__all__ = ['MOVED', 'RENAMED', 'chosen_policy', 'with_present_modules', 'WeightsError', 'stored_names', 'check_weights',
-           'shared_parts', 'new_seed', 'picture_seed', 'Defaults', 'Narrates', 'as_picture', 'context_length',
-           'check_text', 'Illustrates', 'Tells', 'StoryPipeline']
+__all__ = ['MOVED_MODULES', 'RENAMED', 'resolve_policy', 'update_index', 'WeightsError', 'stored_tensor_names', 'check_weights',
+           'load_shared_components', 'resolve_seed', 'picture_seed', 'Defaults', 'Narrates', 'load_image',
+           'context_length', 'check_text', 'Illustrates', 'Tells', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #9f636cc0
-def chosen_policy(attention: str | Policy, window_pages: int | None = None, max_distance: int | None = None) -> Policy:
+def resolve_policy(attention: str | Policy, window_pages: int | None = None, max_distance: int | None = None) -> Policy:
     "The policy meant by `attention`; a bare name of one that counts pages takes `window_pages`, and bare `@clamped` takes `max_distance`."
     name = attention.partition('@')[0].strip() if isinstance(attention, str) else ''
     counts = 'pages' in getattr(POLICIES.get(name), '__dataclass_fields__', {})
@@ -48,7 +48,7 @@ def chosen_policy(attention: str | Policy, window_pages: int | None = None, max_
     return replace(policy, max_distance=max_distance)
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #9a89f08b
-MOVED = {  # where the components of earlier commits' model folders are now
+MOVED_MODULES = {  # where the components of earlier commits' model folders are now
     'seed_story.mllm': 'seed_story.models.mllm',
     'seed_story.adapter': 'seed_story.models.adapter',
     'seed_story.visual_tokenizer': 'seed_story.models.visual_tokenizer',
@@ -59,10 +59,10 @@ MOVED = {  # where the components of earlier commits' model folders are now
 RENAMED = {'reach': 'max_distance'}  # settings of earlier commits' model folders
 
 
-def with_present_modules(index: dict) -> dict:
+def update_index(index: dict) -> dict:
     "A copy of `model_index.json`'s content with today's modules of the components, and today's names of the settings."
     return {
-        RENAMED.get(k, k): [MOVED.get(v[0], v[0]), *v[1:]] if isinstance(v, (list, tuple)) and v else v
+        RENAMED.get(k, k): [MOVED_MODULES.get(v[0], v[0]), *v[1:]] if isinstance(v, (list, tuple)) and v else v
         for k, v in index.items()
     }
 
@@ -71,7 +71,7 @@ class WeightsError(OSError):
     "The weights of a component are missing or broken; the message names the component, what is wrong, and what to do."
 
 
-def stored_names(folder: Path) -> set[str]:
+def stored_tensor_names(folder: Path) -> set[str]:
     "Names of all tensors in the safetensors files of a component's folder."
     names = set()
     for file in sorted(folder.glob('*.safetensors')):
@@ -85,7 +85,7 @@ def check_weights(folder, components: dict) -> None:
     for part, module in components.items():
         if not isinstance(module, torch.nn.Module) or not getattr(module, 'saves_all', True):
             continue
-        stored = stored_names(Path(folder) / part)
+        stored = stored_tensor_names(Path(folder) / part)
         kept = {
             t.data_ptr() for name, t in module.state_dict(keep_vars=True).items() if name in stored
         }  # tied weights are stored once
@@ -101,11 +101,11 @@ def check_weights(folder, components: dict) -> None:
             )
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #72160e51
-def shared_parts(folder: Path, dtype, given=()) -> dict:
+def load_shared_components(folder: Path, dtype, given=()) -> dict:
     """The components that a pipeline's `folder` does not hold but names: those of its `shared.json`, and a pre-trained language model's tokenizer.
 
     Those in `given` are there already. WeightsError for what is not there."""
-    found, index = {}, with_present_modules(json.loads((folder / 'model_index.json').read_text()))
+    found, index = {}, update_index(json.loads((folder / 'model_index.json').read_text()))
     named = json.loads((folder / 'shared.json').read_text()) if (folder / 'shared.json').is_file() else {}
     for part, place in named.items():
         if part in given:
@@ -124,14 +124,14 @@ def shared_parts(folder: Path, dtype, given=()) -> dict:
     return found
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #a008c72b
-def new_seed(seed: int | None = None) -> int:
+def resolve_seed(seed: int | None = None) -> int:
     "`seed`, or a fresh one."
     return secrets.randbelow(2**31) if seed is None else int(seed)
 
 
 def picture_seed(seed: int, page: int) -> int:
     "The seed of the noise of a page's picture."
-    return derived_seed(seed, 'picture', page)
+    return derive_seed(seed, 'picture', page)
 
 
 class Defaults:
@@ -143,7 +143,7 @@ class Defaults:
 
     def policy(self, attention: str | Policy | None = None) -> Policy:
         "The attention policy of a story told with `attention` (None: the pipeline's)."
-        return chosen_policy(self.setting('attention', attention), self.config.window_pages, self.config.max_distance)
+        return resolve_policy(self.setting('attention', attention), self.config.window_pages, self.config.max_distance)
 
     def sampling(self, temperature=None, top_p=None, max_text_tokens=None) -> Sampling:
         "How text is chosen."
@@ -162,7 +162,7 @@ class Narrates(Defaults):
     def encode(self, images) -> Tensor:
         "Visual features [N, V, F] of one picture or a list (PIL images, or paths)."
         images = images if isinstance(images, (list, tuple)) else [images]
-        return encode_images([as_picture(image) for image in images], self.visual_tokenizer)
+        return encode_images([load_image(image) for image in images], self.visual_tokenizer)
 
     def narrate(
         self,
@@ -176,13 +176,13 @@ class Narrates(Defaults):
         max_text_tokens=None,
         *,
         features: Tensor | None = None,
-        told=(),
+        known_pages=(),
         progress=None,
     ) -> Iterator:
         """Yields a `Told` (`.text`, `.features` [V, F]) for each page, the given one first.
 
         With lists of pictures, texts and seeds many stories are told at once, and each item is a list, one `Told` a story.
-        `features` [N, V, F] spare the encoding of `image`; `told`: pages already told (see `seed_story.pipeline.narrate.narrate`)."""
+        `features` [N, V, F] spare the encoding of `image`; `known_pages`: pages already told (see `seed_story.pipeline.narrate.narrate`)."""
         many, pages = not isinstance(text, str), self.setting('pages', pages)
         policy, sampling = self.policy(attention), self.sampling(temperature, top_p, max_text_tokens)
         texts, seeds = (list(text), seed or [None] * len(text)) if many else ([text], [seed])
@@ -202,15 +202,15 @@ class Narrates(Defaults):
             pages,
             policy,
             sampling,
-            [new_seed(s) for s in seeds],
-            told if many else [[page] for page in told],
+            [resolve_seed(s) for s in seeds],
+            known_pages if many else [[page] for page in known_pages],
             self.config.separator,
             progress=progress,
         )
         return rows if many else (row[0] for row in rows)
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #a92648cb
-def as_picture(image) -> Image.Image:
+def load_image(image) -> Image.Image:
     "A PIL image as RGB, or the picture at a path; ImageError if it cannot be used."
     return Page('', image).pil() if isinstance(image, Image.Image) else open_image(image)
 
@@ -259,7 +259,7 @@ class Illustrates(Defaults):
         seeds = [secrets.randbits(63) for _ in features] if seeds is None else list(seeds)
         if len(seeds) != len(features):
             raise ValueError(f'{len(features)} pictures need as many seeds, not {len(seeds)}')
-        callback = (lambda step, total, latents: progress('picture', step, total)) if progress else None
+        callback = (lambda step, total, latents: progress(step, total, 'picture')) if progress else None
         parts = []
         for k in range(0, len(seeds), batch_size):
             generators = [torch.Generator().manual_seed(s) for s in seeds[k : k + batch_size]]
@@ -307,7 +307,7 @@ class Tells(Narrates, Illustrates):
         progress=None,
     ) -> Iterator[Page]:
         "Pages as they come: the given one, then new ones with `image` a PIL picture; `meta['page']` is their number."
-        seed, first = new_seed(seed), as_picture(image)
+        seed, first = resolve_seed(seed), load_image(image)
         pages = self.narrate(
             first, text, pages, attention, seed, temperature, top_p, max_text_tokens, progress=progress
         )
@@ -348,8 +348,8 @@ class Tells(Narrates, Illustrates):
         """A story of `pages` pages that begins with `image` (PIL, or a path) and `text`.
 
         None means the pipeline's default; `seed` None tells another story each time. `attention`: a policy or its name (`seed_story.sinks.policies`).
-        `temperature` 0: greedy. `progress(stage, done, total)` is called with stage 'text' or 'picture'."""
-        seed = new_seed(seed)
+        `temperature` 0: greedy. `progress(done, total, what)` is called for each text token and each denoising step, `what` being 'text' or 'picture'."""
+        seed = resolve_seed(seed)
         pages = list(
             self.stream(
                 image,
@@ -427,11 +427,7 @@ class StoryPipeline(Tells, DiffusionPipeline):
     def load_config(cls, *args, **kwargs):
         "As diffusers does; folders that earlier commits saved name modules by their former places."
         loaded = super().load_config(*args, **kwargs)
-        return (
-            (with_present_modules(loaded[0]), *loaded[1:])
-            if isinstance(loaded, tuple)
-            else with_present_modules(loaded)
-        )
+        return (update_index(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else update_index(loaded)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -440,7 +436,7 @@ class StoryPipeline(Tells, DiffusionPipeline):
             kwargs.setdefault('dtype', torch.float32)
         folder = Path(pretrained_model_name_or_path)
         if (folder / 'model_index.json').is_file():
-            kwargs = shared_parts(folder, kwargs.get('dtype', kwargs.get('torch_dtype')), kwargs) | kwargs
+            kwargs = load_shared_components(folder, kwargs.get('dtype', kwargs.get('torch_dtype')), kwargs) | kwargs
         pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         if folder.is_dir():
             check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})

@@ -12,26 +12,26 @@ import torch
 from torch import Tensor
 
 from ..sinks.memory import Memory, evict, roll_back
-from .narrate import Narrator, Told, picture, read, close_page, write_new
+from .narrate import Narrator, NarratedPage, regress_image, prefill, close_page, generate_new_text
 from .sampling import Sampling
 from ..models.sequence import SEPARATOR
 from ..sinks.policies import Dense, PageSpan, Policy
 
 # %% auto #0
-__all__ = ['read_words', 'end_page', 'opened', 'write_first', 'illustrate_later']
+__all__ = ['read_texts', 'close_text_page', 'begin_memory', 'write_texts_first', 'regress_images_from_texts']
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #e2f0f1dc
-def read_words(narrator: Narrator, memory: Memory, pages: Sequence[Sequence[int]]) -> None:
+def read_texts(narrator: Narrator, memory: Memory, pages: Sequence[Sequence[int]]) -> None:
     "Read the ids of one page a row; shorter ones are followed by holes."
     width = max(map(len, pages))
     ids = torch.tensor([[*page, *[0] * (width - len(page))] for page in pages], device=narrator.device)
     alive = torch.arange(width, device=narrator.device) < torch.tensor(
         [[len(page)] for page in pages], device=narrator.device
     )
-    memory.feed(narrator.mllm, narrator.embed(ids), None if bool(alive.all()) else alive)
+    memory.feed(narrator.mllm, narrator.input_embeddings(ids), None if bool(alive.all()) else alive)
 
 
-def end_page(narrator: Narrator, memory: Memory, policy: Policy) -> None:
+def close_text_page(narrator: Narrator, memory: Memory, policy: Policy) -> None:
     "The page that was read last is over: note where it stands, and drop what `policy` does not keep."
     for pages, seen in zip(memory.pages, memory.tokens_seen.tolist()):
         start = pages[-1].stop if pages else 0
@@ -39,19 +39,19 @@ def end_page(narrator: Narrator, memory: Memory, policy: Policy) -> None:
     evict(memory, policy, narrator.rotary if policy.position_mode != 'absolute' else None)
 
 
-def opened(
-    narrator: Narrator, texts: Sequence[Sequence[int]] | None, rows: int, openings: Sequence[Told] | None = None
+def begin_memory(
+    narrator: Narrator, texts: Sequence[Sequence[int]] | None, rows: int, openings: Sequence[NarratedPage] | None = None
 ) -> Memory:
     "A memory of `<s>` and the opening `texts` (ids; None: of `<s>` alone), or of `openings` with their pictures."
     if openings is not None:
-        return read(narrator, [[page] for page in openings])
+        return prefill(narrator, [[page] for page in openings])
     memory = Memory.empty(rows, narrator.device)
-    read_words(narrator, memory, [[narrator.tokenizer.bos_token_id, *page] for page in texts or [[]] * rows])
+    read_texts(narrator, memory, [[narrator.tokenizer.bos_token_id, *page] for page in texts or [[]] * rows])
     return memory
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #3d89c8df
 @torch.no_grad()
-def write_first(
+def write_texts_first(
     mllm,
     tokenizer,
     texts: Sequence[str],
@@ -62,7 +62,7 @@ def write_first(
     features: Tensor | None = None,
     blank: Tensor | None = None,
     separator: str = SEPARATOR,
-) -> Iterator[list[Told]]:
+) -> Iterator[list[NarratedPage]]:
     """Texts of stories that begin with `texts` [B], written with no picture in sight; yields one page of every story at a time, without features, the opening first.
 
     `features` [B, V, F]: those of the openings, the only pictures that are read (None: not even these). `blank` [V, F]: features of nothing, which stand where every picture would, so that the
@@ -73,35 +73,37 @@ def write_first(
     ids = [narrator.encoder([text])[0].tolist() for text in texts]
     if blank is not None:
         features = blank.expand(len(ids), *blank.shape)
-    openings = None if features is None else [narrator.page(text, f) for text, f in zip(texts, features, strict=True)]
+    openings = (
+        None if features is None else [narrator.encode_page(text, f) for text, f in zip(texts, features, strict=True)]
+    )
     seeds, earlier = list(range(len(ids))) if seeds is None else list(seeds), [{text} for text in texts]
-    memory = opened(narrator, ids, len(ids), openings)
+    memory = begin_memory(narrator, ids, len(ids), openings)
     if openings is None:
-        end_page(narrator, memory, policy)
-    yield [Told(text, row, None) for text, row in zip(texts, ids)]
+        close_text_page(narrator, memory, policy)
+    yield [NarratedPage(text, row, None) for text, row in zip(texts, ids)]
     for number in range(1, pages):
-        logits = memory.feed(narrator.mllm, narrator.embeds([narrator.separator] * len(ids))).logits[:, -1]
+        logits = memory.feed(narrator.mllm, narrator.embed_ids([narrator.separator_ids] * len(ids))).logits[:, -1]
         told = [
-            Told(narrator.decode(row), row, None)
-            for row in write_new(narrator, memory, logits, sampling, seeds, number, earlier)
+            NarratedPage(narrator.decode(row), row, None)
+            for row in generate_new_text(narrator, memory, logits, sampling, seeds, number, earlier)
         ]
         for known, page in zip(earlier, told):
             known.add(page.text)
         if blank is None:
-            end_page(narrator, memory, policy)
+            close_text_page(narrator, memory, policy)
         else:
-            memory.feed(narrator.mllm, narrator.embeds([[narrator.image.boi]] * len(ids)))
+            memory.feed(narrator.mllm, narrator.embed_ids([[narrator.image_tokens.boi]] * len(ids)))
             close_page(
                 narrator,
                 memory,
-                [[replace(page, context=opening.context)] for page, opening in zip(told, openings)],
+                [[replace(page, image_embeds=opening.image_embeds)] for page, opening in zip(told, openings)],
                 policy,
             )
         yield told
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #c560de5e
 @torch.no_grad()
-def illustrate_later(
+def regress_images_from_texts(
     mllm,
     tokenizer,
     texts: Sequence[Sequence[str]],
@@ -124,15 +126,17 @@ def illustrate_later(
         for story in texts
     ]
     openings = (
-        None if features is None else [narrator.page(story[0], f) for story, f in zip(texts, features, strict=True)]
+        None
+        if features is None
+        else [narrator.encode_page(story[0], f) for story, f in zip(texts, features, strict=True)]
     )
     for number in range(1, len(texts[0])):
         if alone or memory is None:
-            memory = opened(narrator, None if alone else [story[0] for story in ids], len(ids), openings)
+            memory = begin_memory(narrator, None if alone else [story[0] for story in ids], len(ids), openings)
             if openings is None and not alone:
-                end_page(narrator, memory, policy)
-        read_words(narrator, memory, [[*narrator.separator, *story[number]] for story in ids])
-        yield picture(narrator, memory)
+                close_text_page(narrator, memory, policy)
+        read_texts(narrator, memory, [[*narrator.separator_ids, *story[number]] for story in ids])
+        yield regress_image(narrator, memory)
         roll_back(memory, 1)  # its `<img>`
         if not alone:
-            end_page(narrator, memory, policy)
+            close_text_page(narrator, memory, policy)

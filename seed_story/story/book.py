@@ -15,18 +15,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from .format import ImageError, Page, Story, StoryError, read_stories, story_line, write_atomic
+from .format import ImageError, Page, Story, StoryError, read_stories, format_story_line, write_atomic
 
 # %% auto #0
-__all__ = ['KEEPS_PAGES', 'BookError', 'Book', 'check_free', 'begin', 'keep_settings', 'png', 'add', 'bind', 'worth_binding',
-           'reopen', 'differing', 'read_told', 'default_folder', 'digest']
+__all__ = ['CHANGEABLE_SETTINGS', 'BookError', 'Book', 'check_folder_free', 'begin_book', 'save_settings', 'encode_png',
+           'save_page', 'write_index', 'is_index_due', 'open_book', 'changed_settings', 'read_page_states',
+           'default_folder', 'short_hash']
 
 # %% ../../nbs/1_story/03_book.ipynb #55486952
 class BookError(ValueError):
     "A folder cannot be the book that was asked for; the message says why and what to do."
 
 
-KEEPS_PAGES = (
+CHANGEABLE_SETTINGS = (
     'pages',
     'model',
 )  # may differ when a story goes on: pages depend on neither their number nor where the weights (compared by themselves) lie
@@ -49,7 +50,7 @@ class Book:
         return Story(list(self.pages), self.settings.get('seed', 0))
 
 # %% ../../nbs/1_story/03_book.ipynb #441fc061
-def check_free(out) -> None:
+def check_folder_free(out) -> None:
     "BookError if `out` holds a book or cannot be written to. Makes nothing."
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -64,13 +65,13 @@ def check_free(out) -> None:
         raise BookError(f'{out} cannot be written: {there} is not a folder that you may write to')
 
 
-def begin(out, settings: dict) -> Book:
-    "An empty book in the folder `out`; BookError as `check_free`."
-    check_free(out)
-    return keep_settings(Book(Path(out), {}, []), settings)
+def begin_book(out, settings: dict) -> Book:
+    "An empty book in the folder `out`; BookError as `check_folder_free`."
+    check_folder_free(out)
+    return save_settings(Book(Path(out), {}, []), settings)
 
 
-def keep_settings(book: Book, settings: dict) -> Book:
+def save_settings(book: Book, settings: dict) -> Book:
     "Write `settings` into the book's folder; returns the book with them."
     if settings != book.settings:
         try:
@@ -83,32 +84,32 @@ def keep_settings(book: Book, settings: dict) -> Book:
     return Book(book.out, dict(settings), book.pages)
 
 # %% ../../nbs/1_story/03_book.ipynb #a6d0a244
-def png(image: Image.Image) -> bytes:
+def encode_png(image: Image.Image) -> bytes:
     "The bytes of a PNG file, the same for the same pixels."
     buffer = io.BytesIO()
     image.save(buffer, 'PNG')
     return buffer.getvalue()
 
 
-def add(book: Book, text: str, image: Image.Image, told=None) -> Page:
+def save_page(book: Book, text: str, image: Image.Image, narrated=None) -> Page:
     "Write the next page: what is needed to read it again, its picture, then its line; OSError if the disk refuses."
     number = len(book)
-    if told is not None:
+    if narrated is not None:
         from safetensors.torch import save
         import torch
 
         tensors = dict(
-            ids=torch.tensor(told.ids, dtype=torch.int32), features=told.features.detach().cpu().contiguous()
+            ids=torch.tensor(narrated.ids, dtype=torch.int32), features=narrated.features.detach().cpu().contiguous()
         )
         write_atomic(book.out / '.state' / f'{number:04d}.safetensors', save(tensors))
-    page = Page(text, write_atomic(book.out / 'images' / f'{number:04d}.png', png(image)))
+    page = Page(text, write_atomic(book.out / 'images' / f'{number:04d}.png', encode_png(image)))
     story = Story([*book.pages, page], book.settings.get('seed', 0))
-    write_atomic(book.out / 'story.jsonl', story_line(story, [f'{k:04d}.png' for k in range(number + 1)]))
+    write_atomic(book.out / 'story.jsonl', format_story_line(story, [f'{k:04d}.png' for k in range(number + 1)]))
     book.pages.append(page)
     return page
 
 
-def bind(book: Book, title: str | None = None) -> Path:
+def write_index(book: Book, title: str | None = None) -> Path:
     "Write `index.html` for the pages there are; returns its path."
     from seed_story.story.storybook import write_book
 
@@ -118,12 +119,12 @@ def bind(book: Book, title: str | None = None) -> Path:
     return book.out / 'index.html'
 
 
-def worth_binding(pages: int) -> bool:
+def is_index_due(pages: int) -> bool:
     "Is `index.html`, which holds all pages, to be written anew after so many of them? After each of the first 50, then ever less often, so that a page of a long book costs no more than one of a short book."
     return pages % max(1, pages // 25) == 0
 
 # %% ../../nbs/1_story/03_book.ipynb #8e0ef2b1
-def reopen(out) -> Book | None:
+def open_book(out) -> Book | None:
     "The book in the folder `out`; None if there is no page yet; BookError if what is there is not a book of ours, or is damaged."
     out = Path(out)
     if not (out / 'story.jsonl').exists() and not (out / 'index.html').exists():
@@ -143,16 +144,16 @@ def reopen(out) -> Book | None:
     return Book(out, settings, [Page(p.text, p.image) for p in story])
 
 
-def differing(book: Book, settings: dict) -> list[str]:
+def changed_settings(book: Book, settings: dict) -> list[str]:
     "One line for each of `settings` that the book was not begun with."
     return [
         f'{name} was {book.settings.get(name)!r}, now {value!r}'
         for name, value in settings.items()
-        if name not in KEEPS_PAGES and book.settings.get(name) != value
+        if name not in CHANGEABLE_SETTINGS and book.settings.get(name) != value
     ]
 
 
-def read_told(book: Book) -> Iterator[tuple[str, list[int], object]]:
+def read_page_states(book: Book) -> Iterator[tuple[str, list[int], object]]:
     "(text, ids, features) of every page after the opening; BookError if a file of the state is missing or broken."
     from safetensors.torch import load
 
@@ -176,7 +177,7 @@ def default_folder(resume: bool = False, here='.') -> Path:
     return names[-2] if resume and len(names) > 1 else names[-1]
 
 
-def digest(*parts: bytes) -> str:
+def short_hash(*parts: bytes) -> str:
     "A short fingerprint of bytes."
     h = hashlib.blake2b(digest_size=8)
     for part in parts:

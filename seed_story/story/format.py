@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'FORMATS', 'MAX_LINE', 'ImageError', 'open_image', 'Page', 'Story', 'Problem', 'StoryError',
-           'image_path', 'scan', 'StoryReader', 'read_stories', 'check_file', 'chunk', 'write_atomic', 'sha256_of',
-           'story_line', 'write_stories']
+           'resolve_image_path', 'scan_file', 'StoryReader', 'read_stories', 'check_file', 'split_into_chunks',
+           'write_atomic', 'sha256_of', 'format_story_line', 'write_stories']
 
 # %% ../../nbs/1_story/01_format.ipynb #78347165
 import hashlib
@@ -142,7 +142,7 @@ class StoryError(ValueError):
         self.problems = problems
 
 # %% ../../nbs/1_story/01_format.ipynb #13f4b21b
-def image_path(name: str, folder) -> Path:
+def resolve_image_path(name: str, folder) -> Path:
     "The file that the image `name` means inside `folder`; `ImageError` if it leaves the folder (`..`, absolute, a link) or is no path."
     parts = PureWindowsPath(name)  # splits at both / and \
     if not name.strip() or '\0' in name:
@@ -261,7 +261,7 @@ def _to_story(row: dict, paths: list[Path]) -> Story:
     )
 
 # %% ../../nbs/1_story/01_format.ipynb #c7d2d156
-def scan(jsonl, images=None, pixels: bool = True) -> Iterator[tuple[int, Story | None, list[Problem]]]:
+def scan_file(jsonl, images=None, pixels: bool = True) -> Iterator[tuple[int, Story | None, list[Problem]]]:
     "For every line of a StoryStream file (line number, story or None, problems); image files are decoded if `pixels`, else only their headers read."
     jsonl = Path(jsonl)
     folder, seen = _image_folder(jsonl, images), {}
@@ -286,7 +286,7 @@ def scan(jsonl, images=None, pixels: bool = True) -> Iterator[tuple[int, Story |
             say(*fault)
         for k, name in enumerate(row['images']):
             try:
-                paths.append(image_path(name, folder))
+                paths.append(resolve_image_path(name, folder))
                 open_image(paths[-1], pixels=pixels)
             except ImageError as e:
                 say(f'images[{k}]: {e.what}', e.fix)
@@ -327,18 +327,18 @@ def read_stories(jsonl, images=None, skip_bad: bool = False, on_problem=None, pi
     `skip_bad`: leave out bad lines (`.skipped` of the result counts them) instead of raising `StoryError` at the first.
     `on_problem`: called with every `Problem`. `pixels`: decode each image to be sure of it (else only its header is read)."""
     _image_folder(Path(jsonl), images)  # a missing file is told at once, not at the first story
-    return StoryReader(scan(jsonl, images, pixels), skip_bad, on_problem)
+    return StoryReader(scan_file(jsonl, images, pixels), skip_bad, on_problem)
 
 # %% ../../nbs/1_story/01_format.ipynb #be7a9eaa
 def check_file(jsonl, images=None, pixels: bool = True) -> list[Problem]:
     "Everything that is wrong in a StoryStream file, in the order of its lines; a file without any story is a problem of line 0."
     problems, n = [], 0
-    for n, (_, _, found) in enumerate(scan(jsonl, images, pixels), 1):
+    for n, (_, _, found) in enumerate(scan_file(jsonl, images, pixels), 1):
         problems += found
     return problems if n else [Problem(Path(jsonl), 0, 'the file holds no story', 'write one JSON object a line')]
 
 # %% ../../nbs/1_story/01_format.ipynb #62e7d378
-def chunk(story: Story, pages: int = 10) -> list[Story]:
+def split_into_chunks(story: Story, pages: int = 10) -> list[Story]:
     "Non-overlapping stories of exactly `pages` pages, the remainder dropped, as StoryStream is cut for training; ids become `ID-0`, `ID-1`, …"
     if pages < 1:
         raise ValueError(f'pages must be at least 1, not {pages}')
@@ -375,7 +375,7 @@ def sha256_of(path) -> str:
     return total.hexdigest()
 
 
-def story_line(story: Story, images: list[str]) -> str:
+def format_story_line(story: Story, images: list[str]) -> str:
     "The JSONL line of a story whose pictures are stored under the names `images`."
     row = dict(id=story.id, images=list(images), captions=[p.text for p in story], orders=list(range(len(story))))
     return json.dumps({**row, **{k: v for k, v in story.meta.items() if k not in row}}, ensure_ascii=False) + '\n'
@@ -406,7 +406,7 @@ def write_stories(stories: Iterable[Story], out, name: str = 'stories.jsonl') ->
             for n, story in enumerate(stories):
                 (part / 'images' / f'{n:06d}').mkdir()
                 stored = [_store_image(page, part / 'images' / f'{n:06d}' / f'{k:04d}') for k, page in enumerate(story)]
-                f.write(story_line(story, [p.relative_to(part / 'images').as_posix() for p in stored]))
+                f.write(format_story_line(story, [p.relative_to(part / 'images').as_posix() for p in stored]))
         os.replace(part / 'images', out / 'images')
         os.replace(part / name, out / name)
     finally:
