@@ -74,13 +74,15 @@ def tell_features(
 # %% ../../nbs/7_evaluation/02_generate.ipynb #26ba3942
 def tokens_held(pipe, texts, attention: str) -> list[int]:
     "How many tokens each of the told stories `texts` [S][P] has in memory after its last page, under the policy `attention`."
-    from seed_story.pipeline.narrate import Narrator, Told, lay_out
+    from seed_story.pipeline.narrate import Narrator, NarratedPage, tokenize_story
     from seed_story.sinks.policies import Layout
 
     narrator, policy = Narrator(pipe.mllm, pipe.tokenizer), pipe.policy(attention)
 
     def held(story):
-        ids, spans = lay_out(narrator, [Told(text, narrator.encoder([text])[0].tolist(), None) for text in story])
+        ids, spans = tokenize_story(
+            narrator, [NarratedPage(text, narrator.encoder([text])[0].tolist(), None) for text in story]
+        )
         return sum(map(len, policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids)))))
 
     return [held(story) for story in texts]
@@ -160,13 +162,13 @@ def true_features(pipe, pictures):
 def read_stories_along(
     pipe, texts, features, attention: str, batch: int = 100, own: bool = False, progress=None
 ) -> dict:
-    "`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy `attention`; `own`: see `read_along`."
-    from seed_story.pipeline.reading import read_along
+    "`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy `attention`; `own`: see `read_teacher_forced`."
+    from seed_story.pipeline.reading import read_teacher_forced
 
     policy, found = pipe.policy(attention), dict(nats=[], tokens=[], held=[], features=[])
     for first in range(0, len(texts), batch):
         part = []
-        for page in read_along(
+        for page in read_teacher_forced(
             pipe.mllm,
             pipe.tokenizer,
             texts[first : first + batch],

@@ -264,17 +264,17 @@ def sharpness(pictures) -> Tensor:
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #1b4cea00
 def cache_sizes(pipe, texts, attention, pages) -> dict:
     "`tokens held/page N` and `cache MiB/page N`, means over the stories `texts` [S][P], after each page N of `pages`."
-    from seed_story.pipeline.narrate import Narrator, Told, lay_out
+    from seed_story.pipeline.narrate import Narrator, NarratedPage, tokenize_story
     from seed_story.sinks.policies import Layout
 
     narrator, policy, found = Narrator(pipe.mllm, pipe.tokenizer), pipe.policy(attention), {}
     config, mode, size = pipe.mllm.llm.config, policy.position_mode, pipe.mllm.dtype.itemsize
     width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
-    stories = [[Told(text, narrator.encoder([text])[0].tolist(), None) for text in story] for story in texts]
+    stories = [[NarratedPage(text, narrator.encoder([text])[0].tolist(), None) for text in story] for story in texts]
     for page in pages:
         held, room = [], []
         for story in stories:
-            ids, spans = lay_out(narrator, story[:page])
+            ids, spans = tokenize_story(narrator, story[:page])
             at = torch.tensor([[i for r in policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids))) for i in r]])
             shifted = (key_positions(at, torch.tensor([len(ids)]), mode, policy.max_distance) != at)[0].nonzero()
             held.append(at.shape[1])

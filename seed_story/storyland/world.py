@@ -14,9 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from PIL import Image
-from ..story.format import Page, Story, story_line
+from ..story.format import Page, Story, format_story_line
 from .art import draw_scene
 from .plot import PlotStory, write_plot
+
 
 # %% ../../nbs/2_storyland/04_world.ipynb #14eedea1
 SPLITS = dict(train=range(1_000_000), validation=range(1_000_000, 1_100_000), test=range(2_000_000, 2_100_000))
@@ -87,7 +88,8 @@ def save_story(folder, suffix: str, pages: int, size, seed: int, colours: int = 
                 colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
             )
         picture.save(folder / 'images' / name, **options)
-    return story_line(as_story(told), names), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
+    return format_story_line(as_story(told), names), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
+
 
 # %% ../../nbs/2_storyland/04_world.ipynb #ba15f8de
 def check_request(

@@ -106,7 +106,7 @@ def _render_job(job):
 # %% ../../nbs/6_training/05_page_store.ipynb #a3193eac
 def pack(jsonl, out, pages: int = 30, size: int = 128, shard_stories: int = 64, skip_bad: bool = False) -> int:
     "Pack a StoryStream JSONL file and its images into the store `out`; returns the number of stories (pieces of `pages` pages)."
-    from seed_story.story.format import chunk, read_stories
+    from seed_story.story.format import split_into_chunks, read_stories
 
     out, piece, count = Path(out), [], 0
 
@@ -123,7 +123,7 @@ def pack(jsonl, out, pages: int = 30, size: int = 128, shard_stories: int = 64, 
         count, piece = count + len(piece), []
 
     for story in read_stories(jsonl, skip_bad=skip_bad):
-        for part in chunk(story, pages):
+        for part in split_into_chunks(story, pages):
             piece.append(part)
             if len(piece) == shard_stories:
                 flush()
