@@ -88,26 +88,31 @@ def tokens_held(pipe, texts, attention: str) -> list[int]:
     return [held(story) for story in texts]
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #ec83ea05
-@torch.inference_mode()
-def draw_features(pipe, features, seeds, batch: int = 128, steps: int | None = None, guidance: float | None = None):
-    "Pictures (uint8 [S, P, H, W, 3]) of features [S, P, V, F]; the noise of each comes from its story's seed and its page alone."
-    from seed_story.models.detokenizer import detokenize, unconditional_features
-    from seed_story.pipeline.narrate import page_generator
+def draw_features(
+    pipe,
+    features,  # [S, P, V, F]
+    seeds,  # one a story
+    numbers=None,  # the number of each of the P pages in its story; None: 0, 1, …
+    batch: int = 128,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> torch.Tensor:  # uint8 [S, P, H, W, 3]
+    "The pictures that `pipe` draws for these pages of stories told with these seeds (up to rounding: here they are drawn a batch at a time)."
+    from seed_story.pipeline.story_pipeline import picture_seed
 
-    generators = [page_generator(seed, "picture", page) for seed in seeds for page in range(features.shape[1])]
-    nothing, drawn = unconditional_features(pipe.visual_tokenizer), []
-    for rows in torch.arange(features.shape[0] * features.shape[1]).split(batch):
-        images = detokenize(
-            features.flatten(0, 1)[rows.to(features.device)],
-            pipe.feature_resampler,
-            pipe.unet,
-            pipe.vae,
-            pipe.scheduler,
+    numbers = range(features.shape[1]) if numbers is None else numbers
+    noise = [picture_seed(seed, number) for seed in seeds for number in numbers]
+    nothing, drawn = pipe.unconditional(guidance), []
+    for first in range(0, len(noise), batch):
+        part = slice(first, first + batch)
+        images = pipe.illustrate(
+            features.flatten(0, 1)[part],
+            noise[part],
+            steps,
+            guidance,
+            batch_size=batch,
+            output_type="pt",
             unconditional=nothing,
-            num_inference_steps=steps or pipe.config.num_inference_steps,
-            output="pt",
-            guidance_scale=pipe.config.guidance_scale if guidance is None else guidance,
-            generators=[generators[i] for i in rows.tolist()],
         )
         drawn.append((images.movedim(1, -1) * 255).round().byte().cpu())
     return torch.cat(drawn).unflatten(0, features.shape[:2])
@@ -149,7 +154,7 @@ def drawn_stories(seeds, pages: int = 30):
 def reconstruct(pipe, images, seed: int = 0, batch: int = 128, **options):
     "Pictures drawn from the true features of `images` (uint8 [N, H, W, 3])."
     features = encode_images(images, pipe.visual_tokenizer)
-    return draw_features(pipe, features[None], [seed], batch, **options)[0]
+    return draw_features(pipe, features[None], [seed], batch=batch, **options)[0]
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #0cb30aef
 @torch.inference_mode()

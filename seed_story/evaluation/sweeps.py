@@ -312,7 +312,7 @@ def _distances(bench, job, found) -> tuple[dict, dict]:
         add('features', bench.look(found.features), bench.vectors(job.pages), bands)
     if job.drawn and bench.stories > 1:
         at = [n - 1 for n in job.drawn]
-        drawn = draw_features(bench.pipe, found.features[:, at].to(bench.pipe.device), bench.seeds)
+        drawn = draw_features(bench.pipe, found.features[:, at].to(bench.pipe.device), bench.seeds, at)
         ours, truth = (
             bench.eyes(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             for x in (drawn, bench.known(job.pages).pictures[:, at])

@@ -134,13 +134,24 @@ def as_figure(value, name: str = 'figure') -> Figure:
     return value
 
 # %% ../../nbs/8_records/02_record.ipynb #5e9f44a7
-REVISIONS = {}  # name of a notebook in nbs/repro → revision of its measurements, where that is not 1; say why beside it
+# NOTEBOOK of nbs/repro, or NOTEBOOK:SETTING for those of its records that state this setting → revision of the measurement,
+# where that is not 1; say why beside it
+REVISIONS = {
+    # pictures are drawn as the user gets them: by the pipeline, with its seed of a page's picture
+    'compare_models': 2,
+    'stage3': 2,
+    'tiny_report': 2,
+    'length:drawn': 2,
+}
 
 
-def current_revision(command: str) -> int:
-    "The revision that the measurement of `command` (`seed-story repro NAME …`) has today."
+def current_revision(command: str, settings: dict | None = None) -> int:
+    "The revision that the measurement of `command` (`seed-story repro NAME …`) with these `settings` has today."
     words = command.split()
-    return REVISIONS.get(words[2], 1) if words[1:2] == ['repro'] and len(words) > 2 else 1
+    if words[1:2] != ['repro'] or len(words) < 3:
+        return 1
+    stated = [words[2], *(f'{words[2]}:{name}' for name, value in (settings or {}).items() if value)]
+    return max(REVISIONS.get(key, 1) for key in stated)
 
 # %% ../../nbs/8_records/02_record.ipynb #55ca2d1b
 PACK_ABOVE = 2000  # bytes of a record: what is longer is committed packed
@@ -254,7 +265,7 @@ def standing(found, settings: dict, libraries=(), later=(), revision: int | None
         for key, value in _plain(found.settings).items()
         if key not in wanted and key not in later
     ]
-    if found.revision != (current := current_revision(found.command) if revision is None else revision):
+    if found.revision != (current := current_revision(found.command, found.settings) if revision is None else revision):
         reasons.append(f'revision of the measurement is {found.revision}, not {current}')
     others = {
         name: f'{name} was {found.versions.get(name)}, is {now.get(name)}'
@@ -314,7 +325,7 @@ def write_record(path, command: str, figures: dict, n: int, seed: int | None, se
         code=code_state(),
         versions=versions(),
         hardware=hardware(),
-        revision=current_revision(command),
+        revision=current_revision(command, more.get('settings')),
     )
     record = Record(command=command, figures=figures, n=n, seed=seed, seconds=round(seconds, 3), **(filled | more))
     if standing(path, dict(n=n, seed=seed) | record.settings, revision=record.revision).state == 'stale':
