@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from seed_story.story.format import check_file, read_stories
-from seed_story.storyland.world import make_story, save_story
+from seed_story.storyland.world import ImageFormat, make_story, save_story
 
 SAMPLE = Path(__file__).parent.parent / 'data' / 'storyland_sample'
 SEEDS = range(1_000_000, 1_000_004)
@@ -21,7 +21,7 @@ def test_sample_has_not_drifted(number, seed):
     story, truth = make_story(seed, size=(128, 128))
     stored = list(read_stories(SAMPLE / 'stories.jsonl'))[number]
     assert [p.text for p in stored] == [p.text for p in story], (
-        'write the sample anew: write_set(4, 1_000_000, "data/storyland_sample", colours=128)'
+        'write the sample anew: write_set(4, 1_000_000, "data/storyland_sample", image_format=ImageFormat(colours=128))'
     )
     assert json.loads((SAMPLE / 'truth.jsonl').read_text(encoding='utf-8').splitlines()[number]) == json.loads(
         json.dumps(truth)
@@ -32,7 +32,7 @@ def test_sample_has_not_drifted(number, seed):
 
 
 def test_a_set_is_the_same_for_every_telling_of_its_seed(tmp_path):
-    lines = [save_story(tmp_path / name, 'png', 10, (32, 32), 77) for name in 'ab']
+    lines = [save_story(tmp_path / name, 10, (32, 32), ImageFormat(), False, 77) for name in 'ab']
     assert lines[0] == lines[1]
     pictures = [sorted((tmp_path / name).rglob('*.png')) for name in 'ab']
     assert [p.read_bytes() for p in pictures[0]] == [p.read_bytes() for p in pictures[1]] and len(pictures[0]) == 10
