@@ -144,7 +144,7 @@ def data_storyland(
 ):
     "Make stories of Storyland, with pictures and truth."
     from tqdm import tqdm
-    from seed_story.storyland.world import write_set
+    from seed_story.storyland.world import ImageFormat, write_set
 
     bar = tqdm(total=stories, unit='story', disable=quiet or not sys.stderr.isatty())
     try:
@@ -156,9 +156,8 @@ def data_storyland(
             size=parse_size(size),
             workers=workers,
             progress=lambda *_: bar.update(),
-            suffix=suffix,
+            image_format=ImageFormat(suffix, colours),
             allow_held_out=allow_held_out,
-            colours=colours,
         )
     finally:
         bar.close()

@@ -83,6 +83,9 @@ def render(
     series: str | None = None,
 ) -> int:
     "Fill the store `out` with Storyland stories (of a `series`, or of all), in parallel; shards that are there stay. Returns the number of stories written now."
+    from seed_story.storyland.plot import check_seed
+
+    check_seed(seed + stories - 1)  # before anything is drawn
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     firsts = [s for s in range(seed, seed + stories, shard_stories) if not (out / f"{s:09d}.npz").exists()]
