@@ -232,7 +232,7 @@ print('seconds', time.process_time() - began)
 WINGS = {
     'story': (),
     'sinks': (),
-    'records': (),
+    'records': ('story',),
     'storyland': ('story',),
     'models': ('story', 'sinks'),
     'pipeline': ('story', 'storyland', 'models', 'sinks'),

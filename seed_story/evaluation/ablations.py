@@ -35,7 +35,8 @@ from ..records.record import Record, read_record, record_file, standing, table, 
 from ..training.runs import load_component, load_text_tokenizer, stage_budget
 from ..models.sequence import slotted
 from ..training.stages import Chunks, encode_store, load_encoded, seeded, train_mllm, trunk_length
-from ..story.format import Page, Story, sha256_of
+from ..story.files import sha256_of
+from ..story.format import Page, Story
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #98ee7c1d
 @dataclass(frozen=True)

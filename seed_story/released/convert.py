@@ -21,7 +21,7 @@ from safetensors.torch import save
 
 from ..models.presets import build, preset
 from .names import WRAPPER, adapted_layers, agent_names, fold
-from ..story.format import sha256_of, write_atomic
+from ..story.files import sha256_of, write_atomic
 
 # %% auto #0
 __all__ = ['PLACES', 'OPTIONAL', 'find_released', 'Weights', 'Filled', 'shards', 'Written', 'write_component', 'convert',

@@ -5,7 +5,6 @@
 # %% ../../nbs/1_story/03_book.ipynb #04fcfda4
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -15,12 +14,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from .format import ImageError, Page, Story, StoryError, read_stories, format_story_line, write_atomic
+from .files import write_atomic
+from .format import ImageError, Page, Story, StoryError, read_stories, format_story_line
 
 # %% auto #0
 __all__ = ['CHANGEABLE_SETTINGS', 'BookError', 'Book', 'check_folder_free', 'begin_book', 'save_settings', 'encode_png',
            'save_page', 'write_index', 'is_index_due', 'open_book', 'changed_settings', 'read_page_states',
-           'default_folder', 'short_hash']
+           'default_folder']
 
 # %% ../../nbs/1_story/03_book.ipynb #55486952
 class BookError(ValueError):
@@ -113,10 +113,7 @@ def write_index(book: Book, title: str | None = None) -> Path:
     "Write `index.html` for the pages there are; returns its path."
     from seed_story.story.storybook import write_book
 
-    part = book.out / '.state' / 'index.html'
-    write_book(book.story, part, title)
-    os.replace(part, book.out / 'index.html')
-    return book.out / 'index.html'
+    return write_book(book.story, book.out / 'index.html', title)
 
 
 def is_index_due(pages: int) -> bool:
@@ -175,11 +172,3 @@ def default_folder(resume: bool = False, here='.') -> Path:
         number += 1
         names.append(Path(here) / f'story-{number}')
     return names[-2] if resume and len(names) > 1 else names[-1]
-
-
-def short_hash(*parts: bytes) -> str:
-    "A short fingerprint of bytes."
-    h = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        h.update(len(part).to_bytes(8, 'big') + part)
-    return h.hexdigest()

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'FORMATS', 'MAX_LINE', 'ImageError', 'open_image', 'Page', 'Story', 'Problem', 'StoryError',
            'resolve_image_path', 'scan_file', 'StoryReader', 'read_stories', 'check_file', 'split_into_chunks',
-           'write_atomic', 'sha256_of', 'format_story_line', 'write_stories']
+           'format_story_line', 'write_stories']
 
 # %% ../../nbs/1_story/01_format.ipynb #78347165
-import hashlib
 import json
 import os
 import shutil
@@ -350,31 +349,6 @@ def split_into_chunks(story: Story, pages: int = 10) -> list[Story]:
     ]
 
 # %% ../../nbs/1_story/01_format.ipynb #a3cd79a8
-def write_atomic(path, data: bytes | str) -> Path:
-    "Write `data` (text as UTF-8) to `path` so that other readers see the old file or the new one, never a part; folders are made."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with open(part, 'wb') as f:
-            f.write(data.encode('utf-8') if isinstance(data, str) else data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def sha256_of(path) -> str:
-    "The SHA-256 of a file, as 64 hex digits."
-    total = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(2**20):
-            total.update(part)
-    return total.hexdigest()
-
-
 def format_story_line(story: Story, images: list[str]) -> str:
     "The JSONL line of a story whose pictures are stored under the names `images`."
     row = dict(id=story.id, images=list(images), captions=[p.text for p in story], orders=list(range(len(story))))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .format import Page, Story, open_image, write_atomic
+from .files import write_atomic
+from .format import Page, Story, open_image
 
 # %% ../../nbs/1_story/02_storybook.ipynb #8f3364b3
 _WEB = {'PNG': 'image/png', 'JPEG': 'image/jpeg', 'WEBP': 'image/webp', 'GIF': 'image/gif'}

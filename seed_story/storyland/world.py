@@ -9,7 +9,6 @@ __all__ = ['SPLITS', 'OPENING_SEED', 'DEFAULT_FORMAT', 'as_story', 'make_story',
 # %% ../../nbs/2_storyland/04_world.ipynb #2961307b
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+from ..story.files import atomic_path
 from ..story.format import Page, Story, format_story_line
 from .art import draw_scene
 from .plot import PlotStory, check_count, check_seed, write_plot
-
 
 # %% ../../nbs/2_storyland/04_world.ipynb #14eedea1
 SPLITS = dict(train=range(1_000_000), validation=range(1_000_000, 1_100_000), test=range(2_000_000, 2_100_000))
@@ -104,7 +103,6 @@ class ImageFormat:
         else:
             image.save(path, optimize=False)
 
-
 # %% ../../nbs/2_storyland/04_world.ipynb #15c301ec
 def save_story(
     folder: Path,  # of the set; pictures go into its `images`
@@ -184,13 +182,8 @@ def write_set(
     check_count('seed', seed, 0)
     seeds = range(seed, seed + stories)
     check_request(seeds, pages, size, out, allow_held_out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f'.{out.name}.{os.getpid()}.part')
-    try:
+    with atomic_path(out) as part:
         part.mkdir()
         job = partial(save_story, part, pages, tuple(size), image_format, allow_held_out)
         write_lines(part, map_in_order(job, seeds, min(workers or os.cpu_count() or 1, stories)), stories, progress)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ..story.format import sha256_of, write_atomic
+from ..story.files import atomic_path, sha256_of, write_atomic
 
 # %% ../../nbs/6_training/02_checkpoints.ipynb #6b5186a5
 class Checkpoints:
@@ -35,17 +35,13 @@ class Checkpoints:
         "Write the state after `step` steps. OSError that says what is kept, if the disk refuses; nothing half-written stays."
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f'step-{step:08d}.pt'
-        half = file.with_suffix('.part')
         try:
-            with open(half, 'wb') as f:
-                torch.save(dict(step=step, settings=self.settings, state=state), f)
-                f.flush()
-                os.fsync(f.fileno())
-            pointer = json.dumps(dict(file=file.name, sha256=sha256_of(half)))
-            os.replace(half, file)
+            with atomic_path(file) as part:
+                with open(part, 'wb') as f:
+                    torch.save(dict(step=step, settings=self.settings, state=state), f)
+                pointer = json.dumps(dict(file=file.name, sha256=sha256_of(part)))
             write_atomic(self.folder / 'newest.json', pointer + '\n')
         except (OSError, RuntimeError) as e:  # torch raises RuntimeError where its writer meets a full disk
-            half.unlink(missing_ok=True)
             there = self.files()
             raise OSError(
                 f'{file} cannot be written ({getattr(e, "strerror", None) or str(e).splitlines()[0]}): make room and start again; '

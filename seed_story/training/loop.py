@@ -23,7 +23,7 @@ import torch
 from ..models.devices import compile_on_gpu
 from .checkpoints import Checkpoints, load_newest, stop_signals
 from .sharding import gathered, own, sharded, spread, wants_shards, whole
-from ..story.format import write_atomic
+from ..story.files import atomic_path, write_atomic
 
 # %% ../../nbs/6_training/01_loop.ipynb #c29c75a6
 @dataclass(frozen=True)
@@ -445,18 +445,9 @@ def _save(save, state):
 def save_module(module, folder, summary: dict | None = None, dtype=torch.bfloat16, max_shard_size="15MB"):
     "Save a component (diffusers or transformers model) to `folder` in `dtype`, atomically; training's summary goes to `training.json`."
     import copy
-    import shutil
 
-    folder = Path(folder)
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
     clone = copy.deepcopy(getattr(module, "_orig_mod", module)).to("cpu", dtype)
-    clone.save_pretrained(fresh, max_shard_size=max_shard_size)
-    if summary:
-        (fresh / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_path(folder) as part:
+        clone.save_pretrained(part, max_shard_size=max_shard_size)
+        if summary:
+            (part / "training.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..story.files import atomic_path
+
 # %% ../../nbs/6_training/05_page_store.ipynb #9f948b46
 @dataclass
 class Shard:
@@ -30,13 +32,10 @@ class Shard:
 # %% ../../nbs/6_training/05_page_store.ipynb #6965a24f
 def save_shard(shard: Shard, path):
     "Write a shard as one `.npz` file, in one rename."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.part")
     texts = np.frombuffer(json.dumps([shard.texts, list(shard.seeds)]).encode(), np.uint8)
-    with open(fresh, "wb") as f:
-        np.savez(f, images=shard.images, texts=texts, **{f"label.{k}": v for k, v in shard.labels.items()})
-    os.replace(fresh, path)
+    labels = {f"label.{k}": v for k, v in shard.labels.items()}
+    with atomic_path(path) as part, open(part, "wb") as f:
+        np.savez(f, images=shard.images, texts=texts, **labels)
 
 
 def load_shard(path, images: bool = True) -> Shard:

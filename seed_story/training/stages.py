@@ -30,6 +30,7 @@ from ..models.features import encode_for_training, to_pixel_values
 from ..models.mllm import attending, branched_loss
 from ..models.presets import build
 from .eviction import Eviction, kept_by_page, visible_under
+from ..story.files import atomic_path
 from ..models.sequence import IGNORE, ImageTokens, PageEncoder, branched_batch, sentence_ends
 from seed_story.training.loop import (
     Budget,
@@ -252,8 +253,8 @@ def encode_store(store, out, model, device, stories: int | None = None, wait: fl
             .unflatten(0, images.shape[:2])
             .contiguous()
         )
-        save_file({"encoded": found}, target.with_suffix(".part"))
-        target.with_suffix(".part").rename(target)
+        with atomic_path(target) as half:
+            save_file({"encoded": found}, half)
         if progress:
             progress(len(images))
 
