@@ -18,7 +18,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .sinks.policies import POLICIES
+from .sinks.policies import policy_names
 
 # %% ../nbs/cli.ipynb #1e9d5d8a
 app = typer.Typer(
@@ -74,7 +74,7 @@ def tell(
     attention: Annotated[
         Optional[str],
         typer.Option(
-            help=f'Attention policy: {", ".join(POLICIES)}; with a number of pages as in window:8, and where kept tokens are set as in dense@clamped.'
+            help=f'Attention policy: {", ".join(policy_names())}; with a number of pages as in window:8, and where kept tokens are set as in dense@clamped.'
         ),
     ] = None,
     seed: Annotated[Optional[int], typer.Option(help='The same seed tells the same story. Default: a new one.')] = None,

@@ -65,9 +65,9 @@ def story():
 
 
 def cache_of(model, name, mode, form=SinkCache, **options):
-    cache = form(
-        model, PositionedPolicy(attention_policy(WORDS.get(name, name)), mode, MAX_DISTANCE), image=IMAGE, **options
-    )
+    policy = attention_policy(WORDS.get(name, name))
+    placed = PositionedPolicy(policy, mode, MAX_DISTANCE if mode == 'clamped' else 0)
+    cache = form(model, placed, image=IMAGE, **options)
     return track_attention(cache, model) if name == 'heavy' else cache
 
 

@@ -233,8 +233,8 @@ def begin_page(
     "What stands in memory when the page after `stories` begins; `memory`: what stood there when their last page began (None: there is only the opening)."
     if policy.reencodes:
         memory = prefill(narrator, [_recent(policy, narrator, story) for story in stories])
-        if after := getattr(policy, 'afterwards', None):
-            evict(memory, after, narrator.rotary)
+        if policy.after_reencoding:
+            evict(memory, policy.after_reencoding, narrator.rotary)
         return memory
     if memory is None:
         return prefill(

@@ -9,7 +9,6 @@ import importlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ from ..models.features import encode_images
 from .narrate import narrate
 from .sampling import Sampling, derive_seed
 from ..models.sequence import SEPARATOR, clean_text
-from ..sinks.policies import POLICIES, PositionedPolicy, Policy, attention_policy, policy_name
+from ..sinks.policies import Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
 from ..story.format import Page, Story, open_image
 
 # %% auto #0
@@ -37,15 +36,19 @@ __all__ = ['MOVED_MODULES', 'RENAMED', 'resolve_policy', 'update_index', 'Weight
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #9f636cc0
 def resolve_policy(attention: str | Policy, window_pages: int | None = None, max_distance: int | None = None) -> Policy:
-    "The policy meant by `attention`; a bare name of one that counts pages takes `window_pages`, and bare `@clamped` takes `max_distance`."
-    name = attention.partition('@')[0].strip() if isinstance(attention, str) else ''
-    counts = 'pages' in getattr(POLICIES.get(name), '__dataclass_fields__', {})
-    policy = attention_policy(attention, **(dict(pages=window_pages) if counts and window_pages else {}))
-    if not isinstance(policy, PositionedPolicy) or policy.position_mode != 'clamped' or policy.max_distance:
+    """The policy meant by `attention`: a name that does not state its pages takes `window_pages`, and `@clamped` without a distance `max_distance`.
+
+    ValueError for a name that is not understood, and for `@clamped` if no distance is known."""
+    defaults = {} if window_pages is None else dict(pages=window_pages)
+    policy = (
+        PolicySpec.parse(attention).build(**defaults) if isinstance(attention, str) else attention_policy(attention)
+    )
+    if policy.position_mode != 'clamped' or policy.max_distance:
         return policy
     if not max_distance:
         raise ValueError('how far the model can look back is not known: say it in tokens, as in dense@clamped:480')
-    return replace(policy, max_distance=max_distance)
+    inner = policy.policy if isinstance(policy, PositionedPolicy) else policy
+    return PositionedPolicy(inner, 'clamped', max_distance)
 
 # %% ../../nbs/5_pipeline/05_story_pipeline.ipynb #9a89f08b
 MOVED_MODULES = {  # where the components of earlier commits' model folders are now

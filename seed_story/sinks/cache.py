@@ -332,8 +332,8 @@ def attention_span(config) -> int | None:
     )
 
 
-def cache_policy(policy: str | Policy, every: int, image) -> PositionedPolicy:
-    "The policy with its positions; ValueError for what no cache can do."
+def cache_policy(policy: str | Policy, every: int, image) -> Policy:
+    "The policy; ValueError for what no cache can do."
     policy = attention_policy(policy)
     if every < 1:
         raise ValueError(f'every is {every}; it must be at least 1')
@@ -341,12 +341,11 @@ def cache_policy(policy: str | Policy, every: int, image) -> PositionedPolicy:
         raise ValueError(
             f"attention '{policy_name(policy)}' reads its pages anew: no cache can do that; choose another"
         )
-    placed = policy if isinstance(policy, PositionedPolicy) else PositionedPolicy(policy)
-    if image is None and not getattr(placed.policy, 'tokens', 1):
+    if image is None and policy.counts_pages:
         raise ValueError(
             f"attention '{policy_name(policy)}' counts pages: tell the cache how an image begins and ends (image=ImageTokens.from_tokenizer(tokenizer)), or count tokens (tokens=1000)"
         )
-    return placed
+    return policy
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #dddaa88a
 class _Counted(Cache):
