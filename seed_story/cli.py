@@ -328,15 +328,15 @@ def repro(
     jobs: Annotated[int, typer.Option(help='With --all: so many at a time.')] = 1,
 ):
     "Run a reproduction notebook with papermill; -p NAME VALUE sets a parameter, as often as wanted."
-    from seed_story.records.reproduce import reproductions, run_all, run_notebook, runs_table, summary
+    from seed_story.records.reproduce import find_notebooks, run_all, run_notebook, runs_table, read_summary
 
     parameters, folder = notebook_parameters(context.args), repro_folder()
-    known, root = reproductions(folder), folder.parent.parent
+    known, root = find_notebooks(folder), folder.parent.parent
     if (smallest or jobs != 1) and not every:
         raise ValueError('--smallest and --jobs go with --all')
     if name is None and not every:
         for name, path in known.items():
-            typer.echo(f'{name:18}{summary(path)}')
+            typer.echo(f'{name:18}{read_summary(path)}')
         return None
     if every:
         if name or parameters:
