@@ -20,7 +20,7 @@ from .drawing.props import draw_prop
 from .drawing.scenery import draw_precipitation
 
 # %% ../../nbs/2_storyland/03_art.ipynb #21199c6d
-CAST_TONES = dict(
+CAST_TONES: dict[str, tuple | None] = dict(
     morning=((1, 1, 1), (255, 220, 200), 0.03),
     day=None,
     evening=((1, 0.96, 0.92), (255, 140, 80), 0.05),
@@ -31,10 +31,14 @@ CAST_TONES = dict(
 _background = lru_cache(maxsize=32)(draw_background)
 
 
-def draw_scene(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
-    "The picture of `scene`, RGB, `width` × `height` pixels (16..8192). Pure. Errors: TypeError if not a Scene, ValueError for a size."
+def draw_scene(
+    scene: Scene,
+    width: int = 128,  # pixels, 16 to 8192
+    height: int = 128,
+) -> Image.Image:
+    "The picture of `scene`, RGB: the same scene gives the same bytes. TypeError if not a Scene, ValueError for a size."
     if not isinstance(scene, Scene):
-        raise TypeError(f'draw needs a Scene, not {type(scene).__name__}')
+        raise TypeError(f'draw_scene needs a Scene, not {type(scene).__name__}')
     for what, size in (('width', width), ('height', height)):
         if not (isinstance(size, int) and 16 <= size <= 8192):
             raise ValueError(f'{what} is {size!r}; it must be a whole number of pixels from 16 to 8192')

@@ -111,7 +111,7 @@ def draw_burden(f: PosedActor):
         f.whole.stroke([(x - 0.15, y - 0.05), (x + 0.15, y - 0.05)], (120, 80, 50), 2)
     elif kind and f.actor.pose == 'sleep':
         draw_prop(f.whole, kind, 0.42, 0.02, 0.26)
-    elif kind:
+    elif kind and f.hand_of_prop is not None:
         draw_held(f.whole, kind, *f.hands[f.hand_of_prop], 0.32)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #8ec889c8
@@ -121,7 +121,7 @@ def draw_motion(f: PosedActor):
     if f.actor.pose == 'wave':
         x, y = f.hands[1]
         for r in (0.1, 0.15):
-            w.stroke([offset_point(x, y, a, r) for a in (90, 115, 140)], line=1.1)
+            w.stroke([offset_point((x, y), a, r) for a in (90, 115, 140)], line=1.1)
     elif f.actor.pose == 'run':
         for y in (-0.12, -0.28, -0.42):
             w.stroke([(-0.42, y), (-0.56 + y * 0.1, y)], line=1.1)
@@ -164,16 +164,14 @@ def draw_head(f: PosedActor):
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #2a7ce55c
 def draw_actor(canvas: Canvas, actor: Actor, x: float):
-    "Draw `actor` with its soft shadow, its feet at `x` and the actor's y in units of `canvas`."
+    "Draw `actor` with its soft shadow. Its feet are at `x` and at the actor's y, in units of `canvas`."
     f = PosedActor(canvas, actor, x)
     asleep = actor.pose == 'sleep'
     sides = (0, 1)
     draw_back(f)
     draw_body(f)
     draw_clothes(f)
-    low = [
-        side for side in sides if abs(f.arms[side]) < 100 and actor.pose != 'carry'
-    ]  # the others are in front of the head
+    low = [k for k in sides if abs(f.arms[k]) < 100 and actor.pose != 'carry']  # the others are before the head
     for side in low:
         draw_arm(f, side)
     if asleep:

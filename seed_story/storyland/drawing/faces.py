@@ -20,14 +20,14 @@ TONGUE = (240, 100, 110)
 
 @dataclass(frozen=True)
 class Face:
-    "Where the features are in the head's frame: eyes (left, right) with their radius, mouth with its half width, hat and bow."
+    "Where the features are in the head's frame, and where headwear goes."
 
-    eyes: tuple
-    radius: float
-    mouth: tuple  # x, y, half width
-    hat: tuple = (0, -0.17)
-    bow: tuple = (0.14, -0.19)
-    brow: float = -0.1  # of the brows above the eyes
+    eyes: tuple[float, float]  # x of the left and the right one
+    radius: float  # of an eye
+    mouth: tuple[float, float, float]  # x, y, half width
+    hat: tuple[float, float] = (0, -0.17)
+    bow: tuple[float, float] = (0.14, -0.19)
+    brow: float = -0.1  # height above the eyes
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #cef08bf9
 def _monkey(f: PosedActor, c: Canvas) -> Face:
@@ -44,9 +44,9 @@ def _monkey(f: PosedActor, c: Canvas) -> Face:
 
 
 def _rabbit(f: PosedActor, c: Canvas) -> Face:
-    ears = (
-        ((-0.2, -42, -0.26), (0.2, 42, -0.26)) if f.accessory == 'hat' else ((-0.11, -9, -0.34), (0.1, 10, -0.34))
-    )  # beside a hat
+    ears = ((-0.11, -9, -0.34), (0.1, 10, -0.34))
+    if f.accessory == 'hat':  # the ears are beside it
+        ears = ((-0.2, -42, -0.26), (0.2, 42, -0.26))
     for x, turn, y in ears:
         c.ball(x, y, 0.075, 0.23, f.colour, turn=turn)
         c.ellipse(x, y, 0.036, 0.165, (255, 190, 200), 0, turn)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BODY_COLOURS', 'CLOTH_COLOURS', 'CREAM', 'BUILDS', 'POSTURES', 'Build', 'Pose', 'offset_point', 'PosedActor',
-           'draw_limb', 'draw_leg', 'draw_foot', 'draw_arm', 'draw_hand', 'draw_tail', 'draw_spike', 'draw_body']
+           'draw_limb', 'draw_leg', 'draw_foot', 'draw_arm', 'draw_hand', 'draw_tail', 'draw_plated_tail', 'draw_spike',
+           'draw_body']
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #a3c9d0e4
 from dataclasses import dataclass
@@ -39,10 +40,10 @@ CREAM = (255, 238, 210)
 class Build:
     "Proportions of a species; fractions of its height."
 
-    head: tuple  # half width, half height
-    body: tuple  # half width, half height
-    arm: tuple = (0.24, 0.1)  # length, thickness
-    leg: tuple = (0.18, 0.12)
+    head: tuple[float, float]  # half width, half height
+    body: tuple[float, float]  # half width, half height
+    arm: tuple[float, float] = (0.24, 0.1)  # length, thickness
+    leg: tuple[float, float] = (0.18, 0.12)
 
 
 BUILDS = dict(
@@ -59,16 +60,16 @@ BUILDS = dict(
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #26d86048
 @dataclass(frozen=True)
 class Pose:
-    "Where body and head are, the angles of arms and legs (back, front) in degrees, how much they bend."
+    "Where body and head are and how the limbs are held. Angles are in degrees, lengths fractions of the height."
 
-    arms: tuple = (-22, 22)
-    legs: tuple = (0, 0)
-    lean: float = 0
-    tilt: float = 0
+    arms: tuple[float, float] = (-22, 22)  # back, front; 0 hangs down, 90 points forward
+    legs: tuple[float, float] = (0, 0)
+    lean: float = 0  # of the body
+    tilt: float = 0  # of the head
     lift: float = 0  # of the whole figure above the ground
-    body: tuple = (0, -0.345)
-    head: tuple = (0, -0.725)
-    bend: tuple = (0.04, 0)  # of arms, of legs
+    body: tuple[float, float] = (0, -0.345)  # centre
+    head: tuple[float, float] = (0, -0.725)  # centre
+    bend: tuple[float, float] = (0.04, 0)  # of arms, of legs
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #3cf037dd
 POSTURES = dict(
@@ -85,9 +86,9 @@ POSTURES = dict(
 )
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #3c44688f
-def offset_point(x: float, y: float, angle: float, length: float) -> tuple:
-    "The point `length` away from (x, y) at `angle`: 0 down, 90 forward, 180 up."
-    return x + sin(radians(angle)) * length, y + cos(radians(angle)) * length
+def offset_point(start: tuple[float, float], angle: float, length: float) -> tuple[float, float]:
+    "The point `length` away from `start` at `angle` in degrees: 0 down, 90 forward, 180 up."
+    return start[0] + sin(radians(angle)) * length, start[1] + cos(radians(angle)) * length
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #ba60c94b
 class PosedActor:
@@ -99,25 +100,25 @@ class PosedActor:
         self.build = BUILDS[actor.character.species]
         self.pose = POSTURES[actor.pose]
         self.colour = BODY_COLOURS[actor.character.colour]
-        self.cloth = CLOTH_COLOURS.get(actor.character.accessory_colour)
+        self.cloth = CLOTH_COLOURS.get(actor.character.accessory_colour or '')
         self.accessory = actor.character.accessory
         self.mood = actor.mood
         whole = canvas.at(x, actor.y, actor.height, flip=actor.facing == 'left')
         self.ground = whole
         self.whole = whole.at(0, -self.pose.lift)
         self.body = self.whole.at(*self.pose.body, turn=self.pose.lean)
-        self.head = self.whole.at(*self.pose.head, 1.08, turn=self.pose.tilt)
+        self.head = self.whole.at(*self.pose.head, scale=1.08, turn=self.pose.tilt)
         self.belly = mix(self.colour, CREAM, 0.72)
         width, height = self.build.body
         self.shoulders = [self.joint(side * width * 0.78, -height * 0.5) for side in (-1, 1)]
         self.hips = [self.joint(side * width * 0.55, height * 0.72) for side in (-1, 1)]
         self.arms = list(self.pose.arms)
-        self.hands = [None, None]
-        self.hand_of_prop = None
+        self.hands = list(self.shoulders)  # until the arms are drawn
+        self.hand_of_prop: int | None = None
         if actor.holding:
             self.take()
 
-    def joint(self, x, y):
+    def joint(self, x: float, y: float) -> tuple[float, float]:
         "A point of the body's frame in the frame of the whole."
         co = cos(radians(self.pose.lean))
         si = sin(radians(self.pose.lean))
@@ -135,17 +136,17 @@ class PosedActor:
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #34e679a5
 def draw_limb(
     canvas: Canvas,
-    start: tuple,
-    angle: float,
+    start: tuple[float, float],
+    angle: float,  # degrees, as in `offset_point`
     length: float,
     width: float,
-    bend: float,
-    fill: tuple,
-    taper: float = 0.85,
-) -> tuple:
+    bend: float,  # how far its middle is to the side
+    fill: tuple,  # colour
+    taper: float = 0.85,  # the end's width as a fraction of the start's
+) -> tuple[float, float]:
     "Draw a limb and return its end."
-    end = offset_point(*start, angle, length)
-    middle = offset_point((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, angle + 90, bend)
+    end = offset_point(start, angle, length)
+    middle = offset_point(((start[0] + end[0]) / 2, (start[1] + end[1]) / 2), angle + 90, bend)
     canvas.ribbon([start, middle, end], [width, width * 0.95, width * taper], fill)
     return end
 
@@ -162,13 +163,14 @@ def draw_leg(f: PosedActor, side: int):
     end = draw_limb(
         f.whole, (x, y), angle, length - inset if angle else -0.035 - y - inset, width, bend, f.colour, 0.95
     )
-    draw_foot(f, side, offset_point(*end, angle, inset), angle)
+    draw_foot(f, side, offset_point(end, angle, inset), angle)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #aab943b6
-def draw_foot(f: PosedActor, side: int, end: tuple, angle: float):
+def draw_foot(f: PosedActor, side: int, end: tuple[float, float], angle: float):
     "The foot at the end of a leg, in its boot if there are boots; `angle` of the leg in degrees."
     turn = max(-50, min(75, angle)) if f.actor.pose != 'sleep' else -60
-    frame = f.whole.at(*end, 1, -turn * 0.7, side == 0 and f.actor.pose in ('sit', 'stand', 'wave', 'jump'))
+    outward = side == 0 and f.actor.pose in ('sit', 'stand', 'wave', 'jump')
+    frame = f.whole.at(*end, turn=-turn * 0.7, flip=outward)
     width = f.build.leg[1]
     if f.accessory == 'boots':
         frame = frame.at(0, 0, 1.12)
@@ -192,8 +194,8 @@ def draw_arm(f: PosedActor, side: int):
     start = f.shoulders[side]
     angle = f.arms[side]
     if f.species == 'penguin':
-        tip = offset_point(*start, angle, length)
-        mid = offset_point(*start, angle, length * 0.5)
+        tip = offset_point(start, angle, length)
+        mid = offset_point(start, angle, length * 0.5)
         f.whole.ribbon([start, mid, tip], [width * 0.8, width * 1.15, width * 0.4], f.colour)
     else:
         tip = draw_limb(f.whole, start, angle, length, width, out * f.pose.bend[0], f.colour)
@@ -208,13 +210,14 @@ def draw_hand(f: PosedActor, side: int):
     skin = CREAM if f.species == 'monkey' else mix(f.colour, CREAM, 0.25)
     if f.actor.pose == 'point' and side == 1:
         x, y = f.hands[1]
-        f.whole.ribbon([(x, y), offset_point(x, y, f.arms[1], 0.1)], [0.045, 0.035], skin)
+        f.whole.ribbon([(x, y), offset_point((x, y), f.arms[1], 0.1)], [0.045, 0.035], skin)
     f.whole.ball(*f.hands[side], width * 0.6, width * 0.6, skin)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #f2ce12b6
 def draw_tail(f: PosedActor):
     "What is behind the body: tail, and a dinosaur's spikes."
-    b, w, h = f.body, *f.build.body
+    b = f.body
+    w, h = f.build.body
     if f.species == 'monkey':
         b.ribbon(
             [(-0.08, 0.12), (-0.26, 0.2), (-0.38, 0.06), (-0.36, -0.12), (-0.26, -0.14), (-0.25, -0.05)],
@@ -238,11 +241,17 @@ def draw_tail(f: PosedActor):
     elif f.species == 'penguin':
         b.polygon([(-w * 0.5, h * 0.6), (-w * 1.15, h * 1.02), (-w * 0.2, h * 0.95)], shade(f.colour, 0.25))
     elif f.species == 'dinosaur':
-        for x, y, turn in ((-0.16, -0.17, -50), (-0.22, -0.04, -75), (-0.24, 0.09, -95)):
-            draw_spike(b, x, y, turn, f.colour)
-        b.ribbon([(-0.04, 0.1), (-0.2, 0.19), (-0.36, 0.19), (-0.5, 0.08)], [0.24, 0.18, 0.11, 0.03], f.colour)
-        for x, y, turn in ((-0.29, 0.1, -25), (-0.4, 0.09, -30)):
-            draw_spike(b, x, y, turn, f.colour, 0.8)
+        draw_plated_tail(f)
+
+# %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #fcdeea9d
+def draw_plated_tail(f: PosedActor):
+    "A dinosaur's back and tail, with their plates."
+    b = f.body
+    for x, y, turn in ((-0.16, -0.17, -50), (-0.22, -0.04, -75), (-0.24, 0.09, -95)):
+        draw_spike(b, x, y, turn, f.colour)
+    b.ribbon([(-0.04, 0.1), (-0.2, 0.19), (-0.36, 0.19), (-0.5, 0.08)], [0.24, 0.18, 0.11, 0.03], f.colour)
+    for x, y, turn in ((-0.29, 0.1, -25), (-0.4, 0.09, -30)):
+        draw_spike(b, x, y, turn, f.colour, 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #dce62535
 def draw_spike(c: Canvas, x: float, y: float, turn: float, colour: tuple, size: float = 1):

@@ -6,6 +6,7 @@
 __all__ = ['GOLD', 'WOOD', 'LEAF', 'IVORY', 'GRIPS', 'draw_prop', 'draw_held']
 
 # %% ../../../nbs/2_storyland/drawing/02_props.ipynb #4386449a
+from collections.abc import Callable
 from math import cos, pi, sin
 
 from .canvas import Canvas, WHITE, mix, shade
@@ -16,11 +17,11 @@ GOLD = (250, 200, 60)
 WOOD = (176, 112, 62)
 LEAF = (88, 168, 74)
 IVORY = (255, 244, 214)
-_drawers = {}
-GRIPS = {}
+_drawers: dict[str, Callable] = {}
+GRIPS: dict[str, tuple[float, float]] = {}  # of each prop, where it is held in the prop's frame
 
 
-def _prop(grip: tuple = (0, -0.5)):
+def _prop(grip: tuple[float, float] = (0, -0.5)):
     "Register a function `_name(canvas)` as the drawing of the prop `name`, held at `grip` (in the prop's frame)."
 
     def register(function):
@@ -304,8 +305,16 @@ def _star(c):
     c.ellipse(-0.12, -0.56, 0.07, 0.1, (255, 246, 190), 0, 30)
 
 # %% ../../../nbs/2_storyland/drawing/02_props.ipynb #757dcaf2
-def draw_prop(canvas: Canvas, kind: str, x: float, y: float, height: float, turn: float = 0, shadow: bool = True):
-    "Draw the prop `kind` standing on (x, y) of `canvas`, `height` high in units of `canvas`; errors: ValueError for an unknown kind."
+def draw_prop(
+    canvas: Canvas,
+    kind: str,  # one of `cast.PROPS`
+    x: float,  # of its foot, in units of `canvas`
+    y: float,
+    height: float,  # in units of `canvas`
+    turn: float = 0,  # degrees clockwise
+    shadow: bool = True,  # on the ground
+):
+    "Draw the prop `kind` standing on (x, y). ValueError for an unknown kind."
     check_word('kind', kind, PROPS)
     if shadow:
         canvas.shadow(x, y, height * 0.5, height * 0.12)

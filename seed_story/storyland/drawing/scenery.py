@@ -9,6 +9,7 @@ __all__ = ['SKIES', 'OVERCAST', 'CLOUDS', 'LIGHTS', 'COVER', 'TONES', 'mix_sky_c
            'draw_hill', 'draw_path', 'draw_sea', 'draw_house', 'draw_fence']
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #7623ddfa
+from dataclasses import dataclass
 from math import cos, pi, sin
 from random import Random
 
@@ -59,34 +60,40 @@ def choose_tone(time: str, weather: str) -> tuple:
     return gain, veil, amount
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #c297e47c
+@dataclass
 class Stage:
-    "A canvas with the hour, the weather and the place's own random numbers; `wide` is the width of the picture in units of its height."
+    "A canvas with the hour, the weather and the place's own random numbers."
 
-    def __init__(self, canvas: Canvas, wide: float, place: str, time: str, weather: str, layout: int):
-        self.canvas = canvas
-        self.wide = wide
-        self.place = place
-        self.time = time
-        self.weather = weather
-        self.layout = layout
-        self.random = Random(f'{place} {layout}')
-        self.snowy = weather == 'snow'
-        self.lit = time in ('evening', 'night')
+    canvas: Canvas
+    wide: float  # width of the picture in units of its height
+    place: str
+    time: str
+    weather: str
+    layout: int  # seed of the random numbers
 
-    def ground(self, colour):
+    def __post_init__(self):
+        self.random = Random(f'{self.place} {self.layout}')
+        self.snowy = self.weather == 'snow'
+        self.lit = self.time in ('evening', 'night')
+
+    def ground(self, colour: tuple) -> tuple:
+        "A colour of the ground, nearly white under snow."
         return mix(colour, (244, 248, 255), 0.8) if self.snowy else colour
 
-    def leaves(self, colour):
+    def leaves(self, colour: tuple) -> tuple:
+        "A colour of leaves, half white under snow."
         return mix(colour, (244, 248, 255), 0.5) if self.snowy else colour
 
-    def roof(self, colour):
+    def roof(self, colour: tuple) -> tuple:
+        "A colour of what stands up, two thirds white under snow."
         return mix(colour, (248, 250, 255), 0.66) if self.snowy else colour
 
-    def vary(self, low, high):
+    def vary(self, low: float, high: float) -> float:
+        "The next random number of the place, between `low` and `high`."
         return low + (high - low) * self.random.random()
 
-    def lamp(self, colour=(255, 226, 130)):
-        "The colour of a window pane and whether it shines."
+    def lamp(self, colour: tuple = (255, 226, 130)) -> tuple:
+        "(colour of a window pane, tone to draw it with): a lit one is not darkened by the night."
         return (colour, None) if self.lit else ((150, 190, 215), self.canvas.tone)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #a3643598
@@ -183,7 +190,7 @@ def draw_clouds(c: Canvas, wide: float, time: str, weather: str, random: Random)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #fdfe3b36
 def draw_precipitation(
-    c: Canvas, wide: float, weather: str, random: Random, count: int, size: float = 1, box: tuple = None
+    c: Canvas, wide: float, weather: str, random: Random, count: int, size: float = 1, box: tuple | None = None
 ):
     "Rain or snow in `box` (x0, y0, x1, y1; the whole picture if None): `count` per unit of width."
     x0, y0, x1, y1 = box or (0, 0, wide, 1)
@@ -198,7 +205,7 @@ def draw_precipitation(
             c.ellipse(x, y, 0.0115 * r * size, 0.0115 * r * size, WHITE, 0)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #4fb599f4
-def draw_tree(s: Stage, x: float, y: float, size: float, green: tuple = (96, 172, 84), fruit: tuple = None):
+def draw_tree(s: Stage, x: float, y: float, size: float, green: tuple = (96, 172, 84), fruit: tuple | None = None):
     "A round tree `size` high standing at (x, y)."
     c = s.canvas.at(x, y, size)
     green = s.leaves(green)
@@ -229,7 +236,7 @@ def draw_pine(s: Stage, x: float, y: float, size: float, green: tuple = (58, 128
                        (-w * 0.15, (top + foot) / 2 + 0.02), (-w * 0.55, (top + foot) / 2)], WHITE, 0)  # fmt: skip
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #aa3896cf
-def draw_bush(s: Stage, x: float, y: float, size: float, green: tuple = (84, 160, 84), blossom: tuple = None):
+def draw_bush(s: Stage, x: float, y: float, size: float, green: tuple = (84, 160, 84), blossom: tuple | None = None):
     "A low bush `size` wide, with blossoms if a colour is given."
     c = s.canvas.at(x, y, size)
     c.solid([(-0.5, 0), (-0.48, -0.22), (-0.28, -0.36), (-0.1, -0.46), (0.14, -0.42), (0.34, -0.34),
