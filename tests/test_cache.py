@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from seed_story.sinks.cache import PageTracker, SinkCache, track_attention
-from seed_story.sinks.cache_names import cache_argument
+from seed_story.sinks.cache_names import CACHE_NAMES, cache_argument, cache_name
 from seed_story.models.sequence import ImageTokens
 from seed_story.sinks.policies import POLICIES, POSITION_MODES, Layout, PositionedPolicy, attention_policy
 from seed_story.sinks.static_cache import StaticSinkCache
@@ -180,3 +180,76 @@ def test_models_whose_keys_cannot_be_moved_are_refused(family, options, why):
             SinkCache(model, f'sink:tokens=9@{mode}')
         with pytest.raises(ValueError, match=why):
             StaticSinkCache(model, f'sink:tokens=9@{mode}', 32)
+
+
+def model_that_takes(name):
+    "A small model whose forward pass takes its cache as the fourth argument, called `name`."
+    model = model_of('llama', 2)
+    inner, own = model.forward, cache_name(model)
+
+    def new(input_ids=None, attention_mask=None, position_ids=None, cache=None):
+        return inner(input_ids, attention_mask, position_ids, **{own: cache})
+
+    def old(input_ids=None, attention_mask=None, position_ids=None, past_key_values=None):
+        return inner(input_ids, attention_mask, position_ids, **{own: past_key_values})
+
+    model.forward = dict(cache=new, past_key_values=old)[name]
+    return model
+
+
+def read(model, cache, ids, mask, by_position):
+    "Logits [B, L] of a padded batch, read piece by piece."
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    logits, at = [], 0
+    for part in ids.split([12] + [1] * (ids.shape[1] - 12), 1):
+        to = at + part.shape[1]
+        given = (part, mask[:, :to], positions[:, at:to])
+        output = (
+            model(*given, cache)
+            if by_position
+            else model(
+                **dict(zip(('input_ids', 'attention_mask', 'position_ids'), given)), **cache_argument(model, cache)
+            )
+        )
+        logits.append(output.logits)
+        at = to
+    return torch.cat(logits, 1)
+
+
+@pytest.mark.parametrize('by_position', [False, True])
+@pytest.mark.parametrize('name', CACHE_NAMES)
+@torch.no_grad()
+def test_ids_and_padding_are_seen_whatever_the_cache_is_called(name, by_position):
+    model, ids = model_that_takes(name), story()
+    assert cache_name(model) == name
+    for policy, paddings in (('window:pages=1', (4, 4)), ('sink:tokens=9', (4, 0))):
+        rows = [torch.nn.functional.pad(ids[0, p:], (p, 0)) for p in paddings]
+        masks = [(torch.arange(len(row)) >= p).long() for row, p in zip(rows, paddings)]
+        together = SinkCache(model, policy, image=IMAGE)
+        found = read(model, together, torch.stack(rows), torch.stack(masks), by_position)
+        for row, padding in enumerate(paddings):
+            alone = SinkCache(model, policy, image=IMAGE)
+            text = rows[row][padding:][None]
+            logits = read(model, alone, text, torch.ones_like(text), by_position)
+            assert torch.allclose(found[row, -8:], logits[0, -8:], atol=2e-4), (policy, padding)
+            assert alone.tokens_held == together.tokens_held < 20
+        if 'pages' in policy:
+            assert [len(together.inputs.pages(row)) for row in range(2)] == [4, 4]
+
+
+def test_generate_is_seen():
+    model, ids = model_of('llama', 2), story()
+    cache = SinkCache(model, 'window:pages=1', image=IMAGE)
+    told = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        min_new_tokens=3,
+        max_new_tokens=3,
+        do_sample=False,
+        **cache_argument(model, cache),
+    )
+    assert (
+        told.shape[1] == ids.shape[1] + 3 == cache.get_seq_length() + 1
+        and len(cache.inputs.pages(0)) == 4
+        and cache.tokens_held < 20
+    )

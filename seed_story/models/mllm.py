@@ -150,9 +150,11 @@ def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
     Of the embeddings only the rows `trainable_token_indices`, if `lora` names them."""
     from peft import LoraConfig, inject_adapter_in_model
 
+    adapter = LoraConfig(**lora)
+    adapter.base_model_name_or_path = llm.name_or_path
     inject_adapter_in_model(
-        LoraConfig(**lora), llm
-    )  # as `llm.add_adapter` does, which from transformers 5.24 on refuses every peft there is
+        adapter, llm
+    )  # as `llm.add_adapter`, which in transformers 5.24 asks for a peft not out yet
     llm._hf_peft_config_loaded = True
     if not lora.get("trainable_token_indices"):
         for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):

@@ -367,10 +367,9 @@ class _Counted(Cache):
     def get_max_length(self, layer_idx: int | None = None) -> int:
         return -1
 
-    def get_mask_sizes(self, query_length: int | Tensor, layer_idx: int = 0) -> tuple[int, int]:
-        "Columns that the mask of a pass has, and the position of the first. `query_length`: a number, or as transformers once gave it the positions of the new tokens."
-        new = query_length if isinstance(query_length, int) else len(query_length)
-        return self.tokens_held + new, self.get_seq_length() - self.tokens_held
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        "Columns that the mask of a pass has, and the position of the first."
+        return self.tokens_held + query_length, self.get_seq_length() - self.tokens_held
 
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with the rows `indices` (numbers, or a mask)."
