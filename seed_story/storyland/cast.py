@@ -75,9 +75,10 @@ FACINGS = ('left', 'right')
 # %% ../../nbs/2_storyland/01_cast.ipynb #c400a436
 CHARACTER_NAMES = tuple(
     '''Ada Alma Anouk Arlo Barnaby Bela Benno Bibi Bruno Caspar Cleo Coco Dario Della Dodo Edda Elmo Enzo Fanny Fergus
-Fidelio Flora Gigi Gilda Greta Gustav Hanno Hattie Hugo Ida Igor Ilse Jasper Jojo Juno Kaito Kasimir Kiki Lando Lola Lotte Lumi
-Malo Mika Milo Mimi Momo Nana Nelly Nico Nora Odo Olga Otis Otto Paco Pepe Petra Pippa Quentin Remy Ronja Rufus Sasha Selma Silo
-Suki Tamino Tessa Theo Tilda Timo Toto Ulla Umberto Vera Viggo Wanda Wilbur Xaver Yoko Yuri Zelda Zeno Zora'''.split()
+Fidelio Flora Gigi Gilda Greta Gustav Hanno Hattie Hugo Ida Igor Ilse Jasper Jojo Juno Kaito Kasimir Kiki Lando
+Lola Lotte Lumi Malo Mika Milo Mimi Momo Nana Nelly Nico Nora Odo Olga Otis Otto Paco Pepe Petra Pippa Quentin
+Remy Ronja Rufus Sasha Selma Silo Suki Tamino Tessa Theo Tilda Timo Toto Ulla Umberto Vera Viggo Wanda Wilbur
+Xaver Yoko Yuri Zelda Zeno Zora'''.split()
 )
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #97ba31bc

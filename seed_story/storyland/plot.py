@@ -74,7 +74,7 @@ def build_scene(plan: Plan, step: Step, cast: list, dice: Dice) -> Scene:
                 holding=holding,
             )
         )
-    props = (Prop(step.thing, THING_X[n], 0.88),) if event.thing == 'ground' else ()
+    props = (Prop(step.thing, THING_X[n], 0.88),) if event.thing == 'ground' and step.thing else ()
     return Scene(step.place, step.time, step.weather, tuple(actors), props, plan.layouts[step.place])
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #888f6a01

@@ -26,20 +26,22 @@ class Event:
     phrases: tuple
 
 
-def parse_events(text: str) -> dict:
-    "Events by name from `@name S pose mood [O pose mood] [held|ground] [out]` headings, each followed by its phrasings."
+def parse_events(text: str) -> dict[str, Event]:
+    "Events by name from headings `@name S pose mood [O pose mood] [held|ground] [out]`, each with its phrasings below."
     out = {}
     for block in text.split('@')[1:]:
         head, *phrases = split_phrases(block)
         name, _, pose, mood, *rest = head.split()
-        other = rest[1:3] if rest[:1] == ['O'] else (None, None)
+        other_pose, other_mood = rest[1:3] if rest[:1] == ['O'] else (None, None)
         thing = next((w for w in ('held', 'ground') if w in rest), '')
-        out[name] = Event(name, pose, mood, *other, thing, 'out' in rest, tuple(phrases))
+        out[name] = Event(name, pose, mood, other_pose, other_mood, thing, 'out' in rest, tuple(phrases))
     return out
 
 # %% ../../../nbs/2_storyland/writing/03_events.ipynb #3c90d827
 def find_phrase_faults(event: Event, allowed: str = '') -> list:
-    "What breaks the rules in an event's phrasings: order of names, fields, poses, words of the world that the picture lacks."
+    """What breaks the rules in an event's phrasings: order of names, fields, poses, words of what the picture lacks.
+
+    `allowed`: a word of the world that may be said; with one, fewer than six phrasings will do."""
     faults = []
     if len(event.phrases) < 6 and not allowed:
         faults.append(f'{event.name}: fewer than 6 phrasings')

@@ -25,6 +25,10 @@ FEELINGS = dict(
     {S2} clapped {their} hands.
     Joy bubbled up inside {them}.
     {S2} felt as light as air.'''),
+)
+
+# %% ../../../nbs/2_storyland/writing/02_moods.ipynb #1b7a228e
+FEELINGS.update(
     sad=split_phrases('''
     {S2} felt sad and a little lonely.
     {S2} hung {their} head{s} and sniffed.

@@ -43,7 +43,7 @@ ALL_EVENTS = {
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #4f8c836f
 def draw_attendance(p: Planner) -> list:
     "For every scene the set of friends who are around."
-    scenes = [set() for _ in p.sizes]
+    scenes: list[set] = [set() for _ in p.sizes]
     for who, page in sorted(p.introduced.items())[1:]:
         scene = p.scene_of[page]
         while scene < len(scenes):
@@ -67,12 +67,12 @@ def cast_pages(p: Planner) -> list:
 def choose_page_cast(p: Planner, i: int, around: set) -> set:
     "Who is on page `i`: fixed by a fact, or drawn from those around."
     dice = p.dice
-    known = lambda w: p.introduced.get(w, 99) < i or w in p.with_.get(i, ())
     if i in p.exact:
         return set(p.exact[i])
-    cast = ({w for w in sorted(around) if dice.chance(0.5) and known(w)} - p.without.get(i, set())) | p.with_.get(
-        i, set()
-    )
+    needed = p.with_.get(i, set())
+    known = {w for w, page in p.introduced.items() if page < i} | needed
+    drawn = {w for w in sorted(around) if dice.chance(0.5) and w in known}
+    cast = (drawn - p.without.get(i, set())) | needed
     return cast if cast and dice.chance(0.9) else cast | {0}
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #6358e37e
@@ -86,16 +86,18 @@ MOODS_OF = dict(
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #0b4af531
 class Filler:
-    "Chooses events for free pages from what came before: who is back, who will leave, what is carried, what trouble needs an end."
+    """Chooses events for free pages from what came before.
+
+    It knows who is back, who will leave, what is carried, and what trouble needs an end."""
 
     def __init__(self, p: Planner, casts: list):
         self.p = p
         self.casts = casts
         self.dice = p.dice
-        self.queue = []
-        self.carried = {}
-        self.recent = []
-        self.down = False
+        self.queue: list[tuple] = []  # (event, subject, other): what must follow
+        self.carried: dict[int, str] = {}  # who -> thing
+        self.recent: list[str] = []  # the last ten events
+        self.down = False  # all seems lost
 
     def order(self, cast) -> list:
         "Left to right: the hero first more often than not."
@@ -223,7 +225,8 @@ def try_thing(f: Filler, i: int, step: Step, who: list) -> bool:
         thing = f.carried[holders[0]]
         order = [holders[0]] + [w for w in who if w != holders[0]]
         name = f.dice.weighted({f'use_{thing}': 5, 'carry': 2, 'carry_tired': 1, 'show': 2 if len(who) > 1 else 0})
-        set_event(f, i, name, *((order[:1], order[1:]) if name == 'show' else (order,)), thing=thing)
+        shown = 1 if name == 'show' else len(order)  # the others look on
+        set_event(f, i, name, order[:shown], order[shown:], thing)
         if f.dice.chance(0.3):
             f.carried.pop(holders[0])
         return True

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['INTRODUCTION_EVENTS', 'ADJECTIVES', 'NAMED_PHRASES', 'WEARING_PHRASES', 'ACCESSORY_PHRASES', 'EVERY_EVENT',
-           'REMIND_AFTER', 'OPENINGS', 'TIMED', 'LINKS', 'ASIDES', 'describe_character', 'recall_look', 'add_reminder',
-           'PageWriter', 'describe_weather', 'can_follow_clause', 'set_scene', 'write_speech', 'add_speaker',
-           'count_words', 'write_extras', 'add_introduction', 'draft_page', 'compose_page']
+           'REMIND_AFTER', 'OPENINGS', 'TIMED', 'LINKS', 'ASIDES', 'describe_character', 'recall_look', 'fit_comma',
+           'PageWriter', 'fill_fields', 'fill_values', 'describe_weather', 'can_follow_clause', 'choose_clause',
+           'choose_weather', 'open_scene', 'set_scene', 'write_speech', 'add_speaker', 'count_words', 'write_extras',
+           'add_introduction', 'add_reminder', 'draft_page', 'compose_page']
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #82808065
 import re
@@ -35,65 +36,44 @@ from seed_story.storyland.writing.words import (
 from .moods import FEELINGS, SPEECH, SPEECH_VERBS
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #ce2ad22b
-from .events import Event
+from .events import parse_events
 from .facts import REMINDERS
 from .outline import Dice, Step
 from .plan import ALL_EVENTS, Plan
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #97f63820
-INTRODUCTION_EVENTS = dict(
-    intro_first=Event(
-        'intro_first',
-        'wave',
-        'happy',
-        None,
-        None,
-        '',
-        False,
-        split_phrases('''
-    Once upon a time there was {D}. {T}, {at}, {s2} waved merrily at the world.
-    There once lived {D}. {T}, {at}, {s2} waved and called a loud hello.
-    Long ago there lived {D}. {T}, {at}, {s2} waved, ready for adventure.
-    Do you know {E}? {T}, {s2} stood {at} and waved to everyone.
-    Here comes {E}! {T}, {at}, {s2} waved with a big smile.
-    {T}, {D} waved cheerfully {at}.
-    In a faraway land lived {D}. {T}, {at}, {s2} waved to a little bird.
-    Have you ever met {E}? {T}, {s2} waved {at} and could not wait to see the world.'''),
-    ),
-    intro_meet=Event(
-        'intro_meet',
-        'stand',
-        'happy',
-        'wave',
-        'happy',
-        '',
-        False,
-        split_phrases('''
-    {S} stood face to face with {D}, who waved happily.
-    There {S} met {D}. What a friendly wave that was!
-    {S} made a new friend: {D}, who waved hello.
-    "Who are you?" asked {S}. It was {D}, waving happily.
-    {S} stood and smiled at {D}, who waved back.
-    Just then {S} saw somebody waving: {D}.
-    {S} smiled, for there, waving at the world, stood {E}.'''),
-    ),
-    intro_come=Event(
-        'intro_come',
-        'run',
-        'happy',
-        'stand',
-        'surprised',
-        '',
-        False,
-        split_phrases('''
-    Suddenly {D} came running, and {O} stood there in surprise.
-    Out of nowhere {D} ran up, laughing, and {O} stared in surprise.
-    {D} ran by, stopped and laughed. {O} stood there, surprised.
-    Along ran {D}, full of joy. Surprised, {O} stood still.
-    All at once {D} came running happily. {O} stood there, astonished.
-    "Hello there!" It was {E}, who came running. Surprised, {O} stood and stared.
-    Who came running so merrily? It was {D}! Surprised, {O} stood and listened.'''),
-    ),
+INTRODUCTION_EVENTS = parse_events('''
+@intro_first S wave happy
+Once upon a time there was {D}. {T}, {at}, {s2} waved merrily at the world.
+There once lived {D}. {T}, {at}, {s2} waved and called a loud hello.
+Long ago there lived {D}. {T}, {at}, {s2} waved, ready for adventure.
+Do you know {E}? {T}, {s2} stood {at} and waved to everyone.
+Here comes {E}! {T}, {at}, {s2} waved with a big smile.
+{T}, {D} waved cheerfully {at}.
+In a faraway land lived {D}. {T}, {at}, {s2} waved to a little bird.
+Have you ever met {E}? {T}, {s2} waved {at} and could not wait to see the world.
+@intro_meet S stand happy O wave happy
+{S} stood face to face with {D}, who waved happily.
+There {S} met {D}. What a friendly wave that was!
+{S} made a new friend: {D}, who waved hello.
+"Who are you?" asked {S}. It was {D}, waving happily.
+{S} stood and smiled at {D}, who waved back.
+Just then {S} saw somebody waving: {D}.
+{S} smiled, for there, waving at the world, stood {E}.
+''')
+
+# %% ../../../nbs/2_storyland/writing/11_prose.ipynb #520fcd56
+INTRODUCTION_EVENTS.update(
+    parse_events('''
+@intro_come S run happy O stand surprised
+Suddenly {D} came running, and {O} stood there in surprise.
+Out of nowhere {D} ran up, laughing, and {O} stared in surprise.
+{D} ran by, stopped and laughed. {O} stood there, surprised.
+Along ran {D}, full of joy. Surprised, {O} stood still.
+All at once {D} came running happily. {O} stood there, astonished.
+"Hello there!" It was {E}, who came running. Surprised, {O} stood and stared.
+Who came running so merrily? It was {D}! Surprised, {O} stood and listened.
+''')
 )
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #d93527e3
@@ -113,16 +93,18 @@ EVERY_EVENT = {**ALL_EVENTS, **INTRODUCTION_EVENTS}
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #3a8846f7
 def describe_character(dice: Dice, character: Character, name_first: bool, who: bool = True) -> str:
-    "'a brave blue cat named Mimi, in a red hat,' or, name first, 'Mimi, a brave blue cat in a red hat': with all looks, and 'who wore' only if `who`."
+    """A new character with all of its looks.
+
+    "a brave blue cat named Mimi, in a red hat," or, with the name first, "Mimi, a brave blue cat in a red hat".
+    `who`: whether "who wore …" may be said."""
     noun = f'{character.colour} {character.species}'
     if dice.chance(0.7):
         noun = f'{dice.pick(ADJECTIVES)} {noun}'
     noun = add_article(noun)
     worn = ''
     if character.accessory != 'none':
-        worn = dice.pick([x for x in ACCESSORY_PHRASES[character.accessory] if who or not x.startswith('who')]).format(
-            add_article(f'{character.accessory_colour} {character.accessory}')
-        )
+        ways = [x for x in ACCESSORY_PHRASES[character.accessory] if who or not x.startswith('who')]
+        worn = dice.pick(ways).format(add_article(f'{character.accessory_colour} {character.accessory}'))
     if name_first:
         return f'{character.name}, {noun}' + (f' {worn}' if worn else '')
     return f'{noun} {dice.pick(NAMED_PHRASES)} {character.name}' + (f', {worn},' if worn else '')
@@ -138,43 +120,45 @@ def recall_look(dice: Dice, character: Character) -> str:
         return f'{character.name}, the {character.colour} {character.species},'
     if kind < 0.7 or character.accessory == 'none':
         return f'{character.name} the {character.species}'
-    return f"{character.name} {'with' if character.accessory == 'bow' else 'in'} the {character.accessory_colour} {character.accessory}"
+    link = 'with' if character.accessory == 'bow' else 'in'
+    return f'{character.name} {link} the {character.accessory_colour} {character.accessory}'
 
 
-def add_reminder(t, i: int, phrase: str, fields: dict):
-    "Remind of the one who comes back on page `i` by a look, in half of the tellings; `fields` are those of the phrase."
-    step = t.plan.steps[i]
-    who, key = (step.subject, 'S') if step.event == 'arrive' else (step.other, 'O')
-    seen = any(who[0] in s.subject + s.other for s in t.plan.steps[max(0, i - REMIND_AFTER + 1) : i])
-    if seen or not t.dice.chance(0.5):
-        return
-    text = recall_look(t.dice, t.cast[who[0]])
+def fit_comma(text: str, phrase: str, key: str) -> str:
+    "`text` as it stands for `{key}` in `phrase`: its last comma gives way to a mark that follows."
     after = phrase.split('{' + key + '}')[1][:1]
-    fields[key] = text[:-1] if text.endswith(',') and after in '.,!?;:' else text
+    return text[:-1] if text.endswith(',') and after in '.,!?;:' else text
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #9eb63188
 class PageWriter:
     "Tells the pages of one plan in words; remembers what it has said so as not to repeat itself."
 
-    def __init__(self, plan: Plan, cast: list, dice: Dice, pets: list):
+    def __init__(
+        self,
+        plan: Plan,
+        cast: list,  # of Character, in the order of the plan's looks
+        dice: Dice,  # the wording's
+        pets: list,  # names for things that are given one
+    ):
         self.plan = plan
         self.cast = cast
         self.dice = dice
         self.pets = pets
-        self.said = {}
+        self.said: dict[str, int] = {}  # phrase -> how often
 
-    def fresh(self, phrases, allowed=None):
+    def fresh(self, phrases) -> str:
         "A phrase used least often so far in this story."
-        said = self.said
-        best = min(said.get(p, 0) for p in phrases)
-        chosen = self.dice.pick([p for p in phrases if said.get(p, 0) == best])
-        said[chosen] = best + 1
+        best = min(self.said.get(p, 0) for p in phrases)
+        chosen = self.dice.pick([p for p in phrases if self.said.get(p, 0) == best])
+        self.said[chosen] = best + 1
         return chosen
 
     def names(self, who) -> str:
+        "The names of positions in the cast: 'Mimi and Otto'."
         return join_names([self.cast[w].name for w in who])
 
     def form(self, who) -> str:
+        "Their pronoun: 'she', 'he' or 'they'."
         return 'they' if len(who) > 1 else choose_pronoun(self.cast[who[0]].name)
 
     def again(self, who, rivals=()) -> str:
@@ -187,42 +171,37 @@ class PageWriter:
             return self.form(who)
         return f'the {self.cast[who[0]].species}' if dice < 0.85 else self.cast[who[0]].name
 
-    def fields(self, step: Step) -> dict:
-        "What the placeholders of a phrase stand for."
-        s = step.subject
-        o = step.other
-        they, them, their = PRONOUNS[self.form(s)]
-        many = len(s) > 1
-        f = dict(
-            S=self.names(s),
-            they=they,
-            They=capitalise(they),
-            them=them,
-            their=their,
-            Their=capitalise(their),
-            was='were' if many else 'was',
-            s='s' if many else '',
-            self='themselves' if many else them + 'self',
-            **step.values,
-        )
-        f['s2'] = self.again(s, o)
-        f['S2'] = capitalise(f['s2'])
-        if o:
-            f['O'] = self.names(o)
-            f['O2'] = self.again(o, s)
-            f['O2c'] = capitalise(f['O2'])
-        f['was_S'] = f['was']
-        if step.absent is not None:
-            f['X'] = self.cast[step.absent].name
-        thing = step.thing or step.values.get('p')
-        if thing:
-            f['p'] = thing
-            f['a'] = add_article(thing)
-        if 'N' in f:
-            f['N'] = self.pets[f['N'] % len(self.pets)]
-        if 'w' in f:
-            f['W'] = capitalise(f['w'])
-        return f
+# %% ../../../nbs/2_storyland/writing/11_prose.ipynb #94faf6a7
+def fill_fields(t: PageWriter, step: Step) -> dict:
+    "What the placeholders of a phrase stand for."
+    subject = step.subject
+    they, them, their = PRONOUNS[t.form(subject)]
+    many = len(subject) > 1
+    fields = dict(step.values, S=t.names(subject), they=they, them=them, their=their)
+    fields |= dict(They=capitalise(they), Their=capitalise(their), s='s' if many else '')
+    fields |= dict(was='were' if many else 'was', self='themselves' if many else them + 'self')
+    fields['was_S'] = fields['was']
+    fields['s2'] = t.again(subject, step.other)
+    fields['S2'] = capitalise(fields['s2'])
+    if step.other:
+        fields['O'] = t.names(step.other)
+        fields['O2'] = t.again(step.other, subject)
+        fields['O2c'] = capitalise(fields['O2'])
+    if step.absent is not None:
+        fields['X'] = t.cast[step.absent].name
+    return fields | fill_values(t, step)
+
+
+def fill_values(t: PageWriter, step: Step) -> dict:
+    "The placeholders for a thing, the name it was given and a magic word, as far as the page has them."
+    fields = {}
+    if thing := step.thing or step.values.get('p'):
+        fields.update(p=thing, a=add_article(thing))
+    if 'N' in step.values:
+        fields['N'] = t.pets[step.values['N'] % len(t.pets)]
+    if 'w' in step.values:
+        fields['W'] = capitalise(step.values['w'])
+    return fields
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #119044b3
 OPENINGS = split_phrases('''
@@ -270,60 +249,54 @@ def can_follow_clause(phrase: str) -> bool:
     if phrase.startswith(('{D', '{E')):
         return phrase.startswith('{D')
     start = phrase.split('{S}')[0] + ' x'
-    return not re.search(r'[!?:.,"]', start) and not phrase.startswith(
-        (
-            'Here',
-            'There',
-            'This',
-            'And ',
-            'Who',
-            'What',
-            'How',
-            'Then',
-            'After',
-            'At ',
-            'Soon',
-            'Just',
-            'Over',
-            'No',
-            'All',
-        )
-    )
+    openers = 'Here|There|This|And |Who|What|How|Then|After|At |Soon|Just|Over|No|All'
+    return not re.search(r'[!?:.,"]', start) and not re.match(openers, phrase)
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #1038ae39
+def choose_clause(t: PageWriter, step: Step, first: bool, aside: bool) -> str:
+    "'That evening', 'Meanwhile' or nothing: how a page may begin."
+    said = step.new_time or (step.opens and t.dice.chance(0.35)) or t.dice.chance(0.08)
+    table = TIME_FIRST if first else TIME_NEW if step.new_time else TIME_SAME
+    clause = t.fresh(table[step.time]) if said or first else ''
+    return 'Meanwhile' if aside and not step.new_time else clause
+
+
+def choose_weather(t: PageWriter, step: Step, first: bool) -> list:
+    "One sentence about the weather, or none."
+    said = step.new_weather or first or t.dice.chance(0.3 if step.opens else 0.1)
+    return [describe_weather(t, step, step.new_weather)] if said else []
+
+
+def open_scene(t: PageWriter, step: Step, clause: str, at: str) -> str:
+    "A sentence that tells hour and place for an event that cannot take them in."
+    if not at and clause != 'Meanwhile':
+        return f'It was {t.dice.pick(TIME_IS[step.time])}.'
+    if not at:
+        return 'Meanwhile, the story went on.'
+    opening = t.fresh(ASIDES if clause == 'Meanwhile' else TIMED if clause else OPENINGS)
+    return opening.format(at=at, At=capitalise(at), T=clause, is_=t.dice.pick(TIME_IS[step.time]))
+
+# %% ../../../nbs/2_storyland/writing/11_prose.ipynb #d2a1845e
 def set_scene(t: PageWriter, step: Step, phrase: str, fields: dict, first: bool, aside: bool) -> list:
     "The sentences of a page that tell its event and, where needed, its place, hour and weather."
-    dice = t.dice
-    time = step.new_time or (step.opens and dice.chance(0.35)) or dice.chance(0.08)
-    clause = (
-        t.fresh((TIME_FIRST if first else TIME_NEW if step.new_time else TIME_SAME)[step.time]) if time or first else ''
-    )
-    if aside and not step.new_time:
-        clause = 'Meanwhile'
-    sky = step.new_weather or first or dice.chance(0.3 if step.opens else 0.1)
-    weather = [describe_weather(t, step, step.new_weather)] if sky else []
-    fields['at'] = at = t.fresh(PLACE_PHRASES[step.place])
+    clause = choose_clause(t, step, first, aside)
+    weather = choose_weather(t, step, first)
+    fields['at'] = t.fresh(PLACE_PHRASES[step.place])
     fields['T'] = fields.get('T', clause)
     event = phrase.format(**fields)
     if first:
         return [event] + weather
     smooth = can_follow_clause(phrase)
-    place = '{at}' not in phrase and (step.opens or (smooth and dice.chance(0.35)))
+    place = '{at}' not in phrase and (step.opens or (smooth and t.dice.chance(0.35)))
     if not clause and not place:
-        if smooth and phrase.startswith('{S}') and dice.chance(0.3):
+        if smooth and phrase.startswith('{S}') and t.dice.chance(0.3):
             event = f'{t.fresh(LINKS)} {event}'
         return [event] + weather
-    head = ', '.join(x for x in (clause, at if place else '') if x)
-    if smooth and (not step.opens or dice.chance(0.8)):
-        return [f'{capitalise(head)}, {event if phrase.startswith("{") else event[0].lower() + event[1:]}'] + weather
-    if not place and clause != 'Meanwhile':
-        return [f'It was {dice.pick(TIME_IS[step.time])}.'] + weather + [event]
-    if not place:
-        return ['Meanwhile, the story went on.'] + weather + [event]
-    opening = t.fresh(ASIDES if clause == 'Meanwhile' else TIMED if clause else OPENINGS).format(
-        at=at, At=capitalise(at), T=clause, is_=dice.pick(TIME_IS[step.time])
-    )
-    return [opening] + weather + [event]
+    at = fields['at'] if place else ''
+    if smooth and (not step.opens or t.dice.chance(0.8)):
+        head = capitalise(', '.join(x for x in (clause, at) if x))
+        return [f'{head}, {event if phrase.startswith("{") else event[0].lower() + event[1:]}'] + weather
+    return [open_scene(t, step, clause, at)] + weather + [event]
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #ece92793
 def write_speech(t: PageWriter, step: Step, mood: str) -> str:
@@ -341,6 +314,7 @@ def add_speaker(t: PageWriter, step: Step, line: str, mood: str) -> str:
 
 
 def count_words(sentences) -> int:
+    "Words of all sentences together."
     return sum(len(s.split()) for s in sentences)
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #d03516fe
@@ -369,12 +343,21 @@ def write_extras(t: PageWriter, step: Step, mood: str, fields: dict, goals: list
             yield add_speaker(t, step, t.fresh(REMINDERS[dice.pick(goals)]), mood)
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #42212bf6
-def add_introduction(t: PageWriter, step: Step, phrase: str, fields: dict):
-    "Add the description `{D}` (or, name first, `{E}`) of the new character."
-    text = describe_character(t.dice, t.cast[step.introduces], '{E}' in phrase, ', who' not in phrase)
+def add_introduction(t: PageWriter, who: int, phrase: str, fields: dict):
+    "Add the description `{D}` (or, name first, `{E}`) of the new character, position `who` in the cast."
     key = 'E' if '{E}' in phrase else 'D'
-    after = phrase.split('{' + key + '}')[1][:1]
-    fields[key] = text[:-1] if text.endswith(',') and after in '.,!?;:' else text
+    text = describe_character(t.dice, t.cast[who], key == 'E', ', who' not in phrase)
+    fields[key] = fit_comma(text, phrase, key)
+
+
+def add_reminder(t: PageWriter, i: int, phrase: str, fields: dict):
+    "Remind of the one who comes back on page `i` by a look, in half of the tellings; `fields` are those of the phrase."
+    step = t.plan.steps[i]
+    who, key = (step.subject, 'S') if step.event == 'arrive' else (step.other, 'O')
+    seen = any(who[0] in s.subject + s.other for s in t.plan.steps[max(0, i - REMIND_AFTER + 1) : i])
+    if seen or not t.dice.chance(0.5):
+        return
+    fields[key] = fit_comma(recall_look(t.dice, t.cast[who[0]]), phrase, key)
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #4518af6e
 def draft_page(t: PageWriter, i: int, goals: list) -> str:
@@ -382,10 +365,10 @@ def draft_page(t: PageWriter, i: int, goals: list) -> str:
     step = t.plan.steps[i]
     dice = t.dice
     event = EVERY_EVENT[step.event]
-    fields = t.fields(step)
+    fields = fill_fields(t, step)
     phrase = t.fresh(event.phrases)
     if step.introduces is not None:
-        add_introduction(t, step, phrase, fields)
+        add_introduction(t, step.introduces, phrase, fields)
     if step.event in ('arrive', 'meet'):
         add_reminder(t, i, phrase, fields)
     mood = step.mood if event.mood == '*' else event.mood

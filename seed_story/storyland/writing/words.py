@@ -11,14 +11,14 @@ __all__ = ['SHE_NAMES', 'PRONOUNS', 'PLACE_PHRASES', 'INDOOR_PLACES', 'PLACE_DET
 from ..cast import CHARACTER_NAMES, PLACES, PROPS, TIMES, WEATHERS
 
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #d8fd46e9
-def split_phrases(text: str) -> tuple:
+def split_phrases(text: str) -> tuple[str, ...]:
     "The non-empty lines of `text`, stripped: a phrase table written one phrase a line."
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def parse_phrase_table(text: str) -> dict:
+def parse_phrase_table(text: str) -> dict[str, tuple]:
     "`key: phrase | phrase` lines as a dict of tuples; lines with the same key are joined."
-    out = {}
+    out: dict[str, tuple] = {}
     for line in split_phrases(text):
         key, _, phrases = line.partition(': ')
         out[key] = out.get(key, ()) + tuple(p.strip() for p in phrases.split('|'))
@@ -46,7 +46,8 @@ def capitalise(text: str) -> str:
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #6258f31d
 SHE_NAMES = frozenset(
     '''Ada Alma Anouk Bela Bibi Cleo Coco Della Edda Fanny Flora Gigi Gilda Greta Hattie Ida Ilse Juno Kiki Lola Lotte
-Lumi Mika Mimi Momo Nana Nelly Nora Olga Petra Pippa Ronja Sasha Selma Suki Tessa Tilda Ulla Vera Wanda Yoko Zelda Zora'''.split()
+Lumi Mika Mimi Momo Nana Nelly Nora Olga Petra Pippa Ronja Sasha Selma Suki Tessa Tilda Ulla Vera Wanda Yoko
+Zelda Zora'''.split()
 )
 PRONOUNS = {'she': ('she', 'her', 'her'), 'he': ('he', 'him', 'his'), 'they': ('they', 'them', 'their')}
 
@@ -61,12 +62,14 @@ meadow: in the meadow | in the wide meadow | out in the meadow | in the grassy m
 forest: in the forest | in the deep forest | in the old forest | in the whispering forest | deep in the forest
 beach: at the beach | on the beach | on the sandy beach | down at the beach | on the wide beach
 river: by the river | at the river | beside the winding river | down by the river | beside the river
-mountain: on the mountain | high on the mountain | on the tall mountain | up on the rocky mountain | on the steep mountain
+mountain: on the mountain | high on the mountain | on the tall mountain | up on the rocky mountain
+mountain: on the steep mountain
 village: in the village | in the little village | in the cheerful village | in the busy village | in the pretty village
 farm: on the farm | at the farm | on the old farm | on the friendly farm | at the busy farm
 castle: at the castle | at the old castle | at the grand castle | by the castle | beside the mighty castle
 garden: in the garden | in the quiet garden | in the pretty garden | out in the garden | in the leafy garden
-lighthouse: at the lighthouse | by the lighthouse | beside the tall lighthouse | at the lonely lighthouse | at the old lighthouse
+lighthouse: at the lighthouse | by the lighthouse | beside the tall lighthouse | at the lonely lighthouse
+lighthouse: at the old lighthouse
 windmill: at the windmill | by the windmill | beside the creaky windmill | at the old windmill | by the tall windmill
 kitchen: in the kitchen | in the warm kitchen | in the cosy kitchen | in the little kitchen | in the tidy kitchen
 library: in the library | in the quiet library | in the big library | in the dusty library | in the silent library
@@ -77,38 +80,60 @@ INDOOR_PLACES = ('kitchen', 'library')
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #05bb746d
 PLACE_DETAILS = parse_phrase_table('''
 meadow: The tall grass rustled softly. | The grass reached up to everyone's knees. | ~ A lark sang somewhere up above.
-meadow: The wind drew long waves through the grass. | It smelled of earth and sweet grass. | ~ A grasshopper sprang away in fright.
-forest: The old trees creaked and whispered. | Moss grew over the roots like a soft carpet. | ~ Somewhere a woodpecker was knocking.
+meadow: The wind drew long waves through the grass. | It smelled of earth and sweet grass.
+meadow: ~ A grasshopper sprang away in fright.
+forest: The old trees creaked and whispered. | Moss grew over the roots like a soft carpet.
+forest: ~ Somewhere a woodpecker was knocking.
 forest: Twigs cracked underfoot. | It smelled of pine needles. | ~ A squirrel peeped down from a branch.
-beach: The waves rolled in, one after another. | The sea smelled of salt. | Tiny crabs hurried off sideways. | Seagulls cried above the foam.
+beach: The waves rolled in, one after another. | The sea smelled of salt. | Tiny crabs hurried off sideways.
+beach: Seagulls cried above the foam.
 beach: The sand squeaked under every step. | Far out, a little boat rocked on the waves.
-river: The water gurgled over the stones. | A fish jumped with a splash. | Reeds swayed along the bank. | ~ Dragonflies zoomed over the water.
+river: The water gurgled over the stones. | A fish jumped with a splash. | Reeds swayed along the bank.
+river: ~ Dragonflies zoomed over the water.
 river: The current carried a leaf away. | ~ A duck family paddled past.
-mountain: The whole land lay spread out below. | ~ An eagle circled far above. | Pebbles rolled down the slope. | The air was thin and fresh.
+mountain: The whole land lay spread out below. | ~ An eagle circled far above. | Pebbles rolled down the slope.
+mountain: The air was thin and fresh.
 mountain: Every word came back as an echo. | The rocks were rough and cold.
-village: Smoke curled from the chimneys. | Someone was baking bread next door. | Neighbours called hello from their doors.
-village: The roofs stood close together. | ~ Laundry fluttered between the houses. | A cart rumbled over the cobblestones.
-farm: ~ Hens scratched about in the dust. | A cow mooed from the barn. | It smelled of hay. | A tractor stood beside the fence.
+village: Smoke curled from the chimneys. | Someone was baking bread next door.
+village: Neighbours called hello from their doors.
+village: The roofs stood close together. | ~ Laundry fluttered between the houses.
+village: A cart rumbled over the cobblestones.
+farm: ~ Hens scratched about in the dust. | A cow mooed from the barn. | It smelled of hay.
+farm: A tractor stood beside the fence.
 farm: The pigs grunted in their pen. | A goose waddled by, very proud.
+''')
+
+# %% ../../../nbs/2_storyland/writing/01_words.ipynb #361b5c76
+PLACE_DETAILS.update(
+    parse_phrase_table('''
 castle: Banners hung from the high towers. | Ivy climbed up the thick stone walls. | Every footstep echoed.
-castle: The great gate creaked on its hinges. | ~ Pigeons cooed on the battlements. | A dragon carved in stone stared down.
+castle: The great gate creaked on its hinges. | ~ Pigeons cooed on the battlements.
+castle: A dragon carved in stone stared down.
 garden: ~ A snail crept slowly along the path. | ~ Butterflies danced over the beds. | Ripe berries hung on the bushes.
 garden: ~ A fat bumblebee buzzed past. | The hedge was neatly trimmed. | ~ A robin hopped along the fence.
-lighthouse: The great lamp turned slowly. | Waves crashed against the rocks below. | The stairs wound round and round to the top.
+lighthouse: The great lamp turned slowly. | Waves crashed against the rocks below.
+lighthouse: The stairs wound round and round to the top.
 lighthouse: Salty spray hung in the air. | A ship tooted far away. | Gulls nested on the railing.
-windmill: The big sails turned round and round. | The wooden wheels groaned and clacked. | Flour dust tickled everyone's nose.
-windmill: Sacks of flour leaned against the wall. | ~ Swallows darted in and out under the roof. | The wind whistled through the sails.
-kitchen: Soup bubbled on the stove. | Copper pans gleamed along the wall. | It smelled of cinnamon and butter. | The kettle hummed to itself.
+windmill: The big sails turned round and round. | The wooden wheels groaned and clacked.
+windmill: Flour dust tickled everyone's nose.
+windmill: Sacks of flour leaned against the wall. | ~ Swallows darted in and out under the roof.
+windmill: The wind whistled through the sails.
+kitchen: Soup bubbled on the stove. | Copper pans gleamed along the wall. | It smelled of cinnamon and butter.
+kitchen: The kettle hummed to itself.
 kitchen: Spoons dangled in a row. | A loaf of bread was cooling on the table.
-library: Shelves rose all the way to the ceiling. | It smelled of old paper. | Nobody spoke above a whisper. | Dust danced in the air.
+library: Shelves rose all the way to the ceiling. | It smelled of old paper. | Nobody spoke above a whisper.
+library: Dust danced in the air.
 library: A ladder leaned against the tallest shelf. | A clock ticked in the corner.
-market: Sellers shouted at the top of their voices. | The stalls were piled high. | It smelled of roasted nuts. | Coins jingled in pockets.
+market: Sellers shouted at the top of their voices. | The stalls were piled high. | It smelled of roasted nuts.
+market: Coins jingled in pockets.
 market: A fiddler played a jolly tune. | Everyone pushed and chattered.
 ''')
+)
 
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #f081cf96
 TIME_NEW = parse_phrase_table('''
-morning: When morning came | Early the next morning | At sunrise | The next morning | Bright and early in the morning | As the new morning began
+morning: When morning came | Early the next morning | At sunrise | The next morning | Bright and early in the morning
+morning: As the new morning began
 day: By noon | At midday | When the afternoon came | Around noon | Later, in the afternoon | In the early afternoon
 evening: When evening came | That evening | Towards evening | As the sun went down | At sunset | Later, at dusk
 night: When night fell | Late that night | At night | As night came | When the moon came up | Long after midnight
@@ -136,11 +161,17 @@ night: night | the middle of the night | a still night | late at night
 
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #884e048b
 WEATHER_NEW = parse_phrase_table('''
-clear: Now the sky was clear. | The clouds had gone and the sky was clear. | There was not a cloud in the sky any more. | The sky was wide and clear again.
-cloudy: Clouds had covered the sky. | Grey clouds came rolling in. | The sky turned cloudy. | Thick clouds drifted overhead. | Big woolly clouds gathered above.
-rain: Rain began to fall. | It had started to rain. | Fat raindrops came splashing down. | Rain came down in long grey threads. | Soon it was raining hard.
-snow: Snow began to fall. | It had started to snow. | White snowflakes came tumbling down. | Soft snow was falling everywhere. | Snowflakes whirled through the air.
+clear: Now the sky was clear. | The clouds had gone and the sky was clear.
+clear: There was not a cloud in the sky any more. | The sky was wide and clear again.
+cloudy: Clouds had covered the sky. | Grey clouds came rolling in. | The sky turned cloudy.
+cloudy: Thick clouds drifted overhead. | Big woolly clouds gathered above.
+rain: Rain began to fall. | It had started to rain. | Fat raindrops came splashing down.
+rain: Rain came down in long grey threads. | Soon it was raining hard.
+snow: Snow began to fall. | It had started to snow. | White snowflakes came tumbling down.
+snow: Soft snow was falling everywhere. | Snowflakes whirled through the air.
 ''')
+
+# %% ../../../nbs/2_storyland/writing/01_words.ipynb #58f84da0
 WEATHER_SAME = parse_phrase_table('''
 clear: The sky was clear. | There was not a cloud in the sky. | Above, the sky was clear and wide. | The air was clear.
 cloudy: The sky was full of clouds. | Clouds hid the sky. | It was cloudy. | Clouds sailed slowly overhead.
