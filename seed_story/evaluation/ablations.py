@@ -6,8 +6,8 @@
 __all__ = ['BANDS', 'KEPT_FIGURES', 'STUDENT', 'SHARES', 'Variant', 'slug', 'format_overrides', 'Workshop', 'tokens_per_step',
            'initial_model', 'train_variant', 'trained_pipeline', 'steps_per_second', 'Measure',
            'teacher_forced_figures', 'score_stories', 'foreign_shares', 'bytes_per_token', 'tell_test_stories',
-           'measure_variant', 'Trial', 'main', 'run_trials', 'student_mean', 'mean_over_seeds', 'paired_over_seeds',
-           'read_trial_records', 'write_means', 'seeds_table', 'plot_by_gap']
+           'measure_variant', 'Trial', 'main', 'run_trials', 'student_mean', 'value_bounds', 'mean_over_seeds',
+           'paired_over_seeds', 'read_trial_records', 'write_means', 'seeds_table', 'plot_by_gap']
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c0397116
 import hashlib
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from ..training.checkpoints import Checkpoints
-from ..records.estimates import Estimate, bootstrap_ratio
+from ..records.estimates import Estimate, bootstrap_ratio, format_estimate
 from ..training.eviction import Eviction
 from .metrics import GAPS, evaluate_stories, storyland_reader
 from ..training.page_store import load_store, render
@@ -614,14 +614,19 @@ def student_mean(values, least: float = -math.inf, most: float = math.inf) -> Es
 SHARES = re.compile('looks|place|facts|names|foreign')  # figures that lie between 0 and 1
 
 
+def value_bounds(name: str) -> tuple[float, float]:
+    "The least and the greatest value that the figure `name` can have."
+    if 'cosine' in name:
+        return -1.0, 1.0
+    return (0.0, 1.0) if SHARES.search(name) else (-math.inf, math.inf)
+
+
 def mean_over_seeds(records: dict, name: str) -> Estimate:
     "The figure `name` of the records (seed → Record): its mean over seeds; of one record, as it stands there."
     found = {seed: r.figures.get(name, Estimate(math.nan)) for seed, r in records.items()}
-    return (
-        next(iter(found.values()))
-        if len(found) == 1
-        else student_mean([f.value for f in found.values()], *((0.0, 1.0) if SHARES.search(name) else ()))
-    )
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return student_mean([f.value for f in found.values()], *value_bounds(name))
 
 
 def paired_over_seeds(records: dict, base: dict, name: str) -> Estimate:
@@ -681,17 +686,14 @@ def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bo
     `base`: differences to this variant instead; a word if it has no record."""
     if base and base not in found:
         return f'*{base} has no record yet: nothing to compare with*'
-    k, form = (100, '.1f') if percent else (1, '.3f')
+    unit = '%' if percent else 'fine'
 
     def cell(records, name):
         f = paired_over_seeds(records, found[base], name) if base else mean_over_seeds(records, name)
         cases = [r.figures[name].count for r in records.values() if name in r.figures]
         if math.isnan(f.value) or any(count is not None and count < least for count in cases):
             return '–'
-        sign = '+' if base else ''
-        return f'{k * f.value:{sign}{form}}' + (
-            '' if f.low is None else f' [{k * f.low:{sign}{form}}, {k * f.high:{sign}{form}}]'
-        )
+        return format_estimate(f, unit, suffix=False, sign=base is not None)
 
     rows = [
         [name, len(records), *(cell(records, c) for c in columns.values())]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROTOCOLS', 'SHOWN_BANDS', 'PAIRED', 'parse_models', 'load_model', 'Job', 'Outcome', 'Bench', 'run_job',
            'shown_bands', 'score_outcome', 'measure_policies', 'read_policy_records', 'find_mismatches',
-           'breaking_pages', 'repro_command', 'cell', 'policy_table', 'gap_columns']
+           'breaking_pages', 'repro_command', 'policy_table', 'gap_columns']
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #d1a5a157
 import math
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #39ebeb4d
-from ..records.estimates import Estimate, cosine_similarity
+from ..records.estimates import UNITS, Estimate, Unit, cosine_similarity, format_estimate
 from seed_story.evaluation.generate import (
     draw_features,
     draw_openings,
@@ -440,16 +440,6 @@ def repro_command(notebook: str, **parameters) -> str:
     return f'seed-story repro {notebook} ' + ' '.join(f"-p {name} '{value}'" for name, value in parameters.items())
 
 
-def cell(record, name: str, scale: float = 1, digits: int = 2) -> str:
-    "A figure of a record times `scale` with its interval, `–` where there is none."
-    f = record.figures.get(name)
-    if f is None or math.isnan(f.value):
-        return '–'
-    return f'{scale * f.value:,.{digits}f}' + (
-        '' if f.low is None else f' [{scale * f.low:,.{digits}f}, {scale * f.high:,.{digits}f}]'
-    )
-
-
 def policy_table(records: dict, columns: dict, stale: dict | None = None, first: str = 'policy') -> str:
     """A Markdown table of `records` (policy → Record): `columns` are title → figure (a share, in percent), (figure, scale, digits), or a function of policy and record.
 
@@ -459,7 +449,8 @@ def policy_table(records: dict, columns: dict, stale: dict | None = None, first:
     def one(words, record, column):
         if callable(column):
             return str(column(words, record))
-        return cell(record, *((column, 100, 1) if isinstance(column, str) else column))
+        name, unit = (column, UNITS['%']) if isinstance(column, str) else (column[0], Unit(*column[1:]))
+        return format_estimate(record.figures.get(name), unit, suffix=False)
 
     rows = {words: [one(words, record, column) for column in columns.values()] for words, record in records.items()}
     there = [k for k in range(len(columns)) if any(row[k] not in ('–', '') for row in rows.values())]

@@ -6,8 +6,8 @@
 __all__ = ['PACKAGES', 'PACKAGE', 'FIGURE_COLUMNS', 'REVISIONS', 'PACK_ABOVE', 'XZ', 'installed_versions', 'describe_hardware',
            'source_hash', 'code_state', 'Record', 'as_estimate', 'current_revision', 'find_record', 'find_records',
            'record_text', 'pack_records', 'read_record', 'read_records', 'RecordStatus', 'find_valid_record',
-           'has_valid_record', 'record_path', 'compare_records', 'write_record', 'set_aside', 'markdown_table',
-           'percent', 'Claim', 'claims_table']
+           'has_valid_record', 'record_path', 'compare_records', 'write_record', 'set_aside', 'markdown_table', 'Claim',
+           'claims_table']
 
 # %% ../../nbs/8_records/02_record.ipynb #b5051d4b
 import datetime
@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 
 import seed_story
-from .estimates import Estimate
+from .estimates import Estimate, format_estimate
 from ..story.files import write_atomic
 
 # %% ../../nbs/8_records/02_record.ipynb #154cdfce
@@ -389,15 +389,6 @@ def markdown_table(rows: list, columns: list) -> str:
     line = lambda cells: '| ' + ' | '.join(map(cell, cells)) + ' |'
     return '\n'.join([line(columns), line(['---'] * len(columns)), *map(line, rows)])
 
-
-def percent(figure: Estimate) -> str:
-    "A share in percent with its interval: `97.1 % [96.2, 98.0]`."
-    if math.isnan(figure.value):
-        return '–'
-    return f'{100 * figure.value:.1f} %' + (
-        '' if figure.low is None else f' [{100 * figure.low:.1f}, {100 * figure.high:.1f}]'
-    )
-
 # %% ../../nbs/8_records/02_record.ipynb #0e195111
 @dataclass(frozen=True)
 class Claim:
@@ -423,5 +414,7 @@ def claims_table(claims: list, records: dict) -> str:
         if claim.below is not None:
             wanted = f'< {100 * claim.below:g} %'
         verdict = '–' if math.isnan(figure.value) else 'yes' if claim.holds(figure) else 'no'
-        rows.append([claim.what, wanted, percent(figure), verdict, f'{record.n} {record.unit}' if record else '–'])
+        rows.append(
+            [claim.what, wanted, format_estimate(figure), verdict, f'{record.n} {record.unit}' if record else '–']
+        )
     return markdown_table(rows, ['what', 'wanted', 'measured [95 % interval]', 'reached', 'n'])
