@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
+from ..sinks.internals import execution_device_of_hook
+
 # %% ../../nbs/3_models/10_devices.ipynb #1bc8bc1c
 def execution_device(module, default: torch.device | None = None) -> torch.device:
     """The device on which a module computes: where its weights are, or where accelerate's offloading brings them.
 
     `default`: the answer for a module that has neither a hook nor a device."""
-    hooked = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-    return torch.device(hooked) if hooked is not None else getattr(module, "device", default)
+    return execution_device_of_hook(module) or getattr(module, "device", default)
 
 # %% ../../nbs/3_models/10_devices.ipynb #b16e2a43
 def autocast(device, mixed: bool = True) -> torch.autocast:

@@ -12,6 +12,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from ..sinks.internals import reset_attention
+
 # %% ../../nbs/3_models/02_resampler.ipynb #7e689912
 def sincos_positions(embed_dim: int, grid_size: int) -> torch.Tensor:
     "Fixed 2-D sin-cos positions of a square grid, row by row: [grid_size², embed_dim]; `embed_dim` must be divisible by 4."
@@ -92,7 +94,7 @@ class Resampler(nn.Module):
             if not isinstance(layer, nn.Identity):
                 layer.reset_parameters()
         for attention in (self.attn, *(layer["attn"] for layer in self.again)):
-            attention._reset_parameters()
+            reset_attention(attention)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         values = self.ln_kv(self.kv_proj(features))  # [N, V, embed_dim]
