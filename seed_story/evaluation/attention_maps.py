@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..models.attention import attention_implementation
 from ..models.sequence import ImageTokens
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #8cd9508c
@@ -62,12 +63,8 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
     """[layers, heads, classes]: the mean attention of the queries from `first_query` on to the keys of each class, in one pass over one text.
 
     `inputs`: what `llm` reads, `input_ids` [1, L] or `inputs_embeds` [1, L, D]. The model computes its attention weights one by one while this lasts. ValueError if it does not hand them out."""
-    before = llm.config._attn_implementation
-    llm.set_attn_implementation('eager')
-    try:
+    with attention_implementation(llm, 'eager'):
         attentions = llm(**inputs, output_attentions=True, use_cache=False).attentions
-    finally:
-        llm.set_attn_implementation(before)
     if not attentions or attentions[0] is None:
         raise ValueError(f'{type(llm).__name__} does not hand out its attention weights')
     if attentions[0].shape[-1] != len(classes.number):
@@ -121,17 +118,16 @@ def watch_attention(llm, see):
     layers = [module for module in llm.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
     if not layers:
         raise ValueError(f'{type(llm).__name__} has no attention layers that can be looked at')
-    before = llm.config._attn_implementation
-    llm.set_attn_implementation('eager')
-    hooks = [
-        layer.register_forward_hook(lambda module, args, output: see(module.layer_idx, output[1])) for layer in layers
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        llm.set_attn_implementation(before)
+    with attention_implementation(llm, 'eager'):
+        hooks = [
+            layer.register_forward_hook(lambda module, args, output: see(module.layer_idx, output[1]))
+            for layer in layers
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def entropy(weights: Tensor) -> Tensor:

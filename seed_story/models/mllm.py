@@ -5,7 +5,6 @@
 # %% ../../nbs/3_models/04_mllm.ipynb #b51dc8d3
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +12,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, PretrainedConfig, PreTrainedModel
 
+from ..sinks.internals import attn_implementation, mark_adapted, mark_initialized
 from ..sinks.cache_names import CacheOutput, cache_argument, output_cache, resolve_cache
+from .attention import as_attention_mask
 from .resampler import Resampler
 from .sequence import IGNORE, BranchedBatch, ImageTokens, branch_mask
 
 # %% auto #0
 __all__ = ['REC_LOSSES', 'StoryMLLMConfig', 'next_token_loss', 'learned', 'cosine_loss', 'mse_loss', 'regression_loss',
-           'add_lora', 'take_out_lora', 'MLLMOutput', 'seen', 'seen_blocks', 'total_loss', 'StoryMLLM', 'attending',
-           'branched_embeds', 'branched_loss', 'ImageTokenLogits']
+           'add_lora', 'take_out_lora', 'MLLMOutput', 'total_loss', 'StoryMLLM', 'branched_embeds', 'branched_loss',
+           'ImageTokenLogits']
 
 # %% ../../nbs/3_models/04_mllm.ipynb #407781f1
 REC_LOSSES = ("cosine", "mse", "both")
@@ -155,7 +156,7 @@ def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
     inject_adapter_in_model(
         adapter, llm
     )  # as `llm.add_adapter`, which in transformers 5.24 asks for a peft not out yet
-    llm._hf_peft_config_loaded = True
+    mark_adapted(llm, True)
     if not lora.get("trainable_token_indices"):
         for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):
             embedding.weight.requires_grad_(True)
@@ -184,7 +185,7 @@ def take_out_lora(llm: nn.Module) -> nn.Module:
         )  # trained rows of an embedding stand in a wrapper
         setattr(llm.get_submodule(parent), child, plain)
     del llm.peft_config
-    llm._hf_peft_config_loaded = False
+    mark_adapted(llm, False)
     return llm
 
 # %% ../../nbs/3_models/04_mllm.ipynb #63f4d0c3
@@ -270,22 +271,6 @@ class _LanguageParts:
         return self
 
 # %% ../../nbs/3_models/04_mllm.ipynb #81bd3ed4
-def seen(mask, dtype, implementation: str):
-    "An attention mask as the language model wants it: with four axes and bool it becomes additive for plain (`eager`) attention, blocks for `flex_attention`; all else stays."
-    if mask is None or mask.ndim == 2 or mask.dtype != torch.bool or implementation not in ("eager", "flex_attention"):
-        return mask
-    if implementation == "flex_attention":
-        return seen_blocks(mask)
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
-
-
-def seen_blocks(mask):
-    "The bool mask [B, 1, L, H + L] as a `BlockMask`: blocks that nobody sees are not computed."
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    return create_block_mask(lambda b, h, q, k: mask[b, 0, q, k], len(mask), None, *mask.shape[2:], device=mask.device)
-
-
 def total_loss(config, lm_loss=None, rec_loss=None):
     "The weighted sum of the losses that there are, None if there are none."
     terms = [
@@ -323,7 +308,7 @@ class _ForwardPass:
         `past_key_values` is another name of `cache`."""
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
-        mask = seen(attention_mask, inputs_embeds.dtype, self.llm.config._attn_implementation)
+        mask = as_attention_mask(attention_mask, inputs_embeds.dtype, attn_implementation(self.llm))
         cache = resolve_cache(cache, past_key_values)
         use_cache = cache is not None if use_cache is None else use_cache
         output = self.llm.base_model(
@@ -396,7 +381,7 @@ class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedM
         arguments = dict(config.llm_config)
         llm_config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
         self.llm = (
-            AutoModelForCausalLM.from_config(llm_config, attn_implementation=config._attn_implementation)
+            AutoModelForCausalLM.from_config(llm_config, attn_implementation=attn_implementation(self))
             if llm is None
             else llm
         )
@@ -407,8 +392,7 @@ class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedM
             Resampler(**config.output_resampler),
         )
         if self.device.type != "meta":  # every part has its start values by now: transformers must not draw them again
-            for module in self.modules():
-                module._is_hf_initialized = True
+            mark_initialized(self)
         self._frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
         self.post_init()
 
@@ -417,17 +401,6 @@ class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedM
             module.reset_parameters()
 
 # %% ../../nbs/3_models/04_mllm.ipynb #5360331c
-@contextlib.contextmanager
-def attending(llm, implementation: str):
-    "While this lasts, the language model computes attention by this `attn_implementation` of transformers."
-    was = llm.config._attn_implementation
-    llm.set_attn_implementation(implementation)
-    try:
-        yield
-    finally:
-        llm.set_attn_implementation(was)
-
-
 def branched_embeds(mllm, batch: BranchedBatch, context_features):
     "Embeddings [B, L, D] of a branched batch, `context_features` [B, P, V, F] resampled into the slots of the trunk."
     tokens, trunk = mllm.get_input_embeddings()(batch.input_ids), batch.trunk_length
@@ -451,7 +424,7 @@ def branched_loss(
     embeds, trunk = branched_embeds(mllm, batch, context), batch.trunk_length
     if torch.is_autocast_enabled(embeds.device.type):
         embeds = embeds.to(torch.get_autocast_dtype(embeds.device.type))
-    mask = seen(mask, embeds.dtype, mllm.llm.config._attn_implementation)
+    mask = as_attention_mask(mask, embeds.dtype, attn_implementation(mllm.llm))
     hidden = mllm.llm.base_model(
         inputs_embeds=embeds,
         attention_mask=mask,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..sinks.cache import EvictingCache, track_attention
 from ..sinks.memory import Memory, evict, roll_back
+from ..models.attention import attention_implementation
 from ..sinks.rotary import Rotary
 from .sampling import Sampling, sample_tokens, page_generator, text_rules
 from ..models.sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_ends
@@ -279,17 +279,9 @@ def narrate(
         yield known
 
 
-@contextmanager
 def with_attention_weights(llm, policy: Policy):
     "While this lasts, the language model hands out its attention weights, if the `policy` measures them (it computes them one by one then, and slower)."
-    before = llm.config._attn_implementation
-    if policy.needs_attention:
-        llm.set_attn_implementation('eager')
-    try:
-        yield
-    finally:
-        if llm.config._attn_implementation != before:
-            llm.set_attn_implementation(before)
+    return attention_implementation(llm, 'eager' if policy.needs_attention else None)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #5389d243
 def narrate_page(

@@ -21,6 +21,7 @@ import torch
 
 # %% ../../nbs/6_training/01_loop.ipynb #a1104bc3
 from ..models.devices import compile_on_gpu
+from ..sinks.internals import lerp_all_, uncompiled
 from .checkpoints import Checkpoints, load_newest, stop_signals
 from .sharding import gathered, own, sharded, spread, wants_shards, whole
 from ..story.files import atomic_path, write_atomic
@@ -70,7 +71,7 @@ class Average:
         "Take the current weights in."
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         self.step += 1
-        torch._foreach_lerp_([own(m) for m in self.mean], [own(p.detach()) for p in self.live], 1 - decay)
+        lerp_all_([own(m) for m in self.mean], [own(p.detach()) for p in self.live], 1 - decay)
 
     @torch.no_grad()
     def swap(self):
@@ -446,7 +447,7 @@ def save_module(module, folder, summary: dict | None = None, dtype=torch.bfloat1
     "Save a component (diffusers or transformers model) to `folder` in `dtype`, atomically; training's summary goes to `training.json`."
     import copy
 
-    clone = copy.deepcopy(getattr(module, "_orig_mod", module)).to("cpu", dtype)
+    clone = copy.deepcopy(uncompiled(module)).to("cpu", dtype)
     with atomic_path(folder) as part:
         clone.save_pretrained(part, max_shard_size=max_shard_size)
         if summary:

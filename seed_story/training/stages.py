@@ -25,9 +25,11 @@ from safetensors.torch import load_file, save_file
 # %% ../../nbs/6_training/08_stages.ipynb #76954a0e
 from .page_store import load_shard, shard_paths
 from ..models.detokenizer import detokenizer_loss, pack_pixels, trainable_names, unpack_pixels
+from ..models.attention import attention_implementation
+from ..sinks.internals import attn_implementation
 from ..models.devices import autocast, compile_on_gpu
 from ..models.features import encode_for_training, to_pixel_values
-from ..models.mllm import attending, branched_loss
+from ..models.mllm import branched_loss
 from ..models.presets import build
 from .eviction import Eviction, kept_by_page, visible_under
 from ..story.files import atomic_path
@@ -577,7 +579,7 @@ def train_mllm(
             )
 
     def save(summary):
-        with torch.no_grad(), attending(mllm.llm, plain):
+        with torch.no_grad(), attention_implementation(mllm.llm, plain):
             if shell:
                 for p, now in zip(shell.parameters(), mllm.parameters()):
                     p.copy_(now)
@@ -587,9 +589,11 @@ def train_mllm(
             if sample:
                 sample(summary, shell or mllm)
 
-    plain, trained = mllm.llm.config._attn_implementation, [loss] if isinstance(loss, Parts) else [mllm]
+    plain, trained = attn_implementation(mllm.llm), [loss] if isinstance(loss, Parts) else [mllm]
     with (
-        attending(mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain),
+        attention_implementation(
+            mllm.llm, "flex_attention" if layers and torch.device(device).type == "cuda" else plain
+        ),
         as_it_comes(mllm, mixed and torch.device(device).type == "cuda"),
     ):
         return fit(
