@@ -151,7 +151,7 @@ class Workshop:
         )
         return [story[0][:pages] for story in texts], features[:, :pages].float(), seeds
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #36da6cab
 @lru_cache(maxsize=8)
 def _loaded(folder: str) -> tuple:
     "Texts, features and seeds of a store."
@@ -241,7 +241,7 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
     (folder / 'checkpoints').rmdir()
     return folder
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #4ac2839e
 def trained_pipeline(room: Workshop, variant: Variant, folder):
     "What tells stories with the variant's language model (no de-tokenizer). It looks back as far as its trained chunks are long, and forgets pages that are older than these."
     from seed_story.pipeline.story_pipeline import StoryPipeline
@@ -301,7 +301,7 @@ class Measure:
     true: str = 'dense@clamped'
     series: tuple = ('all',)
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #f42e14aa
 BANDS = ((2, 10), (11, 25), (26, 50))
 KEPT_FIGURES = (
     'looks/',
@@ -336,7 +336,7 @@ def teacher_forced_figures(pipe, texts, features, policy: str) -> dict:
         }
     return near
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #a7719ecd
 def score_stories(texts, features, oracle, pages: int, series: str = 'all') -> dict:
     "Looks, facts and the rest of what is kept of `evaluate_stories`, for stories [S][P] whose features [S, P, V, F] the oracle reads; of a series' stories also what is `foreign_shares`: name → Estimate."
     shown = [oracle.read(f) for f in features]
@@ -377,7 +377,7 @@ def bytes_per_token(mllm, itemsize: int = 2) -> int:
         * itemsize
     )
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #a13bffe7
 @torch.inference_mode()
 def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> tuple:
     "Texts [S][P] and features [S, P, V, F] of stories told on from the first pages of `texts` and `features`."
@@ -399,7 +399,7 @@ def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> 
         [torch.stack([page[k].features for page in told]) for k in range(len(texts))]
     )
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #76d4dbf9
 def measure_variant(room: Workshop, pipe, measure: Measure) -> dict:
     "Figures `SERIES/true/…`, `SERIES/given POLICY/…` and `SERIES/told POLICY/…` (without `all/` for stories of all Storyland). Cache bytes are those of 2-byte numbers after the last page."
     from seed_story.evaluation.generate import read_stories_along, count_tokens_held
@@ -500,7 +500,7 @@ class Trial:
             )
         )
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #685fc786
 def main() -> None:
     "Run the trial in the file that is the last word of the command line: what `run_trials` starts."
     Trial.from_json(Path(sys.argv[-1]).read_text()).run()
@@ -610,7 +610,7 @@ def student_mean(values, least: float = -math.inf, most: float = math.inf) -> Es
     )
     return Estimate(mean, max(mean - reach, least), min(mean + reach, most), len(values))
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #11e5e9a9
 SHARES = re.compile('looks|place|facts|names|foreign')  # figures that lie between 0 and 1
 
 
@@ -652,7 +652,7 @@ def read_trial_records(trials: list, strict: bool = True) -> dict:
         raise ValueError('none of the trials has a valid record' if strict else f'no record in {trials[0].out}')
     return found
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #0805d13a
 def write_means(found: dict, folder, command: str) -> list:
     "For each variant of `read_trial_records` a record `folder`/NAME.json of its means over seeds, for tables of many ablations; returns them."
     made = []
@@ -679,7 +679,7 @@ def write_means(found: dict, folder, command: str) -> list:
         )
     return made
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #6cdaaae9
 def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bool = True, least: int = 5) -> str:
     """A Markdown table, one row a variant of `read_trial_records`; `columns`: heading → figure. `percent`: values are shares, shown in percent. What has fewer than `least` cases in a seed is left out.
 

@@ -29,7 +29,7 @@ class TokenClasses:
         "The part of the tokens that each class is."
         return {name: float((self.number == k).double().mean()) for k, name in enumerate(self.names)}
 
-
+# %% ../../nbs/7_evaluation/04_attention_maps.ipynb #87a0f19d
 def token_classes(ids, tokenizer, image: ImageTokens | None = None, slots: bool = False) -> TokenClasses:
     """Classes of token ids [L]: the first token, `<img>`, `</img>`, slots, punctuation (no letter or digit in it), words.
 
@@ -91,7 +91,7 @@ def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
     )
     return ids, spans, embeds
 
-
+# %% ../../nbs/7_evaluation/04_attention_maps.ipynb #0a1a6d5e
 @torch.no_grad()
 def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor, tuple[str, ...], dict[str, float]]:
     """[layers, heads, classes]: the mean mass over the stories `texts` [S][P] with pictures `features` [S, P, V, F] (None: texts alone); the classes' names, and the share of the tokens that each is.
@@ -149,7 +149,7 @@ class AttentionMaps:
     parts: Tensor
     names: tuple[str, ...]
 
-
+# %% ../../nbs/7_evaluation/04_attention_maps.ipynb #ce980275
 def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
     "The part of a page to which each token belongs, [L], and the names: first, then `1 text`, `1 BoI`, `1 slots`, `1 EoI`, `2 text`, …"
     names, found = ['first'], torch.zeros(len(ids), dtype=torch.long)
@@ -278,7 +278,7 @@ def _look(narrator, memory, story, page) -> tuple:
         kinds.names,
     )
 
-
+# %% ../../nbs/7_evaluation/04_attention_maps.ipynb #640187be
 @torch.no_grad()
 def attention_along(pipe, texts, features, attention: str, pages) -> AttentionByPage:
     "Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention` and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."

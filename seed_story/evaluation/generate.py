@@ -163,7 +163,7 @@ def true_features(pipe, pictures):
     features = encode_for_training(pictures.flatten(0, 1), pipe.visual_tokenizer).float()
     return features.unflatten(0, pictures.shape[:2])
 
-
+# %% ../../nbs/7_evaluation/02_generate.ipynb #46b99326
 def read_stories_along(
     pipe, texts, features, attention: str, batch: int = 100, free_running: bool = False, progress=None
 ) -> dict:

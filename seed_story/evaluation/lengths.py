@@ -63,7 +63,7 @@ def _known(job):
         np.stack([np.asarray(draw_scene(page.scene, size, size)) for page in told]),
     )
 
-
+# %% ../../nbs/7_evaluation/03_lengths.ipynb #7de46c52
 def write_true_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> TrueStories:
     "Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10). `workers`: processes that draw, 0: this one."
     from seed_story.storyland.oracle import read_scene
@@ -85,7 +85,7 @@ def write_true_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #7f26fb82
 EARLY, AFTER = 10, 20  # a fact is early if it was told on the first ten pages; its recall counts after page 20
 
-
+# %% ../../nbs/7_evaluation/03_lengths.ipynb #d9c8f43a
 def story_tally(measured: list, pages: int) -> dict:
     """Name → [2, S, P] (hits, counts) from stories as `measure_story` gives them; page 1 is not counted.
 
@@ -118,7 +118,7 @@ def story_tally(measured: list, pages: int) -> dict:
                 add('repeated', s, page, again)
     return tally
 
-
+# %% ../../nbs/7_evaluation/03_lengths.ipynb #7955024c
 def truth_tally(readings: list, truths: list) -> dict:
     "`true species`, `true looks`, `true place` → [2, S, P]: what pictures show ([S][P] `Reading`) against what they should."
     scores = np.array(
@@ -158,7 +158,7 @@ def tally_figures(tallies: dict, bands) -> dict:
         for band in bands
     }
 
-
+# %% ../../nbs/7_evaluation/03_lengths.ipynb #89810546
 def tally_curves(tallies: dict, late: tuple[int, int]) -> dict:
     "Name → values by page, from page 1 (NaN where nothing was counted); `late NAME` → hits, then counts, of each story's pages `late`, for `paired_bootstrap`."
     curves = {}
@@ -216,7 +216,7 @@ def query_features(reader, inputs, batch: int = 512) -> Tensor:
         hook.remove()
     return torch.cat(found)
 
-
+# %% ../../nbs/7_evaluation/03_lengths.ipynb #72bc7261
 def image_encoder(name: str, device='cpu'):
     """Pictures (uint8 [N, H, W, 3]) → features [N, W] by the network `name`: the folder of an `Oracle`, or `MODULE:FUNCTION`.
 
@@ -241,7 +241,7 @@ def image_encoder(name: str, device='cpu'):
 
     return features
 
-
+# %% ../../nbs/7_evaluation/03_lengths.ipynb #2e095d1b
 def feature_distances(vectors, truth, bands, prefix: str = '') -> dict:
     "`FID/pages A-B` and `KID/pages A-B` of vectors [S, P, W] against those of the truth, and how many pictures were compared. A band with fewer than two is left out."
     found = {}

@@ -33,7 +33,7 @@ class Appearance:
     accessory: bool  # kind and colour
     reference: bool  # this picture is the first to show it
 
-
+# %% ../../nbs/7_evaluation/01_metrics.ipynb #bb721a21
 def find_appearances(names: list, species: dict, shown: list) -> list:
     """Every naming of a character as present, judged against its first picture.
 
@@ -150,7 +150,7 @@ class StoryMeasures:
     texts: list
     complete: bool
 
-
+# %% ../../nbs/7_evaluation/01_metrics.ipynb #e1b123fc
 def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> StoryMeasures:
     """Reads the first `pages` pages of `story` (texts by `reader`, pictures by `oracle.read`). A missing picture counts as a wrong one.
 
@@ -182,7 +182,7 @@ def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> StoryMe
         is_complete(story, pages),
     )
 
-
+# %% ../../nbs/7_evaluation/01_metrics.ipynb #e32aeb1b
 def match_introductions(names: list, known: dict, shown: list) -> list:
     "For each character whose introduction tells looks: does the first picture that shows it show these?"
     checks = []
@@ -203,7 +203,7 @@ def band_name(low: int, high: int) -> str:
     "Name of a range of pages in the figures' names."
     return f'page {low}' if low == high else f'pages {low}-{high}'
 
-
+# %% ../../nbs/7_evaluation/01_metrics.ipynb #ec61421e
 def consistency_figures(measured: list, bands: list, given: int = 1) -> dict:
     "`looks`, `seen`, `colour` and `accessory` by band of pages, and `looks` and `seen` by gap: name → Estimate."
     scored = [[a for a in m.appearances if a.page > given and not a.reference] for m in measured]
@@ -253,7 +253,7 @@ def fact_figures(measured: list) -> dict:
 
     return {'facts': figure(0, math.inf)} | {f'facts/gap {name}': figure(*gap) for name, gap in GAPS.items()}
 
-
+# %% ../../nbs/7_evaluation/01_metrics.ipynb #f8df2e24
 def evaluate_stories(
     stories,
     oracle=None,
@@ -306,7 +306,7 @@ def score_picture(reading, truth) -> dict:
     scores |= {name: (sum(s in who and right(s) for s in there), len(there)) for name, right in parts.items()}
     return scores | {'props': (2 * len(reading.props & truth.props), len(reading.props) + len(truth.props))}  # F1
 
-
+# %% ../../nbs/7_evaluation/01_metrics.ipynb #38454c6c
 def evaluate_pictures(images, scenes, oracle, groups=None) -> dict:
     """How well `images` show their `scenes`, by `oracle`: name → Estimate. Both lists have one entry a picture.
 

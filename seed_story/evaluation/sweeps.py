@@ -86,7 +86,7 @@ def load_model(name: str, where: str = '', device: str = 'cpu', dtype: str = 'fl
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #9dfeba01
 PROTOCOLS = ('read', 'visualise', 'tell', 'first-along', 'first-texts', 'first-opening', 'first-alone', 'first-blank')
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #fc5cc6e4
 @dataclass(frozen=True)
 class Job:
     """Stories of `pages` pages by a `protocol` under the policy `attention`; of the pages `drawn`, pictures are drawn and compared with true ones. `slim`: the record has late pages and gaps only.
@@ -112,7 +112,7 @@ class Job:
     def path(self) -> Path:
         return Path(self.protocol) / record_path(self.attention)
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #87cc5826
 @dataclass
 class Outcome:
     "What came of a job: `texts` [S][P], `features` [S, P, V, F] (of page 1 the true ones), `seconds`, and of known texts `nats` [S, P − 1]."
@@ -183,7 +183,7 @@ def run_job(bench: Bench, job: Job) -> Outcome:
         return Outcome(texts, features.float().cpu(), time.monotonic() - began)
     return _written_first(bench, job)
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #4eeef83f
 def _written_first(bench: Bench, job: Job) -> Outcome:
     "Texts written with no picture in sight (once for all ways to illustrate them), and their pictures."
     from seed_story.pipeline.reading import read_teacher_forced
@@ -242,7 +242,7 @@ def _written_first(bench: Bench, job: Job) -> Outcome:
         features.append(torch.stack(pages, 1).float().cpu())
     return Outcome(texts, torch.cat([opening[:, None], torch.cat(features)], 1), spent + time.monotonic() - began)
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #3cc0a6bb
 def _nothing(pipe):
     "Features [V, F] of an all-zero picture."
     from seed_story.models.detokenizer import unconditional_features
@@ -258,7 +258,7 @@ def shown_bands(pages: int) -> list:
     "The bands of `SHOWN_BANDS` within `pages` pages, and the late one."
     return list(dict.fromkeys([(a, min(b, pages)) for a, b in SHOWN_BANDS if a <= pages] + [late_band(pages)]))
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #7248912a
 def score_outcome(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     "Figures and curves of an outcome; which, says the table below."
     readings = bench.readings(found.features)
@@ -297,7 +297,7 @@ def _sizes(bench, job, found) -> dict:
     policy, count = bench.pipe.policy(job.attention), Estimate(found.seconds / (job.pages - 1))
     return cache_sizes(bench.pipe, found.texts[:20], policy, pages) | {'seconds a page': count}
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #f613f8e8
 def _distances(bench, job, found) -> tuple[dict, dict]:
     "Figures, of the last, and curves: `features FID`, `features KID` in each band up to a length, and of drawn pages `pictures FID`, `pictures KID`; behind each as many pages as `at`."
     bands, curves, figures = ([late_band(job.pages)] if job.slim else bands_of(job.pages)), {}, {}
@@ -328,7 +328,7 @@ def _narrow(pipe) -> dict:
     kind = str(pipe.mllm.dtype).removeprefix('torch.')
     return {} if kind == 'float32' else dict(dtype=kind)
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #0cf0a92a
 def measure_policies(
     folder,
     name: str,
@@ -439,7 +439,7 @@ def repro_command(notebook: str, **parameters) -> str:
         )
     return f'seed-story repro {notebook} ' + ' '.join(f"-p {name} '{value}'" for name, value in parameters.items())
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #616697fd
 def policy_table(records: dict, columns: dict, stale: dict | None = None, first: str = 'policy') -> str:
     """A Markdown table of `records` (policy → Record): `columns` are title → figure (a share, in percent), (figure, scale, digits), or a function of policy and record.
 

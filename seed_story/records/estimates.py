@@ -67,7 +67,7 @@ UNITS = {
 def _unit(unit: 'str | Unit') -> Unit:
     return unit if isinstance(unit, Unit) else UNITS[unit]
 
-
+# %% ../../nbs/8_records/01_estimates.ipynb #6cf4d3f7
 def format_value(value: float, unit: 'str | Unit' = '%', suffix: bool = True, sign: bool = False) -> str:
     "`value` in `unit` (a key of `UNITS`, or a `Unit`); `sign`: a difference, with + or −; NaN as –."
     unit = _unit(unit)
@@ -150,7 +150,7 @@ def frechet_distance(a, b) -> float:
         - 2 * overlap
     )
 
-
+# %% ../../nbs/8_records/01_estimates.ipynb #2f581d9e
 def kernel_distance(a, b) -> float:
     "KID between two sets of features [N, F] (Bińkowski et al. 2018), unbiased: near 0 for two samples of the same kind, sometimes below."
     a, b = _two_sets(a, b)

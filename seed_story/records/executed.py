@@ -67,7 +67,7 @@ def shrink_images(notebook: dict, colours: int = 128) -> tuple[int, int]:
                 bundle['image/png'] = base64.b64encode(small).decode()
     return before, after
 
-
+# %% ../../nbs/8_records/04_executed.ipynb #554e4e1f
 def read_notebook(path) -> dict:
     "The notebook in the file `path`. Raises ValueError that names the file if it is none."
     try:
@@ -83,7 +83,7 @@ def write_notebook(path, notebook: dict) -> None:
     "Writes `notebook` to `path` as nbformat and nbdev do, whole or not at all."
     write_atomic(Path(path), json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + '\n')
 
-
+# %% ../../nbs/8_records/04_executed.ipynb #efa14e3a
 def shrink_notebooks(paths, colours: int = 128):
     "Yields (notebook's path, bytes of its pictures before, after) for all notebooks among `paths` (files, or folders with all below), each rewritten if that saves anything."
     for top in map(Path, paths):
@@ -123,7 +123,7 @@ def private_folders(root, parameters: dict | None = None) -> list:
     )
     return sorted(((folder, name) for folder, name in found.items() if folder != '/'), key=lambda pair: -len(pair[0]))
 
-
+# %% ../../nbs/8_records/04_executed.ipynb #4669f86d
 def strip_folders(text: str, found: list) -> str:
     "`text` with the paths that `private_folders` found replaced, and those of Python's own files and of packages cut."
     for folder, name in found:
@@ -208,7 +208,7 @@ def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
     shrink_images(notebook, colours)
     return notebook
 
-
+# %% ../../nbs/8_records/04_executed.ipynb #17b31af0
 def main() -> None:
     "What `make pictures` runs: small pictures in all notebooks among the files and folders on the command line, in place."
     total = [0, 0]

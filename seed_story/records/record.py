@@ -40,7 +40,7 @@ def installed_versions() -> dict:
             continue
     return found
 
-
+# %% ../../nbs/8_records/02_record.ipynb #17f9557a
 def describe_hardware() -> dict:
     "The processor's model and usable cores, and the GPU's name if PyTorch sees one."
     try:
@@ -67,7 +67,7 @@ def source_hash(folder=None) -> str:
         total.update(path.relative_to(folder).as_posix().encode() + b'\0' + path.read_bytes() + b'\0')
     return total.hexdigest()[:12]
 
-
+# %% ../../nbs/8_records/02_record.ipynb #9b273ecf
 def code_state(folder=None) -> dict:
     "`source` (see `source_hash`), and in a git checkout `commit` and `dirty`: whether tracked files had changed."
     folder = Path(folder or PACKAGE)
@@ -117,7 +117,7 @@ class Record:
             raise ValueError(f'seconds is {self.seconds!r}; it must be a number')
         object.__setattr__(self, 'figures', {key: as_estimate(value, key) for key, value in self.figures.items()})
 
-
+# %% ../../nbs/8_records/02_record.ipynb #60eae173
 FIGURE_COLUMNS = tuple(
     f.name for f in fields(Estimate)
 )  # of a figure in a record's file: value, low and high end of the interval, stories, answers
@@ -210,7 +210,7 @@ def read_records(folder) -> dict:
     "All records under `folder` (see `find_records`): relative path without suffix → Record."
     return {name: read_record(path) for name, path in find_records(folder).items()}
 
-
+# %% ../../nbs/8_records/02_record.ipynb #a89eb712
 def _plain(value):
     "`value` with tuples as lists, array scalars as numbers, floats to 6 digits, and NaN as None: fit for JSON."
     if isinstance(value, dict):
@@ -240,7 +240,7 @@ class RecordStatus:
     def __str__(self) -> str:
         return self.state + (': ' + '; '.join(self.reasons) if self.reasons else '')
 
-
+# %% ../../nbs/8_records/02_record.ipynb #66972688
 def find_valid_record(found, settings: dict, libraries=(), later=(), revision: int | None = None) -> RecordStatus:
     """How the record `found` (a path, or a `Record`) stands to a measurement with `settings`, which may also ask for `n` and `seed`.
 
@@ -336,7 +336,7 @@ def write_record(path, command: str, figures: dict, n: int, seed: int | None, se
 def _whole(number):
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
-
+# %% ../../nbs/8_records/02_record.ipynb #804bac6d
 def _brief(record: dict) -> dict:
     "The `record` with each figure as a list in the order of `columns`, without what is not known at its end; whole numbers of figures and curves without a point."
 
@@ -361,7 +361,7 @@ def _brief(record: dict) -> dict:
         | dict(figures={name: row(f) for name, f in record['figures'].items()}, curves=curves)
     )
 
-
+# %% ../../nbs/8_records/02_record.ipynb #ce3d058f
 def _lines(record: dict) -> str:
     "A record as JSON text: a figure, a curve and a setting has one line each."
     dump = lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ': '))
@@ -403,7 +403,7 @@ class Claim:
     def holds(self, figure: Estimate) -> bool:
         return (self.least is None or figure.value >= self.least) and (self.below is None or figure.value < self.below)
 
-
+# %% ../../nbs/8_records/02_record.ipynb #34ce2022
 def claims_table(claims: list, records: dict) -> str:
     "A Markdown table of `claims` with what `records` (see `read_records`) measured; a missing record or figure shows as –."
     rows = []

@@ -97,7 +97,7 @@ def list_sources(rows: list) -> str:
     "A Markdown list of where the published numbers of `rows` stand."
     return '\n'.join(f'- {source}' for source in dict.fromkeys(p.source for row in rows for p in row.published))
 
-
+# %% ../../nbs/8_records/03_reports.ipynb #3b8b74f8
 def records_table(records: dict, wanted: dict | None = None) -> str:
     "A Markdown table, one row a folder of `records`: how many there are, are valid, are stale and why; when and with which PyTorch they were made; settings that could not be checked."
     found, rows = check_records(records, wanted), []

@@ -43,7 +43,7 @@ def read_summary(path) -> str:
     found = re.search(r'^> *(.+)$', text, re.M)
     return found[1] if found else ''
 
-
+# %% ../../nbs/8_records/05_reproduce.ipynb #d1110c6d
 def _parameter_lines(path) -> str:
     "The source of the cell of the notebook `path` that is tagged `parameters`; nothing if there is none."
     return next(
@@ -68,7 +68,7 @@ def smallest_parameters(path) -> dict:
         raise ValueError(f'{path}: the line "# smallest" names {", ".join(sorted(unknown))}, which is no parameter')
     return wanted
 
-
+# %% ../../nbs/8_records/05_reproduce.ipynb #09eb6c71
 def default_parameters(path) -> dict:
     "Name → default of the parameters of the notebook `path`, from its cell tagged `parameters`."
     lines = ast.parse(_parameter_lines(path)).body
@@ -110,7 +110,7 @@ def has_run(path, out, root, parameters: dict) -> bool:
     except ValueError:
         return False  # half a notebook
 
-
+# %% ../../nbs/8_records/05_reproduce.ipynb #5ca575e6
 def run_notebook(path, out, root, parameters: dict | None = None, bar: bool = False) -> float:
     """Runs the notebook `path` with papermill, in its folder, and leaves it, tidied, at `out`; returns the seconds.
 
@@ -148,7 +148,7 @@ class NotebookRun:
     def ok(self) -> bool:
         return self.state in ('ok', 'kept')
 
-
+# %% ../../nbs/8_records/05_reproduce.ipynb #af8ee9de
 def _run_one(path, folder, out, root, smallest: bool) -> NotebookRun:
     "One notebook of `run_all`."
     path, out = Path(path), Path(out)
@@ -167,7 +167,7 @@ def _run_one(path, folder, out, root, smallest: bool) -> NotebookRun:
         )  # told in the summary; the others still run
     return NotebookRun(name, time.monotonic() - began, state)
 
-
+# %% ../../nbs/8_records/05_reproduce.ipynb #8e183f78
 def _run_apart(path, **more) -> NotebookRun:
     "`_run_one` in a process of its own, for papermill changes the current folder."
     call = 'import json, sys; from dataclasses import astuple; from seed_story.records.reproduce import _run_one; print(json.dumps(astuple(_run_one(**json.loads(sys.argv[1])))))'
@@ -187,7 +187,7 @@ def _run_apart(path, **more) -> NotebookRun:
         )
     return NotebookRun(*json.loads(done.stdout.splitlines()[-1]))
 
-
+# %% ../../nbs/8_records/05_reproduce.ipynb #f009f335
 def run_all(folder, out, root, smallest: bool = False, jobs: int = 1):
     """Yields a `NotebookRun` for each notebook of `folder`, when it has been run with its defaults; executed notebooks go to `out`, and what the notebook NAME writes to `out`/NAME.
 
@@ -204,7 +204,7 @@ def run_all(folder, out, root, smallest: bool = False, jobs: int = 1):
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(one, find_notebooks(folder).values())
 
-
+# %% ../../nbs/8_records/05_reproduce.ipynb #669d3d41
 def runs_table(runs: list) -> str:
     "`runs` as aligned lines of text: name, seconds, how it ended; last their sum."
     wide = max([len(run.name) for run in runs] + [18])
