@@ -198,15 +198,14 @@ def image_token_logits(case, tensors, folder):
 
 
 def story_generation(case, tensors, folder):
-    from seed_story.pipeline.narrate import narrate_as_released
+    from seed_story.pipeline.narrate import Narrator, narrate_as_released
 
     mllm, tokenizer = released_mllm(case, folder), tokenizer_of(folder)
     pages = sum(name.endswith(".prompt_ids") for name in tensors)
     longest = max(value.shape[-1] for name, value in tensors.items() if name.endswith(".generated_ids"))
     told = list(
         narrate_as_released(
-            mllm,
-            tokenizer,
+            Narrator(mllm, tokenizer),
             case["opening_text"],
             tensors["first_image_features"],
             pages,

@@ -385,8 +385,7 @@ def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> 
 
     told = list(
         narrate(
-            pipe.mllm,
-            pipe.tokenizer,
+            pipe.narrator,
             [story[0] for story in texts],
             features[:, 0].to(pipe.device),
             pages=pages,

@@ -75,7 +75,7 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #beea348b
 def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
     "Token ids, where pages stand, and embeddings [1, L, D] of the texts `story` [P] with pictures `features` [P, V, F]; None: of its texts alone, joined by spaces."
-    from seed_story.pipeline.narrate import tokenize_story
+    from seed_story.pipeline.narrate import encode_page, tokenize_story
 
     if features is None:
         ids = [
@@ -83,7 +83,7 @@ def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
             *narrator.tokenizer(" ".join(story), add_special_tokens=False)["input_ids"],
         ]
         return ids, [], narrator.embed_ids([ids])
-    pages = [narrator.encode_page(text, f) for text, f in zip(story, features)]
+    pages = [encode_page(narrator, text, f) for text, f in zip(story, features)]
     ids, spans = tokenize_story(narrator, pages)
     embeds = narrator.embed_ids([ids])
     embeds[0, torch.isin(torch.tensor(ids), torch.tensor(narrator.image_tokens.slots)).to(embeds.device)] = torch.cat(
@@ -97,9 +97,7 @@ def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor,
     """[layers, heads, classes]: the mean mass over the stories `texts` [S][P] with pictures `features` [S, P, V, F] (None: texts alone); the classes' names, and the share of the tokens that each is.
 
     `slots`: see `token_classes`."""
-    from seed_story.pipeline.narrate import Narrator
-
-    narrator, masses, shares = Narrator(pipe.mllm, pipe.tokenizer), [], []
+    narrator, masses, shares = pipe.narrator, [], []
     for number, story in enumerate(texts):
         ids, _, embeds = embed_story(narrator, story, None if features is None else features[number])
         kinds = token_classes(ids, pipe.tokenizer, narrator.image_tokens if features is not None else None, slots)
@@ -169,11 +167,9 @@ def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
 @torch.no_grad()
 def attention_maps(pipe, texts, features, k: int = 10) -> AttentionMaps:
     "The maps of the stories `texts` [S][P] with pictures `features` [S, P, V, F], each read in one pass. ValueError if their numbers of pages differ."
-    from seed_story.pipeline.narrate import Narrator
-
     if len({len(story) for story in texts}) != 1:
         raise ValueError('maps are averaged over stories of an equal number of pages')
-    narrator, top, found = Narrator(pipe.mllm, pipe.tokenizer), Counter(), []
+    narrator, top, found = pipe.narrator, Counter(), []
     for story, seen in zip(texts, features):
         ids, spans, embeds = embed_story(narrator, story, seen)
         kinds, (part, names), layers = (
@@ -282,17 +278,17 @@ def _look(narrator, memory, story, page) -> tuple:
 @torch.no_grad()
 def attention_along(pipe, texts, features, attention: str, pages) -> AttentionByPage:
     "Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention` and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."
-    from seed_story.pipeline.narrate import Narrator, NarratedPage, begin_page
+    from seed_story.pipeline.narrate import NarratedPage, begin_page, encode_page, with_image_embeds
     from seed_story.pipeline.reading import score_page
 
-    policy, narrator, pages = pipe.policy(attention), Narrator(pipe.mllm, pipe.tokenizer), tuple(sorted(pages))
+    policy, narrator, pages = pipe.policy(attention), pipe.narrator, tuple(sorted(pages))
     if policy.reencodes or policy.needs_attention:
         raise ValueError(f'{attention}: choose a policy that neither re-encodes nor measures')
     if not pages or pages[0] < 2 or pages[-1] > len(texts[0]):
         raise ValueError(f'pages {pages} must lie between 2 and {len(texts[0])}')
     looks = []
     for text, seen in zip(texts, features):
-        story, memory, rows = [narrator.encode_page(text[0], seen[0])], None, []
+        story, memory, rows = [encode_page(narrator, text[0], seen[0])], None, []
         for number in range(1, pages[-1]):
             memory = begin_page(narrator, memory, [story], policy)
             page = NarratedPage(text[number], narrator.encoder([text[number]])[0].tolist(), seen[number])
@@ -300,7 +296,7 @@ def attention_along(pipe, texts, features, attention: str, pages) -> AttentionBy
                 rows.append(_look(narrator, memory, story, page))
             else:
                 score_page(narrator, memory, [page])
-            story.append(narrator.with_image_embeds([page])[0])
+            story.append(with_image_embeds(narrator, [page])[0])
         looks.append([torch.stack([row[n] for row in rows]) for n in range(4)])
     mass, back, nats, keys = (torch.stack(x).mean(0) for x in zip(*looks))
     return AttentionByPage(pages, rows[0][4], mass, back, nats, keys)

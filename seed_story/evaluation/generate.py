@@ -55,8 +55,7 @@ def tell_features(
         part, numbers = given[first : first + batch], seeds[first : first + batch]
         told = []
         for page in narrate(
-            pipe.mllm,
-            pipe.tokenizer,
+            pipe.narrator,
             [p.text for p in part],
             pipe.encode([page.image for page in part]),
             pages=pages,
@@ -74,15 +73,13 @@ def tell_features(
 # %% ../../nbs/7_evaluation/02_generate.ipynb #26ba3942
 def count_tokens_held(pipe, texts, attention: str) -> list[int]:
     "How many tokens each of the told stories `texts` [S][P] has in memory after its last page, under the policy `attention`."
-    from seed_story.pipeline.narrate import Narrator, NarratedPage, tokenize_story
+    from seed_story.pipeline.narrate import tokenize_story
     from seed_story.sinks.policies import Layout
 
-    narrator, policy = Narrator(pipe.mllm, pipe.tokenizer), pipe.policy(attention)
+    narrator, policy = pipe.narrator, pipe.policy(attention)
 
     def held(story):
-        ids, spans = tokenize_story(
-            narrator, [NarratedPage(text, narrator.encoder([text])[0].tolist(), None) for text in story]
-        )
+        ids, spans = tokenize_story(narrator, [narrator.encode_text(text) for text in story])
         return sum(map(len, policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids)))))
 
     return [held(story) for story in texts]
@@ -174,8 +171,7 @@ def read_stories_along(
     for first in range(0, len(texts), batch):
         part = []
         for page in read_teacher_forced(
-            pipe.mllm,
-            pipe.tokenizer,
+            pipe.narrator,
             texts[first : first + batch],
             features[first : first + batch].to(pipe.device),
             policy,

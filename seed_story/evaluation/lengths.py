@@ -265,13 +265,13 @@ def sharpness(pictures) -> Tensor:
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #1b4cea00
 def cache_sizes(pipe, texts, attention, pages) -> dict:
     "`tokens held/page N` and `cache MiB/page N`, means over the stories `texts` [S][P], after each page N of `pages`."
-    from seed_story.pipeline.narrate import Narrator, NarratedPage, tokenize_story
+    from seed_story.pipeline.narrate import tokenize_story
     from seed_story.sinks.policies import Layout
 
-    narrator, policy, found = Narrator(pipe.mllm, pipe.tokenizer), pipe.policy(attention), {}
+    narrator, policy, found = pipe.narrator, pipe.policy(attention), {}
     config, mode, size = pipe.mllm.llm.config, policy.position_mode, pipe.mllm.dtype.itemsize
     width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
-    stories = [[NarratedPage(text, narrator.encoder([text])[0].tolist(), None) for text in story] for story in texts]
+    stories = [[narrator.encode_text(text) for text in story] for story in texts]
     for page in pages:
         held, room = [], []
         for story in stories:

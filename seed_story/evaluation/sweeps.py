@@ -201,14 +201,13 @@ def _written_first(bench: Bench, job: Job) -> Outcome:
         for k in parts:
             told = list(
                 write_texts_first(
-                    pipe.mllm,
-                    pipe.tokenizer,
+                    pipe.narrator,
                     first[k : k + bench.batch],
                     job.pages,
                     policy,
                     pipe.sampling(),
                     bench.seeds[k : k + bench.batch],
-                    blank=blank,
+                    blank_features=blank,
                 )
             )
             texts += [[page[i].text for page in told] for i in range(len(told[0]))]
@@ -219,20 +218,17 @@ def _written_first(bench: Bench, job: Job) -> Outcome:
         if job.protocol == 'first-along':
             pages = [
                 page.features
-                for page in read_teacher_forced(pipe.mllm, pipe.tokenizer, some, given[:, None], policy, own=True)
+                for page in read_teacher_forced(pipe.narrator, some, given[:, None], policy, own_images=True)
             ]
         elif job.protocol == 'first-blank':
             pages = [
                 page.features
-                for page in read_teacher_forced(
-                    pipe.mllm, pipe.tokenizer, some, blank.expand(len(some), job.pages, -1, -1), policy
-                )
+                for page in read_teacher_forced(pipe.narrator, some, blank.expand(len(some), job.pages, -1, -1), policy)
             ]
         else:
             pages = list(
                 regress_images_from_texts(
-                    pipe.mllm,
-                    pipe.tokenizer,
+                    pipe.narrator,
                     some,
                     job.protocol == 'first-alone',
                     policy,

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..models.sequence import ImageTokens
 
 # %% auto #0
-__all__ = ['derive_seed', 'page_generator', 'Sampling', 'sample_tokens', 'TextRules', 'text_rules']
+__all__ = ['derive_seed', 'page_generator', 'Sampling', 'sample_tokens', 'special_ids', 'TextRules']
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #54ccd7d6
 def derive_seed(seed: int, *path) -> int:
@@ -30,13 +30,13 @@ def page_generator(seed: int, stream: str, page: int, attempt: int = 0) -> torch
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #6c340b6a
 @dataclass(frozen=True)
 class Sampling:
-    "How text is chosen: greedy if `temperature` is 0, else nucleus sampling; bounds in tokens; `tries`: new attempts for a page that repeats an earlier one."
+    "How the text of a page is chosen. ValueError for numbers that make no sense."
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_text_tokens: int = 120
-    min_text_tokens: int = 1
-    tries: int = 0
+    temperature: float = 0.0  # 0: greedy, the likeliest token; else nucleus sampling
+    top_p: float = 1.0  # share of the probability from which is drawn
+    max_text_tokens: int = 120  # of a page; then its image begins
+    min_text_tokens: int = 1  # of a page; no image begins before
+    repetition_tries: int = 0  # new attempts for a page that repeats an earlier one word for word
 
     def __post_init__(self):
         if not self.temperature >= 0:
@@ -44,11 +44,10 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise ValueError(f'top_p must be above 0 and at most 1, not {self.top_p}')
         if not 1 <= self.min_text_tokens <= self.max_text_tokens:
-            raise ValueError(
-                f'1 ≤ min_text_tokens ≤ max_text_tokens is needed, not {self.min_text_tokens} and {self.max_text_tokens}'
-            )
-        if self.tries < 0:
-            raise ValueError(f'tries must be 0 or more, not {self.tries}')
+            bounds = f'{self.min_text_tokens} and {self.max_text_tokens}'
+            raise ValueError(f'1 ≤ min_text_tokens ≤ max_text_tokens is needed, not {bounds}')
+        if self.repetition_tries < 0:
+            raise ValueError(f'repetition_tries must be 0 or more, not {self.repetition_tries}')
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #a95dbe5b
 def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -61,13 +60,21 @@ def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: f
     return order.gather(1, index.clamp(max=p.shape[1] - 1)).squeeze(1)
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #1d1e453f
+def special_ids(tokenizer) -> set[int]:
+    "Ids of all special tokens of a tokenizer, image tokens included."
+    image = ImageTokens.from_tokenizer(tokenizer)
+    named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
+    marked = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return marked | {*image.ids} | {i for i in named if i is not None}
+
+# %% ../../nbs/5_pipeline/01_sampling.ipynb #76031a7a
 @dataclass(frozen=True)
 class TextRules:
-    "Masks over the vocabulary, [vocabulary] bool: `banned` never, `blank` not as the first token; `boi` not before `min_text_tokens`."
+    "What may be written as text: masks over the vocabulary, bool [vocabulary]."
 
-    banned: Tensor
-    blank: Tensor
-    boi: int
+    banned: Tensor  # never
+    blank: Tensor  # not as the first token: it shows nothing
+    boi: int  # `<img>`: not before `min_text_tokens`
 
     def __call__(self, logits: Tensor, step: int, sampling: Sampling) -> Tensor:
         "The logits [B, vocabulary] with −inf over what may not be written as text token number `step`."
@@ -77,23 +84,13 @@ class TextRules:
             logits[:, self.boi] = -torch.inf
         return logits
 
-
-def text_rules(tokenizer, vocab_size: int, device='cpu') -> TextRules:
-    "Rules for `tokenizer`: all its special tokens but `<img>` are banned, and rows of the vocabulary that it does not know."
-    image = ImageTokens.from_tokenizer(tokenizer)
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special |= {
-        *image.slots,
-        image.eoi,
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-        tokenizer.unk_token_id,
-    }
-    banned, blank = torch.zeros(2, vocab_size, dtype=torch.bool)
-    banned[sorted(special - {image.boi, None})] = True
-    banned[len(tokenizer) :] = True
-    blank[
-        [i for i, text in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])) if not text.strip()]
-    ] = True
-    return TextRules(banned.to(device), blank.to(device), image.boi)
+    @classmethod
+    def from_tokenizer(cls, tokenizer, vocab_size: int, device='cpu') -> TextRules:
+        "All special tokens of `tokenizer` but `<img>` are banned, and rows of the vocabulary that it does not know."
+        image = ImageTokens.from_tokenizer(tokenizer)
+        banned, blank = torch.zeros(2, vocab_size, dtype=torch.bool)
+        banned[sorted(special_ids(tokenizer) - {image.boi})] = True
+        banned[len(tokenizer) :] = True
+        texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+        blank[[i for i, text in enumerate(texts) if not text.strip()]] = True
+        return cls(banned.to(device), blank.to(device), image.boi)

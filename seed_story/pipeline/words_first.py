@@ -11,23 +11,31 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..sinks.memory import Memory, evict, roll_back
-from .narrate import Narrator, NarratedPage, regress_image, prefill, close_page, generate_new_text
+from seed_story.pipeline.narrate import (
+    DENSE,
+    GREEDY,
+    NarratedPage,
+    Narrator,
+    begin_separator,
+    close_page,
+    encode_page,
+    generate_new_text,
+    prefill,
+    regress_image,
+)
+from .reading import pad_right
 from .sampling import Sampling
-from ..models.sequence import SEPARATOR
-from ..sinks.policies import Dense, PageSpan, Policy
+from ..sinks.memory import Memory, evict, roll_back
+from ..sinks.policies import PageSpan, Policy
 
 # %% auto #0
-__all__ = ['read_texts', 'close_text_page', 'begin_memory', 'write_texts_first', 'regress_images_from_texts']
+__all__ = ['read_texts', 'close_text_page', 'begin_memory', 'check_one_cache', 'close_blank_page', 'write_texts_first',
+           'regress_images_from_texts']
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #e2f0f1dc
 def read_texts(narrator: Narrator, memory: Memory, pages: Sequence[Sequence[int]]) -> None:
     "Read the ids of one page a row; shorter ones are followed by holes."
-    width = max(map(len, pages))
-    ids = torch.tensor([[*page, *[0] * (width - len(page))] for page in pages], device=narrator.device)
-    alive = torch.arange(width, device=narrator.device) < torch.tensor(
-        [[len(page)] for page in pages], device=narrator.device
-    )
+    ids, alive = pad_right(pages, 0, narrator.device)
     memory.feed(narrator.mllm, narrator.input_embeddings(ids), None if bool(alive.all()) else alive)
 
 
@@ -39,104 +47,95 @@ def close_text_page(narrator: Narrator, memory: Memory, policy: Policy) -> None:
     evict(memory, policy, narrator.rotary if policy.position_mode != 'absolute' else None)
 
 
-def begin_memory(
-    narrator: Narrator, texts: Sequence[Sequence[int]] | None, rows: int, openings: Sequence[NarratedPage] | None = None
-) -> Memory:
-    "A memory of `<s>` and the opening `texts` (ids; None: of `<s>` alone), or of `openings` with their pictures."
-    if openings is not None:
-        return prefill(narrator, [[page] for page in openings])
-    memory = Memory.empty(rows, narrator.device)
-    read_texts(narrator, memory, [[narrator.tokenizer.bos_token_id, *page] for page in texts or [[]] * rows])
+def begin_memory(narrator: Narrator, texts: Sequence[Sequence[int]]) -> Memory:
+    "A memory of `<s>` and the ids of an opening text, one a row; an empty text leaves `<s>` alone."
+    memory = Memory.empty(len(texts), narrator.device)
+    read_texts(narrator, memory, [[narrator.tokenizer.bos_token_id, *ids] for ids in texts])
     return memory
 
+
+def check_one_cache(policy: Policy) -> None:
+    "ValueError for a policy that re-encodes, or needs attention: texts alone are read over one cache."
+    if policy.reencodes or policy.needs_attention:
+        raise ValueError('texts are read over one cache: choose a policy that neither re-encodes nor needs attention')
+
+# %% ../../nbs/5_pipeline/04_words_first.ipynb #f47da5c7
+def close_blank_page(narrator: Narrator, memory: Memory, pages, openings, policy: Policy) -> None:
+    "Close `pages`, one a row, with the image embeddings of the `openings` in the place of their own."
+    memory.feed(narrator.mllm, narrator.embed_ids([[narrator.image_tokens.boi]] * len(pages)))
+    blanks = [replace(page, image_embeds=opening.image_embeds) for page, opening in zip(pages, openings)]
+    close_page(narrator, memory, blanks, policy)
+
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #3d89c8df
+def _begin_story(narrator: Narrator, texts, ids, features: Tensor | None, policy: Policy):
+    "(memory, openings) of stories; `features` [B, V, F] of the openings' images, None: these are not read."
+    if features is None:
+        memory = begin_memory(narrator, ids)
+        close_text_page(narrator, memory, policy)
+        return memory, None
+    openings = [encode_page(narrator, text, f) for text, f in zip(texts, features, strict=True)]
+    return prefill(narrator, [[page] for page in openings]), openings
+
+
 @torch.no_grad()
 def write_texts_first(
-    mllm,
-    tokenizer,
-    texts: Sequence[str],
+    narrator: Narrator,
+    texts: Sequence[str],  # of the openings, [B]
     pages: int = 25,
-    policy: Policy = Dense(),
-    sampling: Sampling = Sampling(),
-    seeds: Sequence[int] | None = None,
-    features: Tensor | None = None,
-    blank: Tensor | None = None,
-    separator: str = SEPARATOR,
+    policy: Policy = DENSE,
+    sampling: Sampling = GREEDY,
+    seeds: Sequence[int] | None = None,  # one a story
+    features: Tensor | None = None,  # [B, V, F] of the openings, the only images that are read (None: not even these)
+    blank_features: Tensor | None = None,  # [V, F] of nothing, to stand where every image would, as the model knows it
 ) -> Iterator[list[NarratedPage]]:
-    """Texts of stories that begin with `texts` [B], written with no picture in sight; yields one page of every story at a time, without features, the opening first.
+    """Texts of stories, written with no picture in sight; yields one page of every story at a time, the opening first.
 
-    `features` [B, V, F]: those of the openings, the only pictures that are read (None: not even these). `blank` [V, F]: features of nothing, which stand where every picture would, so that the
-    layout is the one that the model knows. ValueError for a policy that re-encodes or measures."""
-    if policy.reencodes or policy.needs_attention:
-        raise ValueError('texts are written over one cache: choose a policy that neither re-encodes nor measures')
-    narrator = Narrator(mllm, tokenizer, separator)
-    ids = [narrator.encoder([text])[0].tolist() for text in texts]
-    if blank is not None:
-        features = blank.expand(len(ids), *blank.shape)
-    openings = (
-        None if features is None else [narrator.encode_page(text, f) for text, f in zip(texts, features, strict=True)]
-    )
-    seeds, earlier = list(range(len(ids))) if seeds is None else list(seeds), [{text} for text in texts]
-    memory = begin_memory(narrator, ids, len(ids), openings)
-    if openings is None:
-        close_text_page(narrator, memory, policy)
-    yield [NarratedPage(text, row, None) for text, row in zip(texts, ids)]
+    The pages have no features. ValueError for a policy that re-encodes or needs attention."""
+    check_one_cache(policy)
+    ids = [narrator.encode_text(text).ids for text in texts]
+    if blank_features is not None:
+        features = blank_features.expand(len(ids), *blank_features.shape)
+    seeds = list(range(len(ids))) if seeds is None else list(seeds)
+    earlier = [{text} for text in texts]
+    memory, openings = _begin_story(narrator, texts, ids, features, policy)
+    yield [NarratedPage(text, row) for text, row in zip(texts, ids)]
     for number in range(1, pages):
-        logits = memory.feed(narrator.mllm, narrator.embed_ids([narrator.separator_ids] * len(ids))).logits[:, -1]
-        told = [
-            NarratedPage(narrator.decode(row), row, None)
-            for row in generate_new_text(narrator, memory, logits, sampling, seeds, number, earlier)
-        ]
+        logits = begin_separator(narrator, memory)
+        rows = generate_new_text(narrator, memory, logits, sampling, seeds, number, earlier)
+        told = [NarratedPage(narrator.decode(row), row) for row in rows]
         for known, page in zip(earlier, told):
             known.add(page.text)
-        if blank is None:
+        if blank_features is None:
             close_text_page(narrator, memory, policy)
         else:
-            memory.feed(narrator.mllm, narrator.embed_ids([[narrator.image_tokens.boi]] * len(ids)))
-            close_page(
-                narrator,
-                memory,
-                [[replace(page, image_embeds=opening.image_embeds)] for page, opening in zip(told, openings)],
-                policy,
-            )
+            close_blank_page(narrator, memory, told, openings, policy)
         yield told
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #c560de5e
 @torch.no_grad()
 def regress_images_from_texts(
-    mllm,
-    tokenizer,
-    texts: Sequence[Sequence[str]],
-    alone: bool = False,
-    policy: Policy = Dense(),
-    features: Tensor | None = None,
-    separator: str = SEPARATOR,
+    narrator: Narrator,
+    texts: Sequence[Sequence[str]],  # [S][P]; after the first page also token ids
+    own_text_only: bool = False,  # from the page's own text, else from all texts up to it under `policy`
+    policy: Policy = DENSE,
+    features: Tensor | None = None,  # [S, V, F] of the openings, which are then read before all else
 ) -> Iterator[Tensor]:
-    """Features [S, V, F] of the picture of each page after the first, regressed from `texts` [S][P] (after the first page also token ids) without other pictures in sight.
+    """Features [S, V, F] of the image of each page after the first, regressed without other images in sight.
 
-    `alone`: from the page's own text, else from all texts up to it under `policy`. `features` [S, V, F]: those of the openings, which are then read before all else.
-    ValueError if the stories have no equal number of pages, or for a policy that re-encodes or measures."""
+    ValueError if the stories have no equal number of pages, or for a policy that re-encodes or needs attention."""
     if len({len(story) for story in texts}) != 1:
         raise ValueError('stories that are illustrated together need an equal number of pages')
-    if policy.reencodes or policy.needs_attention:
-        raise ValueError('texts are read over one cache: choose a policy that neither re-encodes nor measures')
-    narrator, memory = Narrator(mllm, tokenizer, separator), None
-    ids = [
-        [narrator.encoder([page])[0].tolist() if isinstance(page, str) else list(page) for page in story]
-        for story in texts
-    ]
-    openings = (
-        None
-        if features is None
-        else [narrator.encode_page(story[0], f) for story, f in zip(texts, features, strict=True)]
-    )
+    check_one_cache(policy)
+    ids = [[narrator.encode_text(page).ids for page in story] for story in texts]
+    first = [story[0] for story in texts]
+    memory = None
     for number in range(1, len(texts[0])):
-        if alone or memory is None:
-            memory = begin_memory(narrator, None if alone else [story[0] for story in ids], len(ids), openings)
-            if openings is None and not alone:
-                close_text_page(narrator, memory, policy)
+        if own_text_only and features is None:
+            memory = begin_memory(narrator, [[] for _ in ids])
+        elif own_text_only or memory is None:
+            memory, _ = _begin_story(narrator, first, [story[0] for story in ids], features, policy)
         read_texts(narrator, memory, [[*narrator.separator_ids, *story[number]] for story in ids])
         yield regress_image(narrator, memory)
         roll_back(memory, 1)  # its `<img>`
-        if not alone:
+        if not own_text_only:
             close_text_page(narrator, memory, policy)
