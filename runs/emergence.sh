@@ -9,13 +9,13 @@ OUT=${1:-out/emergence}; HERE=$(cd "$(dirname "$0")/.." && pwd); DEVICE=${DEVICE
 WORKERS=${WORKERS:-6}; ENCODERS=${ENCODERS:-4}; SEED_STORY=${SEED_STORY:-seed-story}
 mkdir -p "$OUT"; OUT=$(realpath "$OUT"); STORE=${STORE:-$OUT/storyland}
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false TORCHDYNAMO_SUPPRESS_ERRORS=1 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1
-train() { local stage=$1; shift; $SEED_STORY train "$stage" --store "$STORE" --out "$OUT" --stories "$STORIES" --device "$DEVICE" "$@" >> "$OUT/$stage.out" 2>&1 || { echo "$stage FAILED: $(tail -n 1 "$OUT/$stage.out")"; return 1; }; }
+train() { local stage=$1; shift; $SEED_STORY train "$stage" --store "$STORE" --out "$OUT" --stories "$STORIES" "$@" >> "$OUT/$stage.out" 2>&1 || { echo "$stage FAILED: $(tail -n 1 "$OUT/$stage.out")"; return 1; }; }
 for part in tokenizer visual_tokenizer; do [ -d "$OUT/$part" ] || cp -r "$HERE/data/tiny/$part" "$OUT/"; done
 [ -d "$STORE" ] || train render --workers "${PROCESSES:-16}"
-pids=(); for k in $(seq 0 $((ENCODERS - 1))); do train encode --what features --part "$k/$ENCODERS" & pids+=($!); done
+pids=(); for k in $(seq 0 $((ENCODERS - 1))); do train encode --device "$DEVICE" --what features --part "$k/$ENCODERS" & pids+=($!); done
 for pid in "${pids[@]}"; do wait "$pid"; done
 echo "drawn and encoded at $SECONDS s"
-train mllm --steps "$STEPS" --batch "${BATCH:-64}" --workers "$WORKERS" --snapshots "$SNAPSHOTS"
+train mllm --device "$DEVICE" --steps "$STEPS" --batch "${BATCH:-64}" --workers "$WORKERS" --snapshots "$SNAPSHOTS"
 echo "trained at $SECONDS s: $(tail -n 1 "$OUT/mllm.out")"; models=
 cp -r "$OUT/mllm" "$OUT/mllm_$STEPS"
 for n in $SNAPSHOTS $STEPS; do

@@ -17,7 +17,13 @@ export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 seconds() { python3 -c "print(max(3.0, round($1 * $SCALE, 1)))"; }
 stage() {  # stage FOLDER NAME [OPTION...]
   local out=$1 name=$2 began=$SECONDS; shift 2; mkdir -p "$out/logs"
-  $SEED_STORY train "$name" --preset small --store "$STORE" --out "$out" --device "$DEVICE" --seed "$SEED" "$@" >> "$out/logs/$name.out" 2>&1 || { echo "$out $name FAILED: $(tail -n 1 "$out/logs/$name.out")"; return 1; }
+  case "$name" in
+    words|assemble) ;;
+    render) set -- --seed "$SEED" "$@";;
+    encode) set -- --device "$DEVICE" "$@";;
+    *) set -- --device "$DEVICE" --seed "$SEED" "$@";;
+  esac
+  $SEED_STORY train "$name" --preset small --store "$STORE" --out "$out" "$@" >> "$out/logs/$name.out" 2>&1 || { echo "$out $name FAILED: $(tail -n 1 "$out/logs/$name.out")"; return 1; }
   echo "$out $name: $((SECONDS - began)) s, ended at $SECONDS s"
 }
 on() { local card=$1; shift; if [ "$GPUS" -gt 1 ]; then CUDA_VISIBLE_DEVICES=$card "$@"; else "$@"; fi; }
@@ -31,7 +37,7 @@ mllm "$OUT/first" "$FIRST"
 further() {  # further FOLDER CARD [OPTION...]: goes on from the common weights, which it takes over at its own beginning
   local out=$1 card=$2; shift 2; parts "$out"
   [ -d "$out/mllm" ] || { cp -r "$OUT/first/mllm" "$out/mllm"; rm -f "$out/mllm/training.json"; }
-  on "$card" mllm "$out" "$THEN" --resume "$@"
+  on "$card" mllm "$out" "$THEN" --init-from "$@"
   if [ "$ADAPT" != 0 ]; then on "$card" stage "$out" adapt --seconds "$(seconds "$ADAPT")" --workers 6; fi
   stage "$out" assemble
 }

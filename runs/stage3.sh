@@ -10,7 +10,7 @@ OUT=${1:-out/stage3}; HERE=$(cd "$(dirname "$0")/.." && pwd); BEFORE=$(realpath 
 STEPS=${STEPS:-2000}; WORKERS=${WORKERS:-4}; ENCODERS=${ENCODERS:-4}; TOLD=${TOLD:-100}; PAGES=${PAGES:-25}; DRAWN=${DRAWN:-2 10 25}; SEED_STORY=${SEED_STORY:-seed-story}
 mkdir -p "$OUT"; OUT=$(realpath "$OUT"); STORE=${STORE:-$OUT/storyland}
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false TORCHDYNAMO_SUPPRESS_ERRORS=1 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1
-train() { local stage=$1 out=$2; shift 2; $SEED_STORY train "$stage" --store "$STORE" --out "$OUT/$out" --stories "$STORIES" --device "$DEVICE" "$@" >> "$OUT/$out/$stage.out" 2>&1 || { echo "$out $stage FAILED: $(tail -n 1 "$OUT/$out/$stage.out")"; return 1; }; }
+train() { local stage=$1 out=$2; shift 2; $SEED_STORY train "$stage" --store "$STORE" --out "$OUT/$out" --stories "$STORIES" "$@" >> "$OUT/$out/$stage.out" 2>&1 || { echo "$out $stage FAILED: $(tail -n 1 "$OUT/$out/$stage.out")"; return 1; }; }
 for way in whole released; do
   mkdir -p "$OUT/$way"
   for part in mllm tokenizer visual_tokenizer vae; do [ -d "$OUT/$way/$part" ] || cp -r "$HERE/data/tiny/$part" "$OUT/$way/"; done
@@ -18,11 +18,11 @@ for way in whole released; do
 done
 [ -d "$STORE" ] || train render whole --workers "${PROCESSES:-16}"
 for what in features latents; do
-  pids=(); for k in $(seq 0 $((ENCODERS - 1))); do train encode whole --what "$what" --part "$k/$ENCODERS" & pids+=($!); done
+  pids=(); for k in $(seq 0 $((ENCODERS - 1))); do train encode whole --device "$DEVICE" --what "$what" --part "$k/$ENCODERS" & pids+=($!); done
   for pid in "${pids[@]}"; do wait "$pid"; done
 done
 echo "drawn and encoded at $SECONDS s"; pids=()
-for way in whole released; do (train adapt "$way" --trainable "$way" --steps "$STEPS" --workers "$WORKERS"; echo "$way at $SECONDS s: $(tail -n 1 "$OUT/$way/adapt.out")") & pids+=($!); done
+for way in whole released; do (train adapt "$way" --device "$DEVICE" --trainable "$way" --steps "$STEPS" --workers "$WORKERS"; echo "$way at $SECONDS s: $(tail -n 1 "$OUT/$way/adapt.out")") & pids+=($!); done
 for pid in "${pids[@]}"; do wait "$pid"; done
 $SEED_STORY repro stage3 --out "$OUT/stage3.ipynb" -p model tiny -p variants "before=$BEFORE/* whole=$OUT/whole/* released=$OUT/released/*" -p stories "$TOLD" -p pages "$PAGES" -p drawn "$DRAWN" \
   -p oracle "$HERE/data/oracle" -p device "$DEVICE" -p workers "$WORKERS" -p out "$OUT/records" > "$OUT/stage3.out" 2>&1 || { echo "stage3 FAILED: $(tail -n 1 "$OUT/stage3.out")"; exit 1; }

@@ -19,13 +19,17 @@ export TORCHDYNAMO_SUPPRESS_ERRORS=1 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 PYTHONUN
 seconds() { python3 -c "print(max(3.0, round($1 * $SCALE, 1)))"; }
 stage() {  # stage NAME SECONDS [OPTION...]
   local name=$1 budget=$2 began=$SECONDS; shift 2
-  $SEED_STORY train "$name" --store "$STORE" --out "$OUT" --device "$DEVICE" ${BATCH:+--batch $BATCH} \
-    ${budget:+--seconds $(seconds "$budget")} "$@" >> "$OUT/logs/$name.out" 2>&1 || { echo "$name FAILED"; tail -n 5 "$OUT/logs/$name.out"; return 1; }
+  case "$name" in
+    render|words|assemble) ;;
+    encode) set -- --device "$DEVICE" "$@";;
+    *) set -- --device "$DEVICE" ${BATCH:+--batch "$BATCH"} --seconds "$(seconds "$budget")" "$@";;
+  esac
+  $SEED_STORY train "$name" --store "$STORE" --out "$OUT" "$@" >> "$OUT/logs/$name.out" 2>&1 || { echo "$name FAILED"; tail -n 5 "$OUT/logs/$name.out"; return 1; }
   echo "$name: $((SECONDS - began)) s, ended at $SECONDS s: $(tail -n 1 "$OUT/logs/$name.out")"
 }
 wanted() { [ ! -d "$OUT/$1" ] || further "$1"; }
 further() { [ -d "$OUT/$1" ] && [[ "$CONTINUE" == *" $1 "* ]]; }
-resume() { if further "$1"; then echo --resume; fi; }
+init() { if further "$1"; then echo --init-from; fi; } # the weights in OUT
 second() { if [ "$GPUS" -gt 1 ]; then CUDA_VISIBLE_DEVICES=1 "$@"; else "$@"; fi; }
 encode() {  # encode WHAT PROCESSES: share the shards among processes
   local pids=() k; for k in $(seq 0 $(($2 - 1))); do stage encode "" --what "$1" --part "$k/$2" --stories "$STORIES" --wait 600 & pids+=($!); done; wait "${pids[@]}"
@@ -36,7 +40,7 @@ stage render "" --seed "$SEED" --stories "$STORIES" --workers "$WORKERS" & RENDE
 if wanted tokenizer; then stage words "" --stories "$WORDS" --wait 300 & pids+=($!); fi
 if wanted oracle; then stage oracle 120 --stories "$FIRST" --wait 300 & pids+=($!); fi
 if wanted vae; then second stage vae "$VAE" --stories "$FIRST" --wait 300 & VAE_RUN=$!; fi
-if wanted visual_tokenizer; then stage tokenizer "$TOKENIZER" --stories "$FIRST" --wait 300 $(resume visual_tokenizer); fi
+if wanted visual_tokenizer; then stage tokenizer "$TOKENIZER" --stories "$FIRST" --wait 300 $(init visual_tokenizer); fi
 wait "$RENDER"
 encode features 8 & FEATURES=$!
 if [ -z "${VAE_RUN:-}" ]; then second encode latents 8 & LATENTS=$!; fi
@@ -44,11 +48,11 @@ wait "$FEATURES"
 if [ -n "${BESIDE:-}" ]; then
   mkdir -p "$OUT/beside/logs"
   for part in tokenizer visual_tokenizer vae mllm; do if [ -d "$OUT/$part" ] && [ ! -d "$OUT/beside/$part" ]; then cp -r "$OUT/$part" "$OUT/beside/"; fi; done
-  if beside wanted mllm; then beside stage mllm "$MLLM" --workers 8 --eviction "$BESIDE" $(beside resume mllm) & pids+=($!); fi
+  if beside wanted mllm; then beside stage mllm "$MLLM" --workers 8 --eviction "$BESIDE" $(beside init mllm) & pids+=($!); fi
 fi
-if wanted mllm; then stage mllm "$MLLM" --workers 8 ${EVICTION:+--eviction $EVICTION} $(resume mllm) & MLLM_RUN=$!; fi
+if wanted mllm; then stage mllm "$MLLM" --workers 8 ${EVICTION:+--eviction "$EVICTION"} $(init mllm) & MLLM_RUN=$!; fi
 if [ -n "${VAE_RUN:-}" ]; then wait "$VAE_RUN"; second encode latents 8; else wait "$LATENTS"; fi
-if wanted unet; then second stage detokenizer "$DETOKENIZER" $(resume unet); fi
+if wanted unet; then second stage detokenizer "$DETOKENIZER" $(init unet); fi
 [ ${#pids[@]} -eq 0 ] || wait "${pids[@]}"
 [ -z "${MLLM_RUN:-}" ] || wait "$MLLM_RUN"
 if [ "$ADAPT" != 0 ]; then

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'EXTRA', 'complain', 'run', 'main', 'tell', 'parse_size', 'data_storyland', 'data_check',
-           'data_chunk', 'fetch', 'convert', 'literal', 'stage_options', 'train', 'repro_folder', 'notebook_parameters',
-           'repro']
+           'data_chunk', 'fetch', 'convert', 'literal', 'option_words', 'train', 'stage_options_help', 'repro_folder',
+           'notebook_parameters', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
 import ast
@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -238,7 +238,7 @@ def convert(
     )
 
 # %% ../nbs/cli.ipynb #2cfd311e
-def literal(word: str):
+def literal(word: str) -> Any:
     "A number, list, True, None, … if `word` is one in Python's writing, else `word` itself."
     try:
         return ast.literal_eval(word)
@@ -246,51 +246,75 @@ def literal(word: str):
         return word
 
 
-def stage_options(words: list[str]) -> dict:
-    "`['--steps', '10', '--bf16', '--lr=1e-3']` → `dict(steps=10, bf16=True, lr=0.001)`; ValueError for a word without a name."
-    options, words = {}, list(words)
+def option_words(words: list[str]) -> dict[str, Any]:
+    """`['--steps', '10', '--resume', '--lr=1e-3']` → `dict(steps='10', resume=True, lr='1e-3')`.
+
+    The last of equal names counts. ValueError for a word without a name."""
+    options: dict[str, Any] = {}
+    words = list(words)
     while words:
         name, equals, value = words.pop(0).partition('=')
         if not re.fullmatch(r'--[A-Za-z][\w-]*', name):
             raise ValueError(f'{name!r} stands alone: write --name value')
+        found: Any = value
         if not equals:
-            value = words.pop(0) if words and not words[0].startswith('--') else 'True'
-        options[name[2:].replace('-', '_')] = literal(value)
+            found = words.pop(0) if words and not words[0].startswith('--') else True
+        options[name[2:].replace('-', '_')] = found
     return options
 
 
 EXTRA = dict(allow_extra_args=True, ignore_unknown_options=True)
 
 
-@app.command(context_settings=EXTRA)
+@app.command(context_settings=EXTRA, add_help_option=False)
 def train(
-    context: typer.Context, stage: Annotated[str, typer.Argument(help='A training stage; an unknown name lists them.')]
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(help='A training stage.')] = '--help',
 ):
-    """Run a training stage; further options (--name value) go to the stage.
+    """Run a training stage with its options (--name value).
 
-    Each needs --store FOLDER (pages) and --out FOLDER (weights); most know --preset, --steps or --seconds, --batch, --lr, --device, --resume, --seed. All of them: class Run in seed_story/runs.py."""
-    options = stage_options(context.args)
-    from seed_story.training.runs import run_stage
+    seed-story train STAGE --help lists them. Each stage takes --store FOLDER (pages) and --out FOLDER (weights)."""
+    from seed_story.training.options import STAGE_OPTIONS, stage_options
+
+    if stage == '--help':
+        typer.echo(context.get_help() + '\n\nStages:\n')
+        for name, kind in STAGE_OPTIONS.items():
+            typer.echo(f'  {name:12} {(kind.__doc__ or "").splitlines()[0]}')
+        return None
+    if '--help' in context.args:
+        typer.echo(stage_options_help(stage))
+        return None
+    return _train(stage_options(stage, option_words(context.args)))
+
+
+def stage_options_help(stage: str) -> str:
+    "The options of a stage; ValueError for a stage that there is not."
+    from seed_story.training.options import STAGE_OPTIONS, stage_options
+
+    if stage not in STAGE_OPTIONS:
+        stage_options(stage, {})
+    return STAGE_OPTIONS[stage].help()
+
+
+def _train(options: Any) -> int | None:
+    "Run a stage, its log on a bar or, off a terminal, as lines on stderr."
     from seed_story.training.loop import Interrupted
+    from seed_story.training.runs import run_stage
 
-    shown = dict(bar=True) if sys.stderr.isatty() else dict(tell=lambda row: typer.echo(json.dumps(row), err=True))
+    def log_line(row: dict) -> None:
+        typer.echo(json.dumps(row), err=True)
+
+    bar = sys.stderr.isatty()
     try:
-        summary = run_stage(stage, **shown | options)
-    except TypeError as e:
-        if 'required positional argument' in str(e):
-            raise ValueError(
-                f"stage {stage} needs {' and '.join(f'--{word} FOLDER' for word in str(e).split(chr(39))[1::2])}"
-            ) from e
-        if 'unexpected keyword argument' not in str(e):
-            raise
-        raise ValueError(f"stage {stage} has no option --{str(e).split(chr(39))[1].replace('_', '-')}") from e
+        summary = run_stage(options, None if bar else log_line, bar)
     except Interrupted as e:
         complain(e)
         return 130
     except FloatingPointError as e:
         raise ValueError(str(e)) from e
-    for name, value in (summary or {}).items():
+    for name, value in summary.items():
         typer.echo(f'{name}: {value}')
+    return None
 
 # %% ../nbs/cli.ipynb #7f012b1b
 def repro_folder() -> Path:

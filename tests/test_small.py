@@ -139,7 +139,7 @@ def test_going_on_from_the_adapter(trained, tmp_path):
                 '1',
                 '--batch',
                 '2',
-                '--resume',
+                '--init-from',
                 '--lr',
                 '1e-4',
             ]

@@ -19,7 +19,8 @@ def trained(tmp_path_factory):
     store, out = tmp_path_factory.mktemp('store'), tmp_path_factory.mktemp('run')
     toy = ('--steps', 2, '--batch', 2)
     train('render', store, out, '--stories', 3, '--workers', 1)
-    for stage in ('words', 'vae', 'tokenizer', 'oracle'):
+    train('words', store, out)
+    for stage in ('vae', 'tokenizer', 'oracle'):
         train(stage, store, out, *toy)
     for what in ('features', 'latents'):
         train('encode', store, out, '--what', what)
@@ -56,7 +57,7 @@ def test_a_stage_goes_on_from_its_weights_and_under_eviction(trained, tmp_path):
     copy = tmp_path / 'run'
     shutil.copytree(out, copy)
     before = load_component(copy, 'mllm').state_dict()
-    train('mllm', store, copy, '--steps', 1, '--batch', 2, '--resume', '--eviction', 'multimodal', '--lr', 1e-5)
+    train('mllm', store, copy, '--steps', 1, '--batch', 2, '--init-from', '--eviction', 'multimodal', '--lr', 1e-5)
     after = load_component(copy, 'mllm').state_dict()
     moved = max(float((after[k].float() - v.float()).abs().max()) for k, v in before.items())
     assert 0 < moved < 0.05, 'one small step from the old weights'
@@ -116,6 +117,93 @@ def test_a_run_is_watched(trained, tmp_path):
         and Image.open(words.with_suffix('.png')).width > 300
     )
     assert b'mllm/loss' in next((tmp_path / 'curves').iterdir()).read_bytes()
+
+
+def test_weights_of_another_run_are_begun_with(trained, tmp_path, capsys):
+    "`--init-from` takes the weights of a folder; `--resume` meant that once, and now says so."
+    import shutil
+    from seed_story.training.runs import load_component
+
+    store, out = trained
+    (tmp_path / 'run').mkdir()
+    shutil.copytree(out / 'tokenizer', tmp_path / 'run' / 'tokenizer')
+    words = ['train', 'mllm', '--store', str(store), '--out', str(tmp_path / 'run'), '--steps', '1', '--batch', '2']
+    assert run([*words, '--resume']) == 2
+    err = capsys.readouterr().err
+    assert 'give --init-from instead' in err and err.count('\n') == 1 and not (tmp_path / 'run' / 'mllm').exists()
+    assert run([*words, '--init-from', str(tmp_path / 'nowhere')]) == 2 and 'no such folder' in capsys.readouterr().err
+    assert run([*words, '--init-from', str(out), '--lr', '1e-9']) == 0
+    before, after = (load_component(folder, 'mllm').state_dict() for folder in (out, tmp_path / 'run'))
+    assert max(float((after[k].float() - v.float()).abs().max()) for k, v in before.items()) < 1e-4
+
+
+@pytest.mark.parametrize('stage', ['vae', 'oracle'])
+def test_every_stage_can_begin_with_trained_weights(trained, tmp_path, stage):
+    import shutil
+    from safetensors.torch import load_file
+
+    store, out = trained
+    shutil.copytree(out, tmp_path / 'run')
+    [file] = (tmp_path / 'run' / stage).glob('*.safetensors')
+    before = load_file(file)
+    train(stage, store, tmp_path / 'run', '--steps', 1, '--batch', 2, '--lr', 1e-9, '--init-from')
+    after = load_file(file)
+    assert all(((after[k].float() - v.float()).abs() <= 0.01 * v.float().abs() + 1e-6).all() for k, v in before.items())
+    assert (tmp_path / 'run' / 'logs' / f'{stage}.1.jsonl').is_file(), 'the log of the run before is put aside'
+
+
+@pytest.mark.parametrize(
+    'stage, words, why',
+    [
+        ('mllm', ['--lr', '1e-4x'], "--lr '1e-4x': it must be a number"),
+        ('mllm', ['--steps', 'x'], 'a whole number'),
+        ('mllm', ['--steps', '0'], 'at least 1'),
+        ('mllm', ['--seconds', '0'], 'greater than 0'),
+        ('mllm', ['--batch', '0'], 'at least 1'),
+        ('mllm', ['--log-every', '0'], 'at least 1'),
+        ('mllm', ['--accumulate', '0'], 'at least 1'),
+        ('mllm', ['--stories', '-5'], 'at least 1'),
+        ('mllm', ['--seed', '1.5'], 'a whole number'),
+        ('mllm', ['--pages', '0'], 'at least 2'),
+        ('mllm', ['--set', '5'], 'has no 5'),
+        ('mllm', ['--set', 'num_slots=0'], 'at least 1'),
+        ('mllm', ['--device', 'toaster'], "device 'toaster' cannot be used"),
+        ('mllm', ['--device', 'meta'], "device 'meta' cannot be used"),
+        ('mllm', ['--device', 'cuda:77'], "device 'cuda:77' cannot be used"),
+        ('mllm', ['--lr'], '--lr without a value'),
+        ('mllm', ['--bar'], 'no option --bar'),
+        ('mllm', ['--watching', '[]'], 'no option --watching'),
+        ('mllm', ['--evicton', 'multimodal'], 'did you mean --eviction?'),
+        ('vae', ['--eviction', 'multimodal'], 'stage vae has no option --eviction'),
+        ('encode', ['--part', '1'], 'K/N'),
+        ('encode', ['--part', '3/3'], 'K/N'),
+        ('render', ['--stories', '0'], 'at least 1'),
+        ('adapt', ['--trainable', 'hole'], 'did you mean whole?'),
+        ('pack', ['--source', 'nowhere.jsonl'], 'no such file'),
+    ],
+)
+def test_wrong_options_are_one_line_and_nothing_is_left(tmp_path, capsys, stage, words, why):
+    code = run(['train', stage, '--store', str(tmp_path / 's'), '--out', str(tmp_path / 'o'), *words])
+    err = capsys.readouterr().err
+    assert code == 2 and why in err and err.count('\n') == 1 and not list(tmp_path.iterdir())
+
+
+def test_folders_named_by_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(['train', 'render', '--store', '5', '--stories', '1', '--workers', '1']) == 0
+    assert run(['train', 'words', '--store', '5', '--out', '2024']) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['2024', '5']
+
+
+def test_every_stage_lists_its_options(capsys):
+    from seed_story.training.options import STAGE_OPTIONS
+
+    for stage, kind in STAGE_OPTIONS.items():
+        assert run(['train', stage, '--help']) == 0
+        out = capsys.readouterr().out
+        assert all(f'--{name.replace("_", "-")}' in out for name in kind.leaves()), stage
+    assert run(['train', '--help']) == 0 and 'Stage 2' in capsys.readouterr().out
+    assert run(['train', 'cook', '--help']) == 2
 
 
 def test_missing_stages_are_named(trained, tmp_path, capsys):
@@ -181,9 +269,9 @@ def test_a_stage_that_is_told_to_stop_goes_on_as_if_nothing_had_been(
     for done in (2, 5):
         assert run(command) == 130 and f'stopped after {done} steps' in capsys.readouterr().err
         assert (tmp_path / 'stopped' / 'checkpoints' / stage / 'newest.json').exists()
-    assert run([*command[:-1], *command[-1:], '--lr', '0.1']) == 2 and 'lr was' in capsys.readouterr().err, (
-        'other options are refused'
-    )
+    assert run([*command, '--lr', '0.1']) == 2 and 'lr was' in capsys.readouterr().err, 'other options are refused'
+    assert run([*command, '--init-from', str(out)]) == 2 and '--init-from begins a run' in capsys.readouterr().err
+    command.append('--resume')  # which says no more than the same command does
     assert run(command) == 0 and len(taken) == 7
     assert (
         weights(tmp_path / 'stopped' / part) == weights(tmp_path / 'straight' / part)
@@ -202,15 +290,19 @@ import json, sys
 from pathlib import Path
 import torch
 from seed_story.training.page_store import load_store
-from seed_story.training.runs import load_text_tokenizer, several_processes
+from seed_story.training.options import Conditioning, Optimisation
+from seed_story.training.runs import launched_accelerator, load_text_tokenizer
 from seed_story.training.sharding import end_together
-from seed_story.training.stages import load_encoded, train_mllm
-from seed_story.training.loop import Budget
+from seed_story.training.stages import ChunkData, fresh_component, load_encoded, train_mllm
 torch.set_num_threads(1)
-accelerator = several_processes()
+accelerator = launched_accelerator()
 store, run, out, batch, accumulate = *map(Path, sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5])
-train_mllm(load_store(store, images=False).texts, load_encoded(store / 'features'), load_text_tokenizer(run), out, Budget(steps=3, lr=1e-3, warmup=1), batch=batch, pages=4, sigma=0., feedback=0.,
-           accumulate=accumulate, accelerator=accelerator)
+tokenizer = load_text_tokenizer(run)
+data = ChunkData(tokenizer, load_store(store, images=False).texts, load_encoded(store / 'features'), pages=4)
+device = str(accelerator.device) if accelerator else 'cpu'
+how = Optimisation(steps=3, lr=1e-3, warmup=1, batch=batch, accumulate=accumulate, device=device)
+quiet = Conditioning(noise=0, scheduled_sampling=0)
+train_mllm(fresh_component('tiny', 'mllm', 0, tokenizer), data, out, how, quiet, accelerator=accelerator)
 end_together(accelerator)
 """
 

@@ -7,7 +7,8 @@ from .. import lazy_names
 if TYPE_CHECKING:
     from .checkpoints import Checkpoints
     from .eviction import Eviction
-    from .loop import Budget, fit
+    from .loop import fit
+    from .options import Optimisation, stage_options
     from .page_store import load_store, pack
 
 __getattr__, __dir__, __all__ = lazy_names(
@@ -15,7 +16,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         'checkpoints': 'Checkpoints',
         'eviction': 'Eviction',
-        'loop': 'Budget fit',
+        'loop': 'fit',
+        'options': 'Optimisation stage_options',
         'page_store': 'load_store pack',
     },
 )

@@ -8,21 +8,23 @@ __all__ = ['Bar', 'Curves', 'Samples']
 # %% ../../nbs/6_training/04_watching.ipynb #68eb812f
 import sys
 from pathlib import Path
+from typing import Any
 
-from .loop import Budget
+from .options import Optimisation
 
 # %% ../../nbs/6_training/04_watching.ipynb #c56dacf1
 class Bar:
-    "A progress bar for a stage with this `budget`; called with each row of the log. `file`: where it is drawn (stderr)."
+    "A progress bar for a stage; called with each row of the log. `file`: where it is drawn (stderr)."
 
-    def __init__(self, stage: str, budget: Budget, file=None):
+    def __init__(self, stage: str, optimisation: Optimisation, file: Any = None):
         from tqdm import tqdm
 
-        self.by = 'step' if budget.steps else 'seconds'
+        steps = optimisation.step_limit
+        self.by = 'step' if steps else 'seconds'
         self.bar = tqdm(
-            total=budget.steps or budget.seconds,
+            total=steps or optimisation.seconds,
             desc=stage,
-            unit=' steps' if budget.steps else ' s',
+            unit=' steps' if steps else ' s',
             file=file or sys.stderr,
             dynamic_ncols=True,
             bar_format='{desc} {bar:30} {percentage:3.0f} %, {n:.0f} of {total:.0f}{unit}, {remaining} left{postfix}',
