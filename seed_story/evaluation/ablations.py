@@ -30,12 +30,22 @@ from ..training.checkpoints import Checkpoints
 from ..records.estimates import Estimate, bootstrap_ratio, format_estimate
 from ..training.eviction import Eviction
 from .metrics import GAPS, evaluate_stories, storyland_reader
-from ..training.page_store import load_store, render
-from ..models.presets import build, bundled_folder, changed, preset
+from ..training.loop import ChunkShape, Saving
+from ..training.options import Conditioning, Optimisation, stage_optimisation
+from ..training.page_store import StoreFormat, load_store, render
+from ..models.presets import bundled_folder, changed, preset
 from ..records.record import Record, read_record, find_record, find_valid_record, markdown_table, write_record
-from ..training.runs import load_component, load_text_tokenizer, stage_budget
+from ..training.runs import load_component, load_text_tokenizer
 from ..models.sequence import slotted
-from ..training.stages import Chunks, encode_store, load_encoded, seeded, train_mllm, trunk_length
+from seed_story.training.stages import (
+    ChunkData,
+    Chunks,
+    encode_store,
+    fresh_component,
+    load_encoded,
+    train_mllm,
+    trunk_length,
+)
 from ..story.files import sha256_of
 from ..story.format import Page, Story
 
@@ -89,8 +99,23 @@ class Variant:
         "The folder of the pipeline that it goes on from; `$NAME` in it stands for a variable of the environment."
         return Path(os.path.expandvars(self.start.partition(':')[2]))
 
+    def conditioning(self) -> Conditioning:
+        "What its context side is like."
+        given = dict(eviction=self.eviction, eviction_share=self.share, eviction_most=self.most)
+        return Conditioning(
+            scheduled_sampling=self.feedback,
+            position_skip=self.jumps,
+            last_page_only=self.last,
+            **(given if self.eviction else {}),
+        )
+
+    def optimisation(self, device: str, seed: int) -> Optimisation:
+        "How it is trained."
+        given = dict(steps=self.steps, seconds=self.seconds, lr=self.lr, batch=self.batch)
+        return stage_optimisation('mllm', **given, device=device, seed=seed)
+
     def evicts(self) -> Eviction | None:
-        return Eviction.named(self.eviction, share=self.share, most=self.most) if self.eviction else None
+        return self.conditioning().policies()
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #2ab1eae1
 def slug(name: str) -> str:
@@ -129,10 +154,8 @@ class Workshop:
                 folder,
                 stories,
                 seed=first,
-                pages=pages,
-                wordings=wordings,
+                format=StoreFormat(pages=pages, wordings=wordings, series=None if name == 'all' else name),
                 workers=processes,
-                series=None if name == 'all' else name,
             )
             encode_store(folder, folder / 'features', self.parts()[1], self.device)
             (folder / 'done').touch()
@@ -163,14 +186,9 @@ def tokens_per_step(room: Workshop, variant: Variant, batches: int = 8, trunk: b
     "Mean number of tokens, padding not counted, that a step of training reads (feeding back reads them again). `trunk`: without the slots of pictures that are learned."
     config, (tokenizer, _) = variant.config(), room.parts()
     texts, tokenizer = room.training(variant.data[0])[0], slotted(tokenizer, config['num_slots'])
-    chunks = Chunks(
-        texts,
-        tokenizer,
-        variant.pages,
-        trunk_length(texts, tokenizer, variant.pages, config['num_slots'], samples=500),
-        variant.batch,
-        last=variant.last,
-    )
+    length = trunk_length(texts, tokenizer, variant.pages, config['num_slots'], samples=500)
+    shape = ChunkShape(variant.pages, length, variant.batch, last_page_only=variant.last)
+    chunks = Chunks(texts, tokenizer, shape)
     return float(
         np.mean(
             [
@@ -185,7 +203,7 @@ def initial_model(variant: Variant, tokenizer, seed: int):
     """The model that the variant's training begins with. Where it goes on from another one, it has its weights; rows of tokens that this one did not know, and `fresh` resamplers, are drawn from the seed.
 
     ValueError if the two language models are of different sizes."""
-    new = seeded(seed, build, variant.config(), tokenizer, only=('mllm',))['mllm']
+    new = fresh_component(variant.config(), 'mllm', seed, tokenizer)
     if not variant.start:
         return new
     old, own = load_component(variant.origin(), 'mllm').state_dict(), new.state_dict()
@@ -215,27 +233,14 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
         found = room.training(name)
         texts, features = texts + found[0], features + [found[1]]
     tokenizer = slotted(tokenizer, config['num_slots'])
-    budget = stage_budget('mllm', variant.steps, variant.seconds, variant.lr)
     (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
     train_mllm(
-        texts,
-        torch.cat(features),
-        tokenizer,
+        initial_model(variant, tokenizer, seed),
+        ChunkData(tokenizer, texts, torch.cat(features), pages=variant.pages, workers=room.workers),
         folder,
-        budget,
-        room.device,
-        variant.batch,
-        variant.pages,
-        feedback=variant.feedback,
-        workers=room.workers,
-        preset_name=config,
-        mllm=initial_model(variant, tokenizer, seed),
-        eviction=variant.evicts(),
-        last=variant.last,
-        jumps=variant.jumps,
-        tell=tell,
-        seed=seed,
-        checkpoints=Checkpoints(folder / 'checkpoints' / 'mllm', settings),
+        variant.optimisation(room.device, seed=seed),
+        variant.conditioning(),
+        Saving(checkpoints=Checkpoints(folder / 'checkpoints' / 'mllm', settings), log=tell),
     )
     (folder / 'settings.json').write_text(json.dumps(dict(settings, name=variant.name), indent=1) + '\n')
     (folder / 'checkpoints').rmdir()
@@ -262,27 +267,21 @@ def trained_pipeline(room: Workshop, variant: Variant, folder):
 def steps_per_second(room: Workshop, variant: Variant, steps: int = 100, skip: int = 50) -> float:
     "How fast it is trained, feeding back included, over `steps` steps after the first `skip`. Its weights are thrown away."
     import shutil
-    from seed_story.training.loop import Log, read_log
+    from seed_story.training.loop import read_log
 
     out, (tokenizer, _), config = Path(room.folder) / f'pace_{os.getpid()}', room.parts(), variant.config()
     texts, features = room.training(variant.data[0])
     try:
+        tokenizer = slotted(tokenizer, config['num_slots'])
+        # the share of scheduled sampling rises until half-time: .75 of it over a whole run, .96 over the last two thirds
+        shared = replace(variant, feedback=0.78 * variant.feedback, jumps=0)
         train_mllm(
-            texts,
-            features,
-            slotted(tokenizer, config['num_slots']),
+            fresh_component(config, 'mllm', 0, tokenizer),
+            ChunkData(tokenizer, texts, features, pages=variant.pages, workers=room.workers),
             out,
-            stage_budget('mllm', skip + steps),
-            room.device,
-            variant.batch,
-            variant.pages,
-            feedback=0.78
-            * variant.feedback,  # its share rises until half-time: .75 of it over a whole run, .96 over the last two thirds
-            workers=room.workers,
-            preset_name=config,
-            eviction=variant.evicts(),
-            last=variant.last,
-            log_every=1,
+            stage_optimisation('mllm', steps=skip + steps, batch=variant.batch, device=room.device),
+            shared.conditioning(),
+            Saving(log_every=1),
         )
         seconds = [row['seconds'] for row in read_log(out / 'logs' / 'mllm.jsonl')]
         return steps / (seconds[-1] - seconds[skip - 1])
