@@ -30,7 +30,7 @@ CAST_TONES: dict[str, tuple | None] = dict(
 # %% ../../nbs/2_storyland/03_art.ipynb #7e52cad8
 _background = lru_cache(maxsize=32)(draw_background)
 
-
+# %% ../../nbs/2_storyland/03_art.ipynb #7a1c8884
 def draw_scene(
     scene: Scene,
     width: int = 128,  # pixels, 16 to 8192

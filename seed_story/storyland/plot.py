@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HELD_OUT', 'ACTOR_X', 'ACTOR_HEIGHTS', 'THING_X', 'FACT_VALUE_FIELDS', 'check_count', 'check_seed', 'build_scene',
-           'PlotPage', 'PlotStory', 'describe_fact', 'find_series_by_name', 'write_pages', 'write_plot']
+           'build_actors', 'PlotPage', 'PlotStory', 'describe_fact', 'find_series_by_name', 'write_pages', 'write_plot']
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #4cbab023
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from seed_story.storyland.cast import (
     check_word,
     scene_to_dict,
 )
+from .writing.events import Event
 from .writing.facts import PET_NAMES, REMINDERS
 from .writing.outline import Dice, Fact, Step
 from .writing.plan import Plan, make_plan
-from .writing.reader import read_facts, read_introductions, read_names, read_place
 from .writing.prose import EVERY_EVENT, PageWriter, compose_page
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #b0fedc11
@@ -54,28 +54,27 @@ THING_X = {1: 0.78, 2: 0.5, 3: 0.35, 4: 0.5}
 def build_scene(plan: Plan, step: Step, cast: list, dice: Dice) -> Scene:
     "What the picture of a page shows."
     event = EVERY_EVENT[step.event]
+    actors = build_actors(step, event, cast, dice)
+    thing_x = THING_X[len(actors)]
+    props = (Prop(step.thing, thing_x, 0.88),) if event.thing == 'ground' and step.thing else ()
+    return Scene(step.place, step.time, step.weather, actors, props, plan.layouts[step.place])
+
+
+def build_actors(step: Step, event: Event, cast: list, dice: Dice) -> tuple[Actor, ...]:
+    "The figures of a page from left to right, those who act first."
     mood = step.mood if event.mood == '*' else event.mood
-    who = [(w, event.pose, mood) for w in step.subject] + [(w, event.other_pose, event.other_mood) for w in step.other]
-    n = len(who)
+    who = [(w, event.pose, mood) for w in step.subject]
+    who += [(w, str(event.other_pose), str(event.other_mood)) for w in step.other]
+    count = len(who)
     actors = []
     for k, (w, pose, mood) in enumerate(who):
-        x = ACTOR_X[n][k] + round((dice.random() - 0.5) * 0.03, 4)
+        x = ACTOR_X[count][k] + round((dice.random() - 0.5) * 0.03, 4)
         if pose == 'carry' and k:
             pose = 'walk'  # only the first one carries
+        facing = 'right' if ACTOR_X[count][k] <= 0.5 else 'left'
         holding = step.thing if event.thing == 'held' and k == 0 else None
-        actors.append(
-            Actor(
-                cast[w],
-                pose,
-                mood,
-                x=round(x, 4),
-                height=ACTOR_HEIGHTS[n],
-                facing='right' if ACTOR_X[n][k] <= 0.5 else 'left',
-                holding=holding,
-            )
-        )
-    props = (Prop(step.thing, THING_X[n], 0.88),) if event.thing == 'ground' and step.thing else ()
-    return Scene(step.place, step.time, step.weather, tuple(actors), props, plan.layouts[step.place])
+        actors.append(Actor(cast[w], pose, mood, round(x, 4), 0.88, ACTOR_HEIGHTS[count], facing, holding))
+    return tuple(actors)
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #888f6a01
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def map_in_order(job: Callable, items: Iterable, workers: int) -> Iterator:
             pool.shutdown(cancel_futures=True)
             raise
 
-
+# %% ../../nbs/2_storyland/04_world.ipynb #3df8a48e
 def write_lines(folder: Path, lines: Iterable[tuple[str, str]], total: int, progress: Callable | None):
     "Write the lines of stories and of their truth to `folder` as they come."
     with (
@@ -184,6 +184,6 @@ def write_set(
     check_request(seeds, pages, size, out, allow_held_out)
     with atomic_path(out) as part:
         part.mkdir()
-        job = partial(save_story, part, pages, tuple(size), image_format, allow_held_out)
+        job = partial(save_story, part, pages, size, image_format, allow_held_out)
         write_lines(part, map_in_order(job, seeds, min(workers or os.cpu_count() or 1, stories)), stories, progress)
     return out

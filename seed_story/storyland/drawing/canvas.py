@@ -99,7 +99,7 @@ def outline_ribbon(points: list, widths: list) -> list:
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #f3616ba3
 AnyFrame = TypeVar('AnyFrame', bound='Frame')
 
-
+# %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #a9be1963
 class Frame:
     """A frame of reference on an aggdraw surface.
 

@@ -7,7 +7,7 @@ __all__ = ['draw_cape', 'draw_collar', 'draw_vest', 'draw_scarf', 'draw_headwear
            'draw_clothes', 'draw_head', 'draw_actor']
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #6c98e8a4
-from .canvas import Canvas, INK, WHITE, mix, shade
+from .canvas import Canvas, INK, mix, shade
 from ..cast import Actor
 from .faces import Face, draw_face, draw_sign
 from seed_story.storyland.drawing.figures import (

@@ -62,7 +62,7 @@ def _forest(s: Stage):
         draw_prop(s.canvas, 'mushroom', (x + s.vary(-0.03, 0.03)) * s.wide, 0.8, 0.07)
     draw_tufts(s, 0.72, 0.98, 16, (92, 140, 78))
 
-
+# %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #bf48e7f6
 def draw_trunk(c: Canvas, x: float, w: float):
     "A tree trunk around `x`, 1.6 `w` wide, that reaches out of the picture at the top."
     c.solid([(x - w * 0.8, -0.1), (x + w * 0.8, -0.1), (x + w * 0.8, 0.5), (x + w * 1.5, 0.74),
@@ -358,7 +358,7 @@ def _lighthouse(s: Stage):
     left = s.layout % 2
     x = (0.22 if left else 0.78) * s.wide
     draw_sea(s, 0.5, 0.8, (56, 140, 190))
-    for k in range(0 if s.lit else 3):  # gulls
+    for _ in range(0 if s.lit else 3):  # gulls
         gx, gy = s.vary(0.1, 0.9) * s.wide, s.vary(0.1, 0.34)
         c.stroke([(gx - 0.04, gy - 0.012), (gx - 0.018, gy - 0.024), (gx, gy), (gx + 0.018, gy - 0.024),
                   (gx + 0.04, gy - 0.012)], (70, 70, 90), 1.2)  # fmt: skip

@@ -9,7 +9,7 @@ __all__ = ['GOLD', 'WOOD', 'LEAF', 'IVORY', 'GRIPS', 'draw_prop', 'draw_held']
 from collections.abc import Callable
 from math import cos, pi, sin
 
-from .canvas import Canvas, WHITE, mix, shade
+from .canvas import Canvas, WHITE, shade
 from ..cast import PROPS, check_word
 
 # %% ../../../nbs/2_storyland/drawing/02_props.ipynb #f1e655a3

@@ -249,7 +249,7 @@ def draw_fact(p: Planner, stated: int, needed: int, kinds: dict) -> bool:
         put_kept(p, Fact(kind, values, stated, [needed], (keeper,)))
     return values is not None
 
-
+# %% ../../../nbs/2_storyland/writing/09_outline.ipynb #a26d7a1a
 def put_kept(p: Planner, fact: Fact):
     "A fact that one character keeps in mind, and is there to state and to need."
     (keeper,) = fact.who
@@ -371,7 +371,7 @@ def choose_place(p: Planner, scene: int, recent: list) -> str:
     goals = set(p.forced_place.values())  # a series has few places: a goal may be visited before
     return p.forced_place.get(scene) or p.dice.pick([x for x in free if x not in goals] or free)
 
-
+# %% ../../../nbs/2_storyland/writing/09_outline.ipynb #fc168769
 def set_scenes(p: Planner):
     "Place, hour and weather of every page: hours go round in order, weather turns now and then."
     dice = p.dice
@@ -391,14 +391,14 @@ def set_scenes(p: Planner):
         recent = (recent + [place])[-min(3, len(p.places) // 2) :]
         set_scene_pages(p, scene, dict(place=place, time=TIMES[hour], weather=weather), new_time, new_weather)
 
-
+# %% ../../../nbs/2_storyland/writing/09_outline.ipynb #bbb3b7fd
 def set_scene_pages(p: Planner, scene: int, setting: dict, new_time: bool, new_weather: bool):
     "Write the setting of a scene on its pages; what is new is so on the first of them."
     first = p.first_of(scene)
     for page in range(first, first + p.sizes[scene]):
         step = p.steps[page]
-        for field, value in setting.items():
-            setattr(step, field, value)
+        for name, value in setting.items():
+            setattr(step, name, value)
         step.opens = page == first
         step.new_time = new_time and page == first
         step.new_weather = new_weather and page == first

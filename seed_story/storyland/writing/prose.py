@@ -191,10 +191,10 @@ def fill_fields(t: PageWriter, step: Step) -> dict:
         fields['X'] = t.cast[step.absent].name
     return fields | fill_values(t, step)
 
-
+# %% ../../../nbs/2_storyland/writing/11_prose.ipynb #64d44c51
 def fill_values(t: PageWriter, step: Step) -> dict:
     "The placeholders for a thing, the name it was given and a magic word, as far as the page has them."
-    fields = {}
+    fields: dict[str, str] = {}
     if thing := step.thing or step.values.get('p'):
         fields.update(p=thing, a=add_article(thing))
     if 'N' in step.values:
