@@ -106,11 +106,11 @@ def tell(
         device=device,
         dtype=dtype,
     )
-    from seed_story.pipeline.tell import StoryInterrupted, tell_story
+    from seed_story.pipeline.tell import StoryInterrupted, TellOptions, tell_story
 
     clock = time.monotonic()
     try:
-        book = tell_story(image, text, out, resume, given, quiet)
+        book = tell_story(image, text, out, resume, TellOptions(**given), quiet)
     except StoryInterrupted as e:
         complain(e)
         return 130
