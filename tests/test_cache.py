@@ -6,8 +6,9 @@ the kept tokens at their places; in `absolute` mode a masked pass over the whole
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-from seed_story.sinks.cache import PageTracker, SinkCache, track_attention
+from seed_story.sinks.cache import SinkCache, track_attention
 from seed_story.sinks.cache_names import CACHE_NAMES, cache_argument, cache_name
+from seed_story.sinks.ledger import PageTracker
 from seed_story.models.sequence import ImageTokens
 from seed_story.sinks.policies import POLICIES, POSITION_MODES, Layout, PositionedPolicy, attention_policy
 from seed_story.sinks.static_cache import StaticSinkCache
@@ -67,7 +68,7 @@ def story():
 def cache_of(model, name, mode, form=SinkCache, **options):
     policy = attention_policy(WORDS.get(name, name))
     placed = PositionedPolicy(policy, mode, MAX_DISTANCE if mode == 'clamped' else 0)
-    cache = form(model, placed, image=IMAGE, **options)
+    cache = form(model, placed, image_tokens=IMAGE, **options)
     return track_attention(cache, model) if name == 'heavy' else cache
 
 
@@ -131,8 +132,8 @@ def test_one_buffer_gives_the_same(family, name):
     ids, model = story(), model_of(family, 2)
     for mode in POSITION_MODES:
         moving, still, parts = (
-            cache_of(model, name, mode, every=5),
-            cache_of(model, name, mode, StaticSinkCache, capacity=64, every=5),
+            cache_of(model, name, mode, evict_every=5),
+            cache_of(model, name, mode, StaticSinkCache, capacity=64, evict_every=5),
             [],
         )
         for part in ids.split([7] + [1] * (ids.shape[1] - 7), 1):

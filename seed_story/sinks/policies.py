@@ -5,19 +5,26 @@
 # %% ../../nbs/4_sinks/01_policies.ipynb #6ecc1194
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # Python 3.10 has none, and only type checkers read it
+
+    def dataclass_transform(**options):
+        return lambda function: function
+
 # %% auto #0
-__all__ = ['PositionMode', 'POSITION_MODES', 'POLICIES', 'PLUGIN_GROUP', 'PageSpan', 'Layout', 'Policy', 'policy_numbers',
-           'check_counts', 'policy', 'policy_names', 'policy_class', 'as_position_mode', 'PositionedPolicy',
-           'PolicySpec', 'attention_policy', 'policy_name', 'window_range', 'pages_outside', 'merge_ranges',
-           'WindowPolicy', 'Dense', 'Window', 'Reencode', 'Lead', 'Sink', 'Multimodal', 'Capped', 'Random', 'Pinned',
-           'Heavy']
+__all__ = ['PositionMode', 'POSITION_MODES', 'POLICIES', 'PolicyClass', 'PLUGIN_GROUP', 'PageSpan', 'Layout', 'Policy',
+           'policy_numbers', 'check_counts', 'policy', 'policy_names', 'policy_class', 'as_position_mode',
+           'PositionedPolicy', 'PolicySpec', 'attention_policy', 'policy_name', 'window_range', 'pages_outside',
+           'merge_ranges', 'WindowPolicy', 'Dense', 'Window', 'Reencode', 'Lead', 'Sink', 'Multimodal', 'Capped',
+           'Random', 'Pinned', 'Heavy']
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #d63837b6
 @dataclass(frozen=True)
@@ -96,10 +103,14 @@ def check_counts(policy: Policy, **least: int) -> None:
 POLICIES: dict[str, type[Policy]] = {}  # name → class, of all policies that are loaded
 
 
-def policy(name: str):
+PolicyClass = TypeVar('PolicyClass', bound=Policy)
+
+
+@dataclass_transform(frozen_default=True)
+def policy(name: str) -> Callable[[type[PolicyClass]], type[PolicyClass]]:
     "Class decorator: make a subclass of `Policy` a frozen dataclass, and enter it as the attention policy called `name`."
 
-    def enter(cls: type[Policy]) -> type[Policy]:
+    def enter(cls: type[PolicyClass]) -> type[PolicyClass]:
         if not (isinstance(cls, type) and issubclass(cls, Policy)):
             raise ValueError(f"attention '{name}': {cls!r} is no subclass of seed_story.sinks.policies.Policy")
         taken = POLICIES.get(name)
@@ -107,9 +118,10 @@ def policy(name: str):
             raise ValueError(
                 f"attention '{name}' is taken by {taken.__module__}.{taken.__qualname__}: choose another name"
             )
-        is_made = '__dataclass_fields__' in vars(cls)
-        POLICIES[name] = cls if is_made else dataclass(frozen=True)(cls)
-        return POLICIES[name]
+        if '__dataclass_fields__' not in vars(cls):
+            cls = dataclass(frozen=True)(cls)
+        POLICIES[name] = cls
+        return cls
 
     return enter
 
@@ -133,7 +145,9 @@ def _load_plugin(point: EntryPoint) -> type[Policy]:
     source = f"attention '{point.name}' comes from {dist.name if dist else point.value}, which is broken"
     try:
         found = point.load()
-        return found if POLICIES.get(point.name) is found else policy(point.name)(found)
+        if POLICIES.get(point.name) is not found:
+            policy(point.name)(found)
+        return POLICIES[point.name]
     except Exception as error:
         why = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise ValueError(f'{source} ({why}): mend or uninstall it') from error
