@@ -226,10 +226,10 @@ def test_ids_and_padding_are_seen_whatever_the_cache_is_called(name, by_position
     for policy, paddings in (('window:pages=1', (4, 4)), ('sink:tokens=9', (4, 0))):
         rows = [torch.nn.functional.pad(ids[0, p:], (p, 0)) for p in paddings]
         masks = [(torch.arange(len(row)) >= p).long() for row, p in zip(rows, paddings)]
-        together = SinkCache(model, policy, image=IMAGE)
+        together = SinkCache(model, policy, image_tokens=IMAGE)
         found = read(model, together, torch.stack(rows), torch.stack(masks), by_position)
         for row, padding in enumerate(paddings):
-            alone = SinkCache(model, policy, image=IMAGE)
+            alone = SinkCache(model, policy, image_tokens=IMAGE)
             text = rows[row][padding:][None]
             logits = read(model, alone, text, torch.ones_like(text), by_position)
             assert torch.allclose(found[row, -8:], logits[0, -8:], atol=2e-4), (policy, padding)
@@ -240,7 +240,7 @@ def test_ids_and_padding_are_seen_whatever_the_cache_is_called(name, by_position
 
 def test_generate_is_seen():
     model, ids = model_of('llama', 2), story()
-    cache = SinkCache(model, 'window:pages=1', image=IMAGE)
+    cache = SinkCache(model, 'window:pages=1', image_tokens=IMAGE)
     told = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),

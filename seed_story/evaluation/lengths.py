@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #601cb2d1
-from ..sinks.cache import cache_bytes, key_positions
+from ..sinks.cache import cache_bytes
+from ..sinks.ledger import key_positions
 from ..records.estimates import Estimate, cosine_similarity, frechet_distance, kernel_distance, bootstrap_ratio
 from .metrics import band_name, score_picture
 
