@@ -203,7 +203,8 @@ class ReadLayer(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, queries, tokens):
+    def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        "The queries after a look at the tokens, [N, S, W]."
         queries = queries + self.attention(self.query_norm(queries), tokens, tokens, need_weights=False)[0]
         return queries + self.mlp(self.mlp_norm(queries))
 
@@ -239,7 +240,8 @@ class TruthHeads(nn.Module):
         self.x = nn.Linear(width, 1)
         self.props = nn.Linear(width, 1)
 
-    def forward(self, tokens) -> dict:
+    def forward(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        "Tokens [N, T, dim] → logits by question."
         if tokens.shape[1] != len(self.positions):
             raise ValueError(f'got {tokens.shape[1]} tokens a picture, but num_tokens is {len(self.positions)}')
         tokens = self.tokens_in(tokens) + self.positions
@@ -332,7 +334,8 @@ class ConvBlock(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        "[N, C, H, W] → the same."
         return x + self.body(x)
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #943939e6

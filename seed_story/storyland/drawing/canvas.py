@@ -163,8 +163,8 @@ class Shapes(PaintedFrame):
 
     `fill` and `ink` are colours (fill None: outline only), `line` is the outline's weight, `opacity` 0..255."""
 
-    def ellipse(self, x, y, rx, ry, fill, line=1.0, turn=0, opacity=255, ink=None, shift=(0, 0)):
-        "An ellipse around (x, y); `turn` in degrees, `shift` in pixels."
+    def trace_ellipse(self, x, y, rx, ry, turn=0, shift=(0, 0)) -> aggdraw.Path:
+        "The path of an ellipse around (x, y); `turn` in degrees, `shift` in pixels."
         a, b, c, d, e, f = self.frame
         co, si = (cos(radians(turn)), sin(radians(turn))) if turn else (1, 0)
         ux, uy = (a * co + c * si) * rx, (b * co + d * si) * rx
@@ -179,7 +179,11 @@ class Shapes(PaintedFrame):
         path.curveto(cx - ux - qx, cy - uy - qy, cx - vx - px, cy - vy - py, cx - vx, cy - vy)
         path.curveto(cx - vx + px, cy - vy + py, cx + ux - qx, cy + uy - qy, cx + ux, cy + uy)
         path.close()
-        self.draw.path(path, self.pen(line, ink), self.brush(fill, opacity))
+        return path
+
+    def ellipse(self, x, y, rx, ry, fill, line=1.0, turn=0, opacity=255, ink=None):
+        "An ellipse around (x, y); `turn` in degrees."
+        self.draw.path(self.trace_ellipse(x, y, rx, ry, turn), self.pen(line, ink), self.brush(fill, opacity))
 
     def polygon(self, points, fill, line=1.0, opacity=255, ink=None):
         "A polygon with straight sides."
@@ -215,7 +219,8 @@ class ShadedShapes(Curves):
         "A shaded ellipse; `depth` is the darkness of its shade."
         self.ellipse(x, y, rx, ry, shade(fill, depth), line, turn)
         push = min(rx, ry) * self.unit * 0.1
-        self.ellipse(x, y, rx * 0.87, ry * 0.87, fill, 0, turn, shift=(-push, -push))
+        lit = self.trace_ellipse(x, y, rx * 0.87, ry * 0.87, turn, shift=(-push, -push))
+        self.draw.path(lit, None, self.brush(fill))
 
     def solid(self, points, fill, line=1.0, depth=0.2, smooth=True, inner=0.84):
         "A shaded shape through `points`, roughly convex; its lit part is `inner` times as large."

@@ -327,7 +327,9 @@ def write_extras(t: PageWriter, step: Step, mood: str, fields: dict, goals: list
     details = [x.lstrip('~ ') for x in PLACE_DETAILS[step.place] if fine or x[0] != '~']
     kinds = ['detail', 'detail']
     if alike:
-        kinds += ['speech'] + ['feeling'] * (event.mood != '*' and dice.chance(0.6))
+        kinds.append('speech')
+        if event.mood != '*' and dice.chance(0.6):
+            kinds.append('feeling')
     if goals and not step.thing and not step.values and dice.chance(0.25):
         kinds.append('reminder')
     if event.pose == 'sleep':
