@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'WHITE', 'AnyFrame', 'mix', 'shade', 'apply_tone', 'trace_closed_curve', 'trace_open_curve', 'outline_ribbon',
-           'Frame', 'PaintedFrame', 'Shapes', 'Curves', 'ShadedShapes', 'Canvas', 'make_canvas']
+           'Frame', 'PaintedFrame', 'Shapes', 'SmoothShapes', 'ShadedShapes', 'Canvas', 'make_canvas']
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #ae202c0b
 from functools import lru_cache
@@ -195,7 +195,7 @@ class Shapes(PaintedFrame):
         self.polygon(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), fill, line, opacity, ink)
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #afef8198
-class Curves(Shapes):
+class SmoothShapes(Shapes):
     "A frame with smooth flat shapes and lines."
 
     def blob(self, points, fill, line=1.0, opacity=255, ink=None):
@@ -212,7 +212,7 @@ class Curves(Shapes):
             self.draw.line([v for p in points for v in p], pen)
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #76ba9f28
-class ShadedShapes(Curves):
+class ShadedShapes(SmoothShapes):
     "A frame with shapes that are lit from the upper left; `depth` is the darkness of their shade."
 
     def ball(self, x, y, rx, ry, fill, line=1.0, turn=0, depth=0.2):
