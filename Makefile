@@ -1,5 +1,5 @@
 # make story   tell a 25-page illustrated story into ./story (PAGES=…, OUT=…, ARGS='--seed 3 …')
-# make test    every notebook's tests, then tests/
+# make test    format and types, every notebook's tests, then tests/
 # make repro   every notebook of nbs/repro with CPU-sized defaults, into out/repro; stopped, it goes on where it was
 # All set up .venv by themselves, from the pinned requirements, and need only Python 3.11 or newer with pip.
 
@@ -11,7 +11,7 @@ PAGES  ?= 25
 OUT    ?= story
 PIP    := $(RUN)/python -m pip --disable-pip-version-check
 
-.PHONY: help story test repro readme pictures records lock clean
+.PHONY: help story lint test repro readme pictures records lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,7 +21,13 @@ story: $(VENV)/story.stamp
 	@$(RUN)/seed-story tell --pages $(PAGES) --out '$(OUT)' $(if $(wildcard $(OUT)/story.jsonl),--resume) $(ARGS)
 	@echo "The book: $(abspath $(OUT))/index.html"
 
-test: $(VENV)/test.stamp
+# Format, likely mistakes, types.
+lint: $(VENV)/test.stamp
+	@$(RUN)/ruff format --check -q nbs tests setup.py
+	@$(RUN)/ruff check -q nbs tests setup.py
+	@$(RUN)/mypy
+
+test: lint
 	@echo 'notebooks:'; time OMP_NUM_THREADS=1 $(RUN)/nbdev_test --n_workers 2 --timing
 	@OMP_NUM_THREADS=2 $(RUN)/python -m pytest -q --durations=8 tests
 
