@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..records.estimates import Estimate, bootstrap_mean, bootstrap_ratio, wilson_share
+from ..records.estimates import bootstrap_mean, bootstrap_ratio, wilson_share
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #e27fe053
 @dataclass(frozen=True)
@@ -320,5 +320,8 @@ def evaluate_pictures(images, scenes, oracle, groups=None) -> dict:
         raise ValueError('no images given: nothing to measure')
     order = {group: n for n, group in enumerate(dict.fromkeys(groups if groups is not None else range(len(scores))))}
     where = [order[g] for g in groups] if groups is not None else list(range(len(scores)))
-    total = lambda name, k: np.bincount(where, [s[name][k] for s in scores], len(order))
+
+    def total(name, k):
+        return np.bincount(where, [s[name][k] for s in scores], len(order))
+
     return {name: bootstrap_ratio(total(name, 0), total(name, 1)) for name in scores[0]}

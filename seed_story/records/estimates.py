@@ -154,8 +154,13 @@ def frechet_distance(a, b) -> float:
 def kernel_distance(a, b) -> float:
     "KID between two sets of features [N, F] (Bińkowski et al. 2018), unbiased: near 0 for two samples of the same kind, sometimes below."
     a, b = _two_sets(a, b)
-    kernel = lambda x, y: (x @ y.T / x.shape[1] + 1) ** 3
-    within = lambda k: (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
+
+    def kernel(x, y):
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(k):
+        return (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
+
     return float(within(kernel(a, a)) + within(kernel(b, b)) - 2 * kernel(a, b).mean())
 
 # %% ../../nbs/8_records/01_estimates.ipynb #0cff2c35

@@ -181,8 +181,13 @@ def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
     papermill = notebook.get('metadata', {}).get('papermill', {})
     found, root = private_folders(root, papermill.get('parameters')), Path(root).resolve()
     back = os.path.relpath(root, Path(start or root).resolve())
-    change = lambda text: strip_folders(text, found)
-    again = lambda text: strip_folders(text.replace(f'{root}/', f'{back}/').replace(f'{root}', back), found)
+
+    def change(text):
+        return strip_folders(text, found)
+
+    def again(text):
+        return strip_folders(text.replace(f'{root}/', f'{back}/').replace(f'{root}', back), found)
+
     metadata = {key: value for key, value in notebook.get('metadata', {}).items() if key != 'widgets'}
     if papermill:
         ends = {

@@ -364,12 +364,17 @@ def _brief(record: dict) -> dict:
 # %% ../../nbs/8_records/02_record.ipynb #ce3d058f
 def _lines(record: dict) -> str:
     "A record as JSON text: a figure, a curve and a setting has one line each."
-    dump = lambda value: json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ': '))
-    spread = lambda value: (
-        '{\n' + ',\n'.join(f'  {dump(k)}: {dump(v)}' for k, v in value.items()) + '\n }'
-        if isinstance(value, dict) and value
-        else dump(value)
-    )
+
+    def dump(value):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ': '))
+
+    def spread(value):
+        return (
+            '{\n' + ',\n'.join(f'  {dump(k)}: {dump(v)}' for k, v in value.items()) + '\n }'
+            if isinstance(value, dict) and value
+            else dump(value)
+        )
+
     return '{\n' + ',\n'.join(f' {dump(k)}: {spread(v)}' for k, v in record.items()) + '\n}\n'
 
 
@@ -383,10 +388,16 @@ def set_aside(path) -> Path:
 # %% ../../nbs/8_records/02_record.ipynb #ec232eff
 def markdown_table(rows: list, columns: list) -> str:
     "A Markdown table of `rows` (lists of cells, one a column)."
-    cell = lambda c: str(c).replace('|', '\\|').replace('\n', ' ')
+
+    def cell(c):
+        return str(c).replace('|', '\\|').replace('\n', ' ')
+
     if bad := [row for row in rows if len(row) != len(columns)]:
         raise ValueError(f'a row has {len(bad[0])} cells, but there are {len(columns)} columns')
-    line = lambda cells: '| ' + ' | '.join(map(cell, cells)) + ' |'
+
+    def line(cells):
+        return '| ' + ' | '.join(map(cell, cells)) + ' |'
+
     return '\n'.join([line(columns), line(['---'] * len(columns)), *map(line, rows)])
 
 # %% ../../nbs/8_records/02_record.ipynb #0e195111

@@ -77,7 +77,10 @@ class ReportRow:
 # %% ../../nbs/8_records/03_reports.ipynb #a36bdadb
 def check_records(records: dict, wanted: dict | None = None) -> dict:
     "Name → `Standing` of `records` (see `read_records`). `wanted`: folder → settings that its records must have today; those that a record does not state are told in its notes."
-    settings = lambda name: (wanted or {}).get(name.split('/')[0], {})
+
+    def settings(name):
+        return (wanted or {}).get(name.split('/')[0], {})
+
     return {
         name: find_valid_record(record, record.settings | settings(name), later=tuple(settings(name)))
         for name, record in records.items()
@@ -103,7 +106,10 @@ def records_table(records: dict, wanted: dict | None = None) -> str:
     found, rows = check_records(records, wanted), []
     for folder in dict.fromkeys(name.split('/')[0] for name in records):
         names = [name for name in records if name.split('/')[0] == folder]
-        gather = lambda texts: '; '.join(sorted(set(texts))) or '–'
+
+        def gather(texts):
+            return '; '.join(sorted(set(texts))) or '–'
+
         stale = [f'{name}: ' + '; '.join(found[name].reasons) for name in names if not found[name].valid]
         days = sorted({records[name].date[:10] for name in names})
         rows.append(
