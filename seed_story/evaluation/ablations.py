@@ -257,7 +257,7 @@ def trained_pipeline(room: Workshop, variant: Variant, folder):
         max_distance=round(tokens_per_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64),
         window_pages=max(1, variant.pages - 1),
     )
-    empty = {name: None for name in ('feature_resampler', 'unet', 'vae', 'scheduler')}
+    empty = dict.fromkeys(('feature_resampler', 'unet', 'vae', 'scheduler'))
     pipe = StoryPipeline(
         tokenizer=tokenizer, visual_tokenizer=eyes, mllm=load_component(folder, 'mllm').eval(), **empty, **settings
     )
@@ -349,7 +349,9 @@ def foreign_shares(texts, shown, series: str) -> dict:
     "How much of the stories, after the given page, belongs to another series than `series`: of all names told as present, of the pages that say where they are, of the pictures that show somebody or some place."
     from seed_story.storyland.cast import find_series
 
-    other = lambda word: find_series(word) not in (None, series)
+    def other(word):
+        return find_series(word) not in (None, series)
+
     reader, counts = (
         storyland_reader(),
         {what: [] for what in ('names', 'places told', 'characters shown', 'places shown')},
@@ -407,9 +409,12 @@ def measure_variant(room: Workshop, pipe, measure: Measure) -> dict:
     for series in measure.series:
         texts, features, seeds = room.tests(series, measure.stories, measure.pages)
         found = {f'true/{name}': f for name, f in teacher_forced_figures(pipe, texts, features, measure.true).items()}
-        held = lambda told, policy: Estimate(
-            float(np.mean(count_tokens_held(pipe, told, policy))) * bytes_per_token(pipe.mllm), n=len(texts)
-        )
+
+        def held(told, policy):
+            return Estimate(
+                float(np.mean(count_tokens_held(pipe, told, policy))) * bytes_per_token(pipe.mllm), n=len(texts)
+            )
+
         for policy in measure.given.split():
             own = read_stories_along(pipe, texts, features, policy, free_running=True)['features']
             looks = score_stories(texts, torch.cat([features[:, :1], own], 1), oracle, measure.pages, series)
@@ -488,7 +493,10 @@ class Trial:
     def from_json(cls, text: str) -> 'Trial':
         "What `to_json` wrote."
         found = json.loads(text)
-        lists = lambda d: {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
+
+        def lists(d):
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
+
         return cls(
             **found
             | dict(
@@ -517,7 +525,10 @@ def run_trials(trials: list, jobs: int = 1, limit: float = math.inf, processes: 
             trial.room.made('training', name, trial.room.stories, 30, trial.room.first, 4, processes)
         for name in trial.measure.series:
             trial.room.tests(name, trial.measure.stories, trial.measure.pages, processes)
-    late = lambda: time.monotonic() - began > limit
+
+    def late():
+        return time.monotonic() - began > limit
+
     if jobs == 1:
         for trial in waiting:
             if not late():
@@ -629,7 +640,10 @@ def mean_over_seeds(records: dict, name: str) -> Estimate:
 
 def paired_over_seeds(records: dict, base: dict, name: str) -> Estimate:
     "How much greater the figure `name` is than in the records `base`, seed by seed."
-    value = lambda r: r.figures.get(name, Estimate(math.nan)).value
+
+    def value(r):
+        return r.figures.get(name, Estimate(math.nan)).value
+
     return student_mean([value(records[seed]) - value(base[seed]) for seed in records if seed in base])
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #578ed82d
@@ -659,7 +673,7 @@ def write_means(found: dict, folder, command: str) -> list:
         figures = {
             key: mean_over_seeds(records, key) for key in one.figures if all(key in r.figures for r in records.values())
         }
-        settings = {k: v for k, v in one.settings.items()} | dict(stories=one.n, seeds=sorted(records))
+        settings = dict(one.settings.items()) | dict(stories=one.n, seeds=sorted(records))
         made.append(
             write_record(
                 Path(folder) / f'{slug(name)}.json',

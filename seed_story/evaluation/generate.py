@@ -7,15 +7,13 @@ __all__ = ['draw_openings', 'test_seeds', 'tell_features', 'count_tokens_held', 
            'draw_true_stories', 'reconstruct', 'true_features', 'read_stories_along']
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #fab6742c
-import time
-from pathlib import Path
+#| export
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #b1a0c6aa
 import torch
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #350e4526
 from ..models.features import encode_for_training, encode_images
-from .metrics import Estimate, evaluate_pictures, evaluate_stories, bootstrap_ratio
 from ..story.format import Page, Story
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #b4a45647
