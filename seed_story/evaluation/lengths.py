@@ -22,7 +22,7 @@ from torch import Tensor
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #601cb2d1
 from ..sinks.cache import cache_bytes
 from ..sinks.ledger import key_positions
-from ..records.estimates import Estimate, cosine_similarity, frechet_distance, kernel_distance, bootstrap_ratio
+from ..records.estimates import Estimate, frechet_distance, kernel_distance, bootstrap_ratio
 from .metrics import band_name, score_picture
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #b606100e
@@ -177,7 +177,10 @@ def paired_bootstrap(record, other, name: str, draws: int = 2000, seed: int = 0)
     if len(a) != len(b):
         raise ValueError(f'{name}: {len(a)} and {len(b)} stories cannot be paired')
     scale = np.exp if name in EXPONENTIATED else np.asarray
-    gap = lambda w: scale((w @ a) / (w @ m)) - scale((w @ b) / (w @ n))
+
+    def gap(w):
+        return scale((w @ a) / (w @ m)) - scale((w @ b) / (w @ n))
+
     if not (m.sum() and n.sum()):
         return Estimate(math.nan)
     weights = np.random.default_rng(seed).multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws)
@@ -224,6 +227,7 @@ def image_encoder(name: str, device='cpu'):
     The function, called without arguments, gives a module that takes pictures [N, 3, H, W] in 0…1 and gives [N, W]. ValueError for a name that is neither."""
     import importlib
     from pathlib import Path
+
     from seed_story.storyland.oracle import Oracle, as_images
 
     if Path(name).is_dir():
