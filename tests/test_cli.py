@@ -304,16 +304,19 @@ def test_repro_outside_and_inside_a_checkout(tmp_path, monkeypatch):
 
 
 def test_help_is_quick():
+    "A second of the processor, however busy the machine is."
     best = 9.0
     for _ in range(3):
-        clock = time.perf_counter()
+        before = os.times()
         shown = subprocess.run(
             [sys.executable, '-c', 'from seed_story.cli import main; main()', 'tell', '--help'],
             capture_output=True,
             text=True,
             env={**os.environ, 'COLUMNS': '200'},
         )
-        best = min(best, time.perf_counter() - clock)
+        after = os.times()
+        spent = after.children_user + after.children_system - before.children_user - before.children_system
+        best = min(best, spent)
     assert shown.returncode == 0 and all(
         f'--{o}' in shown.stdout
         for o in 'image text pages attention seed model out resume steps guidance temperature threads'.split()

@@ -42,7 +42,7 @@ def model_folder(model: str) -> Path | None:
 # %% ../../nbs/5_pipeline/07_loading.ipynb #1fe320d1
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    "While this lasts, diffusers and transformers report errors only and show no progress bars; afterwards all is as before."
+    "While this lasts, diffusers and transformers report errors only and show no progress bars; then all is as before."
     import diffusers.utils.logging as of_diffusers
     import transformers.utils.logging as of_transformers
 
@@ -70,7 +70,7 @@ def load_pipeline(
     device: str = 'cpu',  # a torch device
     dtype: str = 'float32',  # of all weights, a torch dtype by name
 ) -> StoryPipeline:
-    "The pipeline of `model`, adapters folded in, loaded silently; ValueError (one line) if its weights cannot be loaded."
+    "The pipeline of `model`, adapters folded in, loaded silently; ValueError (one line) if it cannot be loaded."
     folder = model_folder(model)
     import torch
     from seed_story.pipeline.story_pipeline import StoryPipeline

@@ -375,7 +375,7 @@ def narrate(
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #bceed16f
 def released_prompt(narrator: Narrator, pages: Sequence[tuple[str, Tensor]]) -> tuple[list[int], Tensor]:
-    "Token ids and embeddings [1, L, D] of `pages` (text, image embeddings [Q, D]) as the release writes them: one string."
+    "Token ids and embeddings [1, L, D] of `pages` (text, image embeddings [Q, D]), one string as in the release."
     image_tokens = narrator.image_tokens
     prompt = ''.join(text + image_text(image_tokens.num_slots) for text, _ in pages)
     tokenized = narrator.tokenizer(prompt, add_special_tokens=False)['input_ids']
@@ -395,9 +395,9 @@ def narrate_as_released(
     window: int = 8,  # pages in the prompt
     max_text_tokens: int = 500,
 ) -> Iterator[tuple[list[int], list[int], Tensor]]:
-    """The released story generator; yields `(prompt_ids, generated_ids, features)` a page, fewer if the model says `</s>`.
+    """The released story generator; yields `(prompt_ids, generated_ids, features)` a page.
 
-    `generated_ids` end with `</img>`, `features` are [1, V, F]."""
+    There are fewer pages if the model says `</s>`. `generated_ids` end with `</img>`, `features` are [1, V, F]."""
     image_tokens, eos = narrator.image_tokens, narrator.tokenizer.eos_token_id
     zeroed = torch.tensor([*image_tokens.slots, image_tokens.eoi], device=narrator.device)
     sampling, uniforms = Sampling(max_text_tokens=max_text_tokens), torch.zeros(1, max_text_tokens)

@@ -29,8 +29,9 @@ __all__ = ['resolve_policy', 'StoryComponents', 'resolve_seed', 'picture_seed', 
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(attention: str | Policy, window_pages: int | None = None, max_distance: int | None = None) -> Policy:
-    """The policy meant by `attention`: a name that does not state its pages takes `window_pages`, and `@clamped` without a distance `max_distance`.
+    """The policy meant by `attention`.
 
+    A name that does not state its pages takes `window_pages`; `@clamped` without a distance takes `max_distance`.
     ValueError for a name that is not understood, and for `@clamped` if no distance is known."""
     defaults = {} if window_pages is None else dict(pages=window_pages)
     policy = (
@@ -47,7 +48,7 @@ def resolve_policy(attention: str | Policy, window_pages: int | None = None, max
 class StoryComponents(SavedPipeline):
     "What a story pipeline is made of, and the defaults of its stories, which are saved with it."
 
-    model_cpu_offload_seq = 'visual_tokenizer->feature_resampler->unet->vae'
+    model_cpu_offload_seq: Any = 'visual_tokenizer->feature_resampler->unet->vae'
     _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
 
     def __init__(
@@ -139,7 +140,7 @@ def context_length(mllm) -> int | None:
 
 
 def check_text(pipe: StoryDefaults, text: str, sampling: Sampling) -> None:
-    "ValueError if `text` is empty, or if it, its picture and one page after it do not fit the language model's context."
+    "ValueError if `text` is empty, or if it, its picture and one page more do not fit the language model's context."
     if not clean_text(text):
         raise ValueError('the text is empty: give the first sentence of the story')
     count, limit = len(pipe.tokenizer(text, add_special_tokens=False)['input_ids']), context_length(pipe.mllm)
@@ -192,20 +193,21 @@ class NarrationPipeline(OpeningPipeline):
         known_pages: Sequence = (),  # told before: these are read, not written
         progress: Progress | None = None,
     ) -> Iterator:
-        """Yields a `NarratedPage` (`.text`, `.features` [V, F]) for each page, the given one first. None: the pipeline's default.
+        """Yields a `NarratedPage` (`.text`, `.features` [V, F]) for each page, the given one first.
 
-        With lists of pictures, texts and seeds many stories are told at once: each item, also of `known_pages`, is then a list, one page a story."""
+        None means the pipeline's default. With lists of pictures, texts and seeds many stories are told at once:
+        each item, also of `known_pages`, is then a list, one page a story."""
         sampling = self.sampling() if sampling is None else sampling
         if isinstance(text, str):
-            images, texts, seeds = [image], [text], [seed]
+            images, texts = [image], [text]
         else:
             images, texts = list(image), list(text)
-            seeds = list(seed) if seed else [None] * len(texts)
+        given = list(seed) if isinstance(seed, Sequence) else [seed] * len(texts)
+        seeds = [resolve_seed(one) for one in given]
         features = self._check_openings(images, texts, seeds, sampling, features)
         known = [[page] for page in known_pages] if isinstance(text, str) else known_pages
         pages, policy = self._check_pages(pages), self.policy(attention)
-        fixed = [resolve_seed(s) for s in seeds]
-        rows = narrate(self.narrator, texts, features, pages, policy, sampling, fixed, known, progress)
+        rows = narrate(self.narrator, texts, features, pages, policy, sampling, seeds, known, progress)
         return (row[0] for row in rows) if isinstance(text, str) else rows
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #f8740e20
@@ -302,9 +304,9 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #4549a1ae
 class StoryPipeline(StreamingPipeline):
-    """Tells illustrated stories: `pipe(image, text, pages=25)` → `Story`. METHOD: the paper's sections on its three stages, as one object.
+    """Tells illustrated stories: `pipe(image, text, pages=25)` → `Story`. The paper's method as one object.
 
-    Its components and the defaults of its stories are the arguments of `StoryComponents`; each default can be given anew in a call."""
+    Its components, and the defaults of its stories, are the arguments of `StoryComponents`."""
 
     def __call__(
         self,
@@ -323,9 +325,19 @@ class StoryPipeline(StreamingPipeline):
     ) -> Story:
         """A story that begins with `image` and `text`. None means the pipeline's default.
 
-        ValueError for settings that make no sense and texts that do not fit; ImageError for a picture that cannot be used."""
+        ValueError for settings that make no sense and texts that do not fit; ImageError for an unusable picture."""
         seed = resolve_seed(seed)
-        drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
-        sampling = dict(temperature=temperature, top_p=top_p, max_text_tokens=max_text_tokens)
-        pages_told = self.stream(image, text, pages, attention, seed, **drawing, **sampling, progress=progress)
-        return Story(list(pages_told), seed, dict(seed=seed, attention=policy_name(self.policy(attention))))
+        told = self.stream(
+            image,
+            text,
+            pages,
+            attention,
+            seed,
+            num_inference_steps,
+            guidance_scale,
+            temperature,
+            top_p,
+            max_text_tokens,
+            progress=progress,
+        )
+        return Story(list(told), seed, dict(seed=seed, attention=policy_name(self.policy(attention))))

@@ -239,6 +239,7 @@ def add_pages(
     bars: ProgressBars,
 ) -> None:
     "Draw and save the pages that the `book` lacks, each as soon as it exists."
+    from seed_story.pipeline.narrate import stack_tensors
     from seed_story.pipeline.story_pipeline import picture_seed
 
     steps, guidance = settings['steps'], settings['guidance']
@@ -249,7 +250,7 @@ def add_pages(
         image = opening.image
         if number:
             seeds = [picture_seed(settings['seed'], number)]
-            some = page.features[None]
+            some = stack_tensors([page.features])
             [image] = pipe.illustrate(some, seeds, steps, guidance, unconditional=nothing, progress=bars)
         save_page(book, page.text, image, page if number else None)
         if is_index_due(len(book)):

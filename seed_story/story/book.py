@@ -11,37 +11,37 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from PIL import Image
 
 from .files import write_atomic
-from .format import ImageError, Page, Story, StoryError, read_stories, format_story_line
+from .format import Page, Story, StoryError, format_story_line, read_stories
 
 # %% auto #0
 __all__ = ['CHANGEABLE_SETTINGS', 'BookError', 'Book', 'check_folder_free', 'begin_book', 'save_settings', 'encode_png',
-           'save_page', 'write_index', 'is_index_due', 'open_book', 'changed_settings', 'read_page_states',
-           'default_folder']
+           'PageState', 'save_state', 'save_page', 'write_index', 'is_index_due', 'open_book', 'changed_settings',
+           'read_page_states', 'default_folder']
 
 # %% ../../nbs/1_story/03_book.ipynb #55486952
 class BookError(ValueError):
     "A folder cannot be the book that was asked for; the message says why and what to do."
 
 
-CHANGEABLE_SETTINGS = (
-    'pages',
-    'model',
-)  # may differ when a story goes on: pages depend on neither their number nor where the weights (compared by themselves) lie
+# What may differ when a story goes on: its pages depend on neither their number nor on where the weights lie,
+# which are compared by themselves.
+CHANGEABLE_SETTINGS = ('pages', 'model')
 
 
 @dataclass
 class Book:
-    "A book in the folder `out`, told with `settings`, with the pages that are on disk."
+    "A book on disk."
 
-    out: Path
-    settings: dict
-    pages: list[Page]
+    out: Path  # its folder
+    settings: dict  # with which it is told
+    pages: list[Page]  # those that are on disk
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pages)
 
     @property
@@ -50,7 +50,7 @@ class Book:
         return Story(list(self.pages), self.settings.get('seed', 0))
 
 # %% ../../nbs/1_story/03_book.ipynb #441fc061
-def check_folder_free(out) -> None:
+def check_folder_free(out: str | Path) -> None:
     "BookError if `out` holds a book or cannot be written to. Makes nothing."
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -65,7 +65,7 @@ def check_folder_free(out) -> None:
         raise BookError(f'{out} cannot be written: {there} is not a folder that you may write to')
 
 
-def begin_book(out, settings: dict) -> Book:
+def begin_book(out: str | Path, settings: dict) -> Book:
     "An empty book in the folder `out`; BookError as `check_folder_free`."
     check_folder_free(out)
     return save_settings(Book(Path(out), {}, []), settings)
@@ -74,11 +74,9 @@ def begin_book(out, settings: dict) -> Book:
 def save_settings(book: Book, settings: dict) -> Book:
     "Write `settings` into the book's folder; returns the book with them."
     if settings != book.settings:
+        text = json.dumps(settings, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
         try:
-            write_atomic(
-                book.out / '.state' / 'settings.json',
-                json.dumps(settings, indent=1, ensure_ascii=False, sort_keys=True) + '\n',
-            )
+            write_atomic(book.out / '.state' / 'settings.json', text)
         except OSError as e:
             raise BookError(f'{book.out} cannot be written: {e.strerror or e}') from None
     return Book(book.out, dict(settings), book.pages)
@@ -91,24 +89,40 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def save_page(book: Book, text: str, image: Image.Image, narrated=None) -> Page:
+class PageState(Protocol):
+    "What is needed to read a page again (`seed_story.pipeline.narrate.NarratedPage` has it)."
+
+    ids: list[int]  # token ids of the text
+    features: Any  # of the image, a tensor [V, F]
+
+
+def save_state(file: Path, narrated: PageState) -> None:
+    "Write what is needed to read a page again, as safetensors."
+    import torch
+    from safetensors.torch import save
+
+    ids = torch.tensor(narrated.ids, dtype=torch.int32)
+    write_atomic(file, save(dict(ids=ids, features=narrated.features.detach().cpu().contiguous())))
+
+
+def save_page(
+    book: Book,
+    text: str,
+    image: Image.Image,
+    narrated: PageState | None = None,  # None: the opening, whose image is encoded anew
+) -> Page:
     "Write the next page: what is needed to read it again, its picture, then its line; OSError if the disk refuses."
     number = len(book)
     if narrated is not None:
-        from safetensors.torch import save
-        import torch
-
-        tensors = dict(
-            ids=torch.tensor(narrated.ids, dtype=torch.int32), features=narrated.features.detach().cpu().contiguous()
-        )
-        write_atomic(book.out / '.state' / f'{number:04d}.safetensors', save(tensors))
+        save_state(book.out / '.state' / f'{number:04d}.safetensors', narrated)
     page = Page(text, write_atomic(book.out / 'images' / f'{number:04d}.png', encode_png(image)))
     story = Story([*book.pages, page], book.settings.get('seed', 0))
-    write_atomic(book.out / 'story.jsonl', format_story_line(story, [f'{k:04d}.png' for k in range(number + 1)]))
+    names = [f'{k:04d}.png' for k in range(number + 1)]
+    write_atomic(book.out / 'story.jsonl', format_story_line(story, names))
     book.pages.append(page)
     return page
 
-
+# %% ../../nbs/1_story/03_book.ipynb #ef8cab3a
 def write_index(book: Book, title: str | None = None) -> Path:
     "Write `index.html` for the pages there are; returns its path."
     from seed_story.story.storybook import write_book
@@ -117,12 +131,14 @@ def write_index(book: Book, title: str | None = None) -> Path:
 
 
 def is_index_due(pages: int) -> bool:
-    "Is `index.html`, which holds all pages, to be written anew after so many of them? After each of the first 50, then ever less often, so that a page of a long book costs no more than one of a short book."
+    """Is `index.html`, which holds all pages, to be written anew after so many of them?
+
+    After each of the first 50, then ever less often: a page of a long book costs no more than one of a short one."""
     return pages % max(1, pages // 25) == 0
 
 # %% ../../nbs/1_story/03_book.ipynb #8e0ef2b1
-def open_book(out) -> Book | None:
-    "The book in the folder `out`; None if there is no page yet; BookError if what is there is not a book of ours, or is damaged."
+def open_book(out: str | Path) -> Book | None:
+    "The book in the folder `out`, None if there is no page yet; BookError if it is not a book of ours, or damaged."
     out = Path(out)
     if not (out / 'story.jsonl').exists() and not (out / 'index.html').exists():
         return None
@@ -150,7 +166,7 @@ def changed_settings(book: Book, settings: dict) -> list[str]:
     ]
 
 
-def read_page_states(book: Book) -> Iterator[tuple[str, list[int], object]]:
+def read_page_states(book: Book) -> Iterator[tuple[str, list[int], Any]]:
     "(text, ids, features) of every page after the opening; BookError if a file of the state is missing or broken."
     from safetensors.torch import load
 
@@ -159,16 +175,14 @@ def read_page_states(book: Book) -> Iterator[tuple[str, list[int], object]]:
         try:
             state = load(file.read_bytes())
         except Exception as e:
-            raise BookError(
-                f'{file} is missing or damaged ({type(e).__name__}): the story cannot go on from it; choose another --out'
-            ) from e
+            what = f'{file} is missing or damaged ({type(e).__name__})'
+            raise BookError(f'{what}: the story cannot go on from it; choose another --out') from e
         yield page.text, state['ids'].tolist(), state['features']
 
 # %% ../../nbs/1_story/03_book.ipynb #50cc1b0a
-def default_folder(resume: bool = False, here='.') -> Path:
+def default_folder(resume: bool = False, here: str | Path = '.') -> Path:
     "The first of `story`, `story-2`, … that is free, or, to go on, the last that is there."
-    names, number = [Path(here) / 'story'], 1
+    names = [Path(here) / 'story']
     while names[-1].exists():
-        number += 1
-        names.append(Path(here) / f'story-{number}')
+        names.append(Path(here) / f'story-{len(names) + 1}')
     return names[-2] if resume and len(names) > 1 else names[-1]

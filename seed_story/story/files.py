@@ -17,7 +17,7 @@ __all__ = ['atomic_path', 'write_atomic', 'sha256_of', 'short_hash']
 
 # %% ../../nbs/1_story/04_files.ipynb #71323716
 def _move_into_place(part: Path, path: Path) -> None:
-    "`part` becomes `path`. A file is on the disk before; a folder that is there already steps aside until its successor stands."
+    "`part` becomes `path`; a file is synced to disk before, a folder that is there steps aside until then."
     if part.is_file():
         with open(part, 'r+b') as file:
             os.fsync(file.fileno())
@@ -31,10 +31,11 @@ def _move_into_place(part: Path, path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path) -> Iterator[Path]:
-    """A path beside `path` at which a file or a folder is to be made; it takes the place of `path` when the block ends well.
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A path beside `path` at which a file or a folder is to be made.
 
-    Else it is removed, and what was at `path` is as it was. Folders above are made. OSError if the disk refuses."""
+    It takes the place of `path` when the block ends well, else it is removed, and what was at `path` is as it was.
+    Folders above are made. OSError if the disk refuses."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
@@ -47,14 +48,14 @@ def atomic_path(path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_atomic(path, data: bytes | str) -> Path:
-    "Write `data` (text as UTF-8) to the file `path` so that other readers see the old file or the new one, never a part."
+def write_atomic(path: str | Path, data: bytes | str) -> Path:
+    "Write `data` (text as UTF-8) to the file `path`: other readers see the old file or the new one, never a part."
     with atomic_path(path) as part:
         part.write_bytes(data.encode('utf-8') if isinstance(data, str) else data)
     return Path(path)
 
 # %% ../../nbs/1_story/04_files.ipynb #88315c33
-def sha256_of(path) -> str:
+def sha256_of(path: str | Path) -> str:
     "The SHA-256 of a file, as 64 hex digits."
     total = hashlib.sha256()
     with open(path, 'rb') as file:
