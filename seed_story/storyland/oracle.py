@@ -474,9 +474,10 @@ def _soften(images: torch.Tensor, amount: torch.Tensor, generator: torch.Generat
     blur = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device)
     kernel = (blur[:, None] * blur[None] / 256).expand(3, 1, 5, 5)
     copies = [_coarsen(images, factor) for factor in (0.5, 0.7)]
-    copies = torch.stack(copies + [F.conv2d(F.pad(images, (2, 2, 2, 2), mode='replicate'), kernel, groups=3), images])
+    blurred = F.conv2d(F.pad(images, (2, 2, 2, 2), mode='replicate'), kernel, groups=3)
+    choices = torch.stack([*copies, blurred, images])
     choice = torch.randint(4, (n,), device=images.device, generator=generator)
-    return torch.lerp(images, copies[choice, torch.arange(n, device=images.device)], amount[:, None, None, None])
+    return torch.lerp(images, choices[choice, torch.arange(n, device=images.device)], amount[:, None, None, None])
 
 
 def _coarsen(images: torch.Tensor, factor: float) -> torch.Tensor:
