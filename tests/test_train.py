@@ -277,11 +277,14 @@ def test_a_stage_that_is_told_to_stop_goes_on_as_if_nothing_had_been(
         weights(tmp_path / 'stopped' / part) == weights(tmp_path / 'straight' / part)
         and not (tmp_path / 'stopped' / 'checkpoints' / stage).exists()
     )
-    log = lambda name: [
-        {k: v for k, v in json.loads(line).items() if k != 'seconds'}
-        for file in sorted((tmp_path / name / 'logs').glob('*.jsonl'))
-        for line in file.read_text().splitlines()
-    ]
+
+    def log(name):
+        return [
+            {k: v for k, v in json.loads(line).items() if k != 'seconds'}
+            for file in sorted((tmp_path / name / 'logs').glob('*.jsonl'))
+            for line in file.read_text().splitlines()
+        ]
+
     assert log('stopped') == log('straight') != []
 
 
@@ -331,10 +334,11 @@ def test_two_processes_and_two_passes_do_what_one_does(trained, tmp_path):
             env={**os.environ, 'ACCELERATE_USE_CPU': 'true', 'OMP_NUM_THREADS': '1', **more},
         )
         assert done.returncode == 0, done.stderr[-2000:]
-    read = lambda name: (
-        json.loads((tmp_path / name / 'logs' / 'mllm.jsonl').read_text().splitlines()[-1]),
-        load_file(tmp_path / name / 'mllm' / 'model.safetensors'),
-    )
+
+    def read(name):
+        rows = (tmp_path / name / 'logs' / 'mllm.jsonl').read_text().splitlines()
+        return json.loads(rows[-1]), load_file(tmp_path / name / 'mllm' / 'model.safetensors')
+
     row, weights = read('one')
     for name in ('passes', 'processes', 'shards'):
         other, others = read(name)

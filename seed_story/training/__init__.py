@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .eviction import Eviction
     from .loop import fit
     from .options import Optimisation, stage_options
-    from .page_store import load_store, pack
+    from .page_store import load_store, pack_store
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -18,6 +18,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         'eviction': 'Eviction',
         'loop': 'fit',
         'options': 'Optimisation stage_options',
-        'page_store': 'load_store pack',
+        'page_store': 'load_store pack_store',
     },
 )

@@ -29,7 +29,7 @@ from ..models.devices import compile_on_gpu
 from ..sinks.internals import lerp_all_, uncompiled
 from .checkpoints import Checkpoints, load_newest, stop_signals
 from .options import Optimisation, budget_used, learning_rate
-from .sharding import gathered, own, sharded, spread, wants_shards, whole
+from .sharding import full_tensors, local, shard_module, shard_like, fsdp_requested, unsharded
 from ..story.files import atomic_path, write_atomic
 
 # %% ../../nbs/6_training/01_loop.ipynb #97a63da5
@@ -47,7 +47,7 @@ class EMA:
         "Take the current weights in."
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         self.step += 1
-        lerp_all_([own(m) for m in self.mean], [own(p.detach()) for p in self.live], 1 - decay)
+        lerp_all_([local(m) for m in self.mean], [local(p.detach()) for p in self.live], 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -194,11 +194,11 @@ def prepare_for_training(
     Each of the `layers` is compiled for itself instead of the whole, which takes a tenth of the time.
     Under FSDP they are what is gathered at a time."""
     alone = accelerator is None or accelerator.num_processes == 1
-    if not alone and wants_shards():
-        return sharded(ModuleGroup(function, *modules), layers, accelerator)
+    if not alone and fsdp_requested():
+        return shard_module(ModuleGroup(function, *modules), layers, accelerator)
     if layers and torch.device(device).type == "cuda":
         for layer in layers:
-            layer.compile()
+            layer.compile()  # in place
     if alone:
         return function if layers else compile_on_gpu(function, device)
     return accelerator.prepare(ModuleGroup(function, *modules))
@@ -248,7 +248,7 @@ class _TrainState:
             random=torch.get_rng_state(),
             cuda=cuda,
         )
-        return gathered(state)
+        return full_tensors(state)
 
 # %% ../../nbs/6_training/01_loop.ipynb #e7fcbcf6
 def _decay_groups(params: Sequence[torch.nn.Parameter], weight_decay: float) -> list[dict]:
@@ -265,12 +265,12 @@ def _restore(state: _TrainState, was: dict) -> None:
     if [list(p.shape) for p in was["live"]] != [list(p.shape) for p in state.live]:
         raise ValueError("the checkpoint holds weights of other shapes than this model's")
     for p, old in zip(state.live, was["live"]):
-        p.copy_(spread(old, p))
+        p.copy_(shard_like(old, p))
     state.optimizer.load_state_dict(_shard_moments(state.optimizer, was["optimizer"]))
     if state.ema:
         state.ema.step = was["average"]["step"]
         for mean, old in zip(state.ema.mean, was["average"]["mean"]):
-            mean.copy_(spread(old, mean))
+            mean.copy_(shard_like(old, mean))
     state.i, state.seconds = was["i"], was["seconds"]
     state.count, state.means = was["count"], was["means"]
     state.sums = {k: v.to(state.live[0].device) for k, v in was["sums"].items()}
@@ -283,7 +283,7 @@ def _shard_moments(optimizer: torch.optim.Optimizer, was: dict) -> dict:
     "The optimizer's state, its moments sharded as their parameters are."
     params = [p for group in optimizer.param_groups for p in group["params"]]
     moments = {
-        k: {name: spread(v, params[k]) if torch.is_tensor(v) and v.ndim else v for name, v in state.items()}
+        k: {name: shard_like(v, params[k]) if torch.is_tensor(v) and v.ndim else v for name, v in state.items()}
         for k, state in was["state"].items()
     }
     return dict(was, state=moments)
@@ -314,20 +314,20 @@ def fit(
     modules: Sequence[torch.nn.Module],  # what is trained: their parameters that require gradients
     optimisation: Optimisation,  # budget, learning rate, seed …; its batch, device and precision are the step's
     log: Log | None = None,
-    save: Callable[[dict], None]
-    | None = None,  # called with the summary, the averaged weights in place if there are any
+    save: Callable[[dict], None] | None = None,  # called with the summary, averaged weights (if any) in place
     saving: Saving = Saving(),
     accelerator: Any = None,  # of accelerate, if several processes share the work
 ) -> dict:
-    """Minimise `step(i, used)["loss"]` over the trainable parameters of `modules`; returns steps, seconds and the last logged means.
+    """Minimise `step(i, used)["loss"]` over the trainable parameters; returns steps, seconds and the last logged means.
 
-    With `saving.checkpoints` the state is written when weights are, and when SIGTERM or Ctrl-C comes (then `Interrupted` is raised).
-    A call with the same ones goes on from there; at the end they are removed. Losses must come from what `prepare_for_training` gave.
-    Raises `FloatingPointError` when the loss is no longer finite (what was saved before stays), OSError when the disk is full;
-    after a ValueError of `step` the steps before it are kept."""
+    With `saving.checkpoints` the state is written when weights are, and when SIGTERM or Ctrl-C comes.
+    Then `Interrupted` is raised, and a call with the same checkpoints goes on from there; at the end they are removed.
+    With an `accelerator`, losses must come from what `prepare_for_training` gave.
+    Raises `FloatingPointError` when the loss is no longer finite (what was saved before stays),
+    OSError when the disk is full. After a ValueError of `step` the steps before it are kept."""
     run = _Fit(step, _TrainState(modules, optimisation), optimisation, log, save, saving, accelerator)
-    kept = saving.checkpoints and load_newest(saving.checkpoints)
-    signals = stop_signals() if saving.checkpoints else contextlib.nullcontext([])
+    kept = load_newest(saving.checkpoints) if saving.checkpoints else None
+    signals: Any = stop_signals() if saving.checkpoints else contextlib.nullcontext([])
     with fork_rng(optimisation.seed, accelerator), signals as stop:
         run.begin(kept)
         try:
@@ -378,7 +378,8 @@ class _Fit:
             now = time.perf_counter()
             due = state.i > 0 and now - saved > saving.save_seconds
             used = budget_used(self.optimisation, state.i, now - start)
-            used, due, stopped = broadcast_from_main(self.accelerator, used, due, bool(stop))
+            used, *flags = broadcast_from_main(self.accelerator, used, due, bool(stop))
+            due, stopped = map(bool, flags)
             if (due or stopped) and saving.checkpoints:
                 _write_checkpoint(self, saving.checkpoints)
             if stopped:
@@ -460,7 +461,7 @@ def _save_weights(run: _Fit) -> dict:
     if state.ema:
         state.ema.swap()
     try:
-        with whole(state.modules):
+        with unsharded(state.modules):
             if run.save and run.is_main:
                 run.save(summary)
     finally:
@@ -478,7 +479,8 @@ def save_module(
 ) -> None:
     "Save a component to `folder`: written beside it, and moved there."
     recover_folder(folder)
-    clone = copy.deepcopy(uncompiled(module)).to("cpu", dtype)
+    clone: Any = copy.deepcopy(uncompiled(module))
+    clone = clone.to("cpu", dtype)
     with atomic_path(folder) as part:
         clone.save_pretrained(part, max_shard_size=max_shard_size)
         if summary:
@@ -486,7 +488,7 @@ def save_module(
 
 
 def recover_folder(folder: str | Path) -> None:
-    "Finish what `save_module` had begun if it was killed between its two renames: the new folder is whole by then."
+    "Finish what `save_module` had begun if it was killed between its two renames: the new folder is whole then."
     folder = Path(folder)
     for old in sorted(folder.parent.glob(f".{folder.name}.*.old")):
         process = old.name.split(".")[-2]

@@ -16,7 +16,6 @@ import difflib
 import math
 import re
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -25,7 +24,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 WANTED = {int: 'a whole number', float: 'a number', str: 'a word', Path: 'a folder or file', dict: 'a mapping'}
 
 
-def _as_number(value: Any, kind: type) -> Any:
+def _as_number(value: Any, kind: type[int] | type[float]) -> Any:
     "A whole number or a finite number, also from its writing."
     if isinstance(value, str):
         written = r'[+-]?[0-9]{1,18}' if kind is int else r'[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?'
@@ -128,8 +127,7 @@ def piece(kind: type, **defaults: Any) -> Any:
     return field(default_factory=lambda: kind(**defaults))
 
 # %% ../../nbs/6_training/00_options.ipynb #d36bc521
-@lru_cache(maxsize=None)
-def _kinds(cls: type) -> dict[str, Any]:
+def _kinds(cls: Any) -> dict[str, Any]:
     "The annotations of a class of options."
     return {name: kind for name, kind in get_type_hints(cls).items() if get_origin(kind) is not ClassVar}
 
@@ -291,14 +289,14 @@ class RunFolders(Options):
 class StoreFolder(RunFolders):
     "Folders"
 
-    out: Path | None = option('Run folder; this stage writes nothing there.', None)
+    out: Path | None = option('Run folder; this stage writes nothing there.', None)  # type: ignore[assignment]  # wider here
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder(RunFolders):
     "Folders"
 
-    store: Path | None = option('Folder of the page store; this stage reads nothing there.', None)
+    store: Path | None = option('Folder of the page store; not read.', None)  # type: ignore[assignment]  # wider here
 
 # %% ../../nbs/6_training/00_options.ipynb #d0060e8c
 @dataclass(frozen=True, kw_only=True)
@@ -536,7 +534,7 @@ class Conditioning(Options):
             return None
         from seed_story.training.eviction import Eviction
 
-        return Eviction.named(self.eviction, **given)
+        return Eviction.from_names(self.eviction, **given)
 
 # %% ../../nbs/6_training/00_options.ipynb #ff1bddd5
 @dataclass(frozen=True, kw_only=True)
@@ -724,6 +722,7 @@ def stage_options(stage: str, given: dict[str, Any]) -> StageOptions:
 def stage_optimisation(stage: str, **changes: Any) -> Optimisation:
     "The optimisation of a stage with its defaults, and the changes."
     [default] = [f.default_factory for f in fields(STAGE_OPTIONS[stage]) if f.name == 'optimisation']
+    assert default is not MISSING
     return replace(default(), **changes)
 
 # %% ../../nbs/6_training/00_options.ipynb #52a794b2

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 # %% ../../nbs/6_training/09_runs.ipynb #99327211
-from .page_store import StoreFormat, load_store, pack, render
+from .page_store import StoreFormat, load_store, pack_store, render_store
 from ..models.presets import build
 from seed_story.training.stages import (
     ChunkData,
@@ -31,8 +31,8 @@ from seed_story.training.stages import (
     encode_store,
     fresh_component,
     load_encoded,
-    regressed_pairs,
-    seeded,
+    regress_pairs,
+    with_seed,
     train_detokenizer,
     train_mllm,
     train_oracle,
@@ -41,7 +41,7 @@ from seed_story.training.stages import (
     trunk_length,
 )
 from .checkpoints import Checkpoints
-from .sharding import end_together, wants_shards
+from .sharding import end_together, fsdp_requested
 from .loop import ChunkShape, Interrupted, ProcessShare, Saving, recover_folder
 from seed_story.training.options import (
     AdaptOptions,
@@ -61,7 +61,7 @@ from seed_story.training.options import (
     check_device,
     stage_options,
 )
-from .watching import Bar, Curves, Samples
+from .watching import ProgressBar, TensorboardCurves, StorySamples
 
 # %% ../../nbs/6_training/09_runs.ipynb #59069d47
 def load_component(folder: str | Path, part: str) -> Any:
@@ -107,7 +107,9 @@ def load_text_tokenizer(folder: str | Path) -> Any:
 
 # %% ../../nbs/6_training/09_runs.ipynb #534ac074
 def checkpoint_settings(options: TrainingOptions) -> dict:
-    "What must not change when a run goes on. Settings that the first version did not keep are there where they are not the default."
+    """What must not change when a run goes on.
+
+    Settings that the first version did not keep are there where they are not the default."""
     how = options.optimisation
     settings: dict[str, Any] = {
         name: getattr(how, name)
@@ -169,7 +171,7 @@ def run_render(options: RenderOptions, log: Callable | None = None) -> dict:
         if log:
             log(dict(stories=done))
 
-    drawn = render(
+    drawn = render_store(
         options.folders.store,
         data.stories,
         seed=data.seed,
@@ -185,12 +187,12 @@ def run_pack(options: PackOptions, log: Callable | None = None) -> dict:
     config = options.model.config()
     assert options.data.source is not None  # checked
     return dict(
-        stories=pack(options.data.source, options.folders.store, pages=config["pages"], size=config["image_size"])
+        stories=pack_store(options.data.source, options.folders.store, pages=config["pages"], size=config["image_size"])
     )
 
 
 def run_words(options: WordsOptions, log: Callable | None = None) -> dict:
-    "Make the text tokenizer: that of the pre-trained language model with image tokens, or one trained on the store's texts."
+    "Make the text tokenizer: that of the pre-trained language model with image tokens, or one of the store's texts."
     from seed_story.models.sequence import build_tokenizer
 
     config, folder = options.model.config(), options.folders.out / "tokenizer"
@@ -244,7 +246,7 @@ def run_oracle(options: OracleOptions, log: Callable | None = None) -> dict:
     from seed_story.storyland.oracle import Oracle
 
     trained = options.saving.init_from is not None
-    oracle = start_component(options, "oracle") if trained else seeded(options.optimisation.seed, Oracle)
+    oracle = start_component(options, "oracle") if trained else with_seed(options.optimisation.seed, Oracle)
     store = load_store(options.folders.store, options.data.stories, options.data.wait)
     return train_oracle(oracle, store, options.folders.out, options.optimisation, saving_of(options, log))
 
@@ -252,7 +254,7 @@ def run_oracle(options: OracleOptions, log: Callable | None = None) -> dict:
 def detokenizer_components(options: TrainingOptions, folder: Path | None) -> dict:
     "Components for the de-tokenizer's training: trained ones of a folder, or (None) fresh ones."
     seed, config = options.optimisation.seed, options.model.config()
-    parts = seeded(seed, build, config, (), only=("feature_resampler", "unet", "scheduler"))
+    parts = with_seed(seed, build, config, (), only=("feature_resampler", "unet", "scheduler"))
     if folder is not None:
         parts |= {k: load_component(folder, k) for k in ("feature_resampler", "unet")}
     return parts
@@ -337,7 +339,7 @@ def launched_accelerator() -> Any:
 
     accelerator = Accelerator(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"))
     kind, version = accelerator.distributed_type, os.environ.get("FSDP_VERSION", "1")
-    if wants_shards() and version != "2":
+    if fsdp_requested() and version != "2":
         raise ValueError(
             f"weights are sharded by FSDP 2 only: add --fsdp_version 2 to accelerate launch (it is {version})"
         )
@@ -346,7 +348,7 @@ def launched_accelerator() -> Any:
     return accelerator
 
 # %% ../../nbs/6_training/09_runs.ipynb #d82cd54f
-def story_samples(options: MLLMOptions, tokenizer: Any) -> Samples:
+def story_samples(options: MLLMOptions, tokenizer: Any) -> StorySamples:
     "Tells stories with what the run folder holds beside the language model."
     config, out = options.model.config(), options.folders.out
     drawing = {"vae", "feature_resampler", "unet"}
@@ -355,15 +357,16 @@ def story_samples(options: MLLMOptions, tokenizer: Any) -> Samples:
     if complete:
         parts |= {part: load_component(out, part).eval() for part in sorted(drawing)}
         parts |= build(config, (), only=("scheduler",))
-    return Samples(out / "samples", options.saving.samples, tokenizer, parts, config["pipeline"])
+    return StorySamples(out / "samples", options.saving.samples, tokenizer, parts, config["pipeline"])
 
 
 def streamed_chunks(options: MLLMOptions, tokenizer: Any, accelerator: Any = None) -> Any:
     "The chunks of a StoryStream folder, file or hub id, as the options want them."
-    from seed_story.training.story_stream import StreamedChunks, image_folder, story_dataset
+    from seed_story.training.story_stream import StreamedChunks, image_folder, load_story_dataset
 
     config, data = options.model.config(), options.data
-    stories = story_dataset(data.data)
+    assert data.data is not None
+    stories = load_story_dataset(data.data)
     if data.stories:
         stories = stories.select(range(min(data.stories, len(stories))))
     texts = [[captions] for captions in stories["captions"]]
@@ -382,7 +385,7 @@ def streamed_chunks(options: MLLMOptions, tokenizer: Any, accelerator: Any = Non
 
 # %% ../../nbs/6_training/09_runs.ipynb #9e39faa3
 def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
-    "Stage 3: four fifths of the pairs are regressed features, one fifth true ones, so that the de-tokenizer forgets nothing."
+    "Stage 3: four fifths of the pairs are regressed features, one fifth true ones, so that nothing is forgotten."
     store, out, stories = options.folders.store, options.folders.out, options.data.stories
     features, latents = (load_encoded(store / what, stories) for what in ("features", "latents"))
     texts = load_store(store, stories, images=False).texts[: len(features)]
@@ -391,7 +394,7 @@ def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
     how = options.optimisation
     chunks = min(12_000, 2 * len(texts))
     reading = Optimisation(batch=64, seed=how.seed + 1, device=how.device, mixed_precision=how.mixed_precision)
-    found = regressed_pairs(load_component(out, "mllm"), data, latents, chunks, reading)
+    found = regress_pairs(load_component(out, "mllm"), data, latents, chunks, reading)
     keep = len(found["features"]) // 4
     pairs = detokenizer_pairs(
         options,
@@ -475,8 +478,8 @@ def _weights(folder: Path) -> dict[str, bytes]:
 
 # %% ../../nbs/6_training/09_runs.ipynb #dd64574d
 STAGES: dict[str, Callable[..., dict]] = dict(
-    render=run_render,
-    pack=run_pack,
+    render_store=run_render,
+    pack_store=run_pack,
     words=run_words,
     vae=run_vae,
     tokenizer=run_tokenizer,
@@ -505,9 +508,11 @@ def run_stage(
         watchers: list[Callable] = [log] if log else []
         if isinstance(options, TrainingOptions):
             if bar:
-                watchers.append(stack.enter_context(contextlib.closing(Bar(options.stage, options.optimisation))))
+                watchers.append(
+                    stack.enter_context(contextlib.closing(ProgressBar(options.stage, options.optimisation)))
+                )
             if options.saving.tensorboard:
-                curves = Curves(options.saving.tensorboard, options.stage)
+                curves = TensorboardCurves(options.saving.tensorboard, options.stage)
                 watchers.append(stack.enter_context(contextlib.closing(curves)))
 
         def log_to_all(row: dict) -> None:
