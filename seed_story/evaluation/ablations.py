@@ -32,7 +32,7 @@ from ..training.eviction import Eviction
 from .metrics import GAPS, evaluate_stories, storyland_reader
 from ..training.loop import ChunkShape, Saving
 from ..training.options import Conditioning, Optimisation, stage_optimisation
-from ..training.page_store import StoreFormat, load_store, render
+from ..training.page_store import StoreFormat, load_store, render_store
 from ..models.presets import bundled_folder, changed, preset
 from ..records.record import Record, read_record, find_record, find_valid_record, markdown_table, write_record
 from ..training.runs import load_component, load_text_tokenizer
@@ -150,7 +150,7 @@ class Workshop:
         "The store of `stories` stories of `pages` pages of the series `name` (`all`: of all Storyland), with features; made if it is not there."
         folder = Path(self.folder) / kind / f'{name}_{stories}x{pages}'
         if not (folder / 'done').is_file():
-            render(
+            render_store(
                 folder,
                 stories,
                 seed=first,

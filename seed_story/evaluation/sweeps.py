@@ -87,11 +87,11 @@ def _unadapted() -> Any:
     from seed_story.models.presets import build, preset
     from seed_story.pipeline.loading import load_pipeline
     from seed_story.pipeline.story_pipeline import StoryPipeline
-    from seed_story.training.stages import seeded
+    from seed_story.training.stages import with_seed
 
     config = preset('small')
     tokenizer = story_tokenizer(config['backbone'], config['num_slots'])
-    mllm = seeded(0, build, 'small', tokenizer, only=('mllm',))['mllm'].eval()
+    mllm = with_seed(0, build, 'small', tokenizer, only=('mllm',))['mllm'].eval()
     parts = load_pipeline('tiny').components | dict(tokenizer=tokenizer, mllm=mllm)
     return StoryPipeline(**parts, **config['pipeline'])
 
