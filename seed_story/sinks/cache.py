@@ -16,6 +16,7 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from .cache_names import get_argument, is_given
+from .internals import attention_modules
 from .ledger import CacheLedger, ImageMarkers, InputTracker, keep_mask, key_positions
 from .policies import Policy, attention_policy, policy_name
 from .rotary import Rotary
@@ -387,7 +388,7 @@ def track_attention(cache: SinkCache | EvictingCache, model) -> SinkCache | Evic
     """Let the cache measure how much attention each token draws; returns it.
 
     ValueError if the model does not hand out its attention: it must be loaded with `attn_implementation='eager'`."""
-    layers = [module for module in model.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
+    layers = attention_modules(model)
     if not layers:
         raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
     known = weakref.ref(cache)

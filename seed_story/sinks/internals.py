@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['attn_implementation', 'mark_initialized', 'mark_adapted', 'reset_attention', 'execution_device_of_hook', 'uncompiled',
-           'lerp_all_']
+__all__ = ['attn_implementation', 'mark_initialized', 'mark_adapted', 'rope_frequencies', 'numbered_modules', 'attention_modules',
+           'layer_devices', 'reset_attention', 'execution_device_of_hook', 'uncompiled', 'lerp_all_', 'fix_address']
 
 # %% ../../nbs/4_sinks/07_internals.ipynb #215069c7
 def attn_implementation(model) -> str:
@@ -29,6 +29,39 @@ def mark_initialized(model: nn.Module) -> None:
 def mark_adapted(llm: nn.Module, adapted: bool) -> None:
     "Tells transformers whether adapters have been put into `llm`: its `save_pretrained` then writes the adapter alone."
     llm._hf_peft_config_loaded = adapted  # type: ignore[assignment]  # a plain bool on a module
+
+# %% ../../nbs/4_sinks/07_internals.ipynb #2f50db36
+def rope_frequencies(model) -> list[tuple[str, Tensor]] | None:
+    "For each layer of a transformers model, its rope type and its frequencies [d / 2] (fp64); None if it has no rotary positions."
+    modules = [m for name, m in model.named_modules() if name.split('.')[-1] == 'rotary_emb']
+    buffers = [[name for name, _ in m.named_buffers(recurse=False)] for m in modules]
+    module = next((m for m, names in zip(modules, buffers) if any(n.endswith('inv_freq') for n in names)), None)
+    if module is None:
+        return None
+    config = model.config.get_text_config()
+    if not isinstance(module.rope_type, dict):
+        frequencies = module.original_inv_freq.detach().double()
+        return [(module.rope_type, frequencies)] * config.num_hidden_layers
+    return [
+        (module.rope_type[kind], getattr(module, f'{kind}_original_inv_freq').detach().double())
+        for kind in config.layer_types
+    ]
+
+
+def numbered_modules(model) -> list[tuple[int, nn.Module]]:
+    "The modules of a transformers model that know the number of their layer, with it."
+    return [(module.layer_idx, module) for module in model.modules() if hasattr(module, 'layer_idx')]
+
+
+def attention_modules(model) -> list[nn.Module]:
+    "Of these, those that attend, in the order of their layers."
+    return [module for _, module in numbered_modules(model) if hasattr(module, 'q_proj')]
+
+
+def layer_devices(model) -> dict[int, torch.device]:
+    "Where the weights of each layer are, by its number."
+    found = ((number, next(module.parameters(), None)) for number, module in numbered_modules(model))
+    return {number: weight.device for number, weight in found if weight is not None}
 
 # %% ../../nbs/4_sinks/07_internals.ipynb #1663945f
 def reset_attention(attention: nn.MultiheadAttention) -> None:
@@ -50,3 +83,9 @@ def uncompiled(module: nn.Module) -> nn.Module:
 def lerp_all_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float) -> None:
     "Moves each tensor, in place, by `weight` of the way to its end, all in a few kernels."
     torch._foreach_lerp_(list(tensors), list(ends), weight)
+
+
+def fix_address(*tensors: Tensor) -> None:
+    "Tells torch.compile that these tensors stay where they are and are written in place, as CUDA graphs want it."
+    for tensor in tensors:
+        torch._dynamo.mark_static_address(tensor)

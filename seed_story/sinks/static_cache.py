@@ -14,6 +14,7 @@ from transformers import Cache, StoppingCriteria
 from transformers.cache_utils import StaticLayer
 
 from .cache import Rotate, attention_span, cache_policy
+from .internals import fix_address, layer_devices
 from .ledger import ImageMarkers, InputTracker, keep_mask, key_positions
 from .policies import Policy, policy_name
 from .rotary import Rotary
@@ -104,8 +105,7 @@ class StaticSinkLayer(StaticLayer):
         self.values = self.buffers.values[:, heads]
         self.cumulative_length = self.buffers.filled[self.place, 0]
         if not torch.compiler.is_compiling():  # only tensors made outside of a compiled pass can have a fixed address
-            for tensor in (self.keys, self.values, self.cumulative_length):
-                torch._dynamo.mark_static_address(tensor)
+            fix_address(self.keys, self.values, self.cumulative_length)
         self.is_initialized = True
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #c32a329e
@@ -115,11 +115,7 @@ def group_layers(
     rotary: Rotary | None,  # of the model; None: keys do not move
 ) -> list[tuple[LayerBuffers, list[int]]]:
     "Buffers for each set of layers that stand on one device and turn their keys alike, with the numbers of these layers."
-    devices = {
-        module.layer_idx: next(module.parameters()).device
-        for module in model.modules()
-        if hasattr(module, 'layer_idx') and next(module.parameters(), None) is not None
-    }
+    devices = layer_devices(model)
     groups: dict[tuple, list[int]] = {}
     for number in range(model.config.get_text_config().num_hidden_layers):
         turns = None if rotary is None else rotary.frequencies[number].cpu().numpy().tobytes()
@@ -343,7 +339,7 @@ class StaticSinkCache(_AdvancingCache):
         self.rotary = None if self.policy.position_mode == 'absolute' else Rotary.from_model(model)
         self.inputs = InputTracker(image_tokens, sentence_end_ids)
         self.tokens_seen = torch.zeros((), dtype=torch.long, device=model.device)
-        torch._dynamo.mark_static_address(self.tokens_seen)
+        fix_address(self.tokens_seen)
         self.layer_buffers = group_layers(model, capacity, self.rotary)
         super().__init__(layers=_static_layers(self.layer_buffers))  # type: ignore[arg-type]  # a list of one kind of layer
         self.reset()
