@@ -1,4 +1,6 @@
-"""The HTML book in a real browser: it opens offline, and its pages turn by keys, clicks, swipes, buttons, dots and addresses."""
+"""The HTML book in a real browser: it opens offline, and its pages turn.
+
+They turn by keys, clicks, swipes, buttons, dots and addresses."""
 
 import time
 
@@ -37,7 +39,8 @@ def shown(browser):
     "The words of the leaves that are visible once a turn has ended."
     browser.wait('!document.querySelector(".leaving")')
     return browser.eval(
-        '[...document.querySelectorAll(".words")].filter(e => getComputedStyle(e).visibility === "visible").map(e => e.textContent)'
+        '[...document.querySelectorAll(".words")].filter(e => getComputedStyle(e).visibility === "visible")'
+        '.map(e => e.textContent)'
     )
 
 
@@ -123,13 +126,16 @@ def test_fits_every_window(browser, book, width, height):
         browser.wait('document.getAnimations().length === 0')
         outside = browser.eval('''(() => {
             const inside = r => r.left >= -1 && r.top >= -1 && r.right <= innerWidth + 1 && r.bottom <= innerHeight + 1;
-            const parts = [...document.querySelectorAll('.now img, .now .words, .now h1, .now button, nav button, #number')];
-            return parts.filter(e => { const r = e.getBoundingClientRect(); return !inside(r) || r.width === 0 }).map(e => e.outerHTML.slice(0, 60)) })()''')
+            const names = '.now img, .now .words, .now h1, .now button, nav button, #number';
+            const parts = [...document.querySelectorAll(names)];
+            const outside = e => { const r = e.getBoundingClientRect(); return !inside(r) || r.width === 0 };
+            return parts.filter(outside).map(e => e.outerHTML.slice(0, 60)) })()''')
         assert outside == [], page
         assert browser.eval(
             'document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight'
         )
-        overlap = browser.eval('''(() => { const i = document.querySelector('.now img'), w = document.querySelector('.now .words, .now h1');
+        overlap = browser.eval('''(() => {
+            const i = document.querySelector('.now img'), w = document.querySelector('.now .words, .now h1');
             if (!i || !w) return false; const a = i.getBoundingClientRect(), b = w.getBoundingClientRect();
             return a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1 })()''')
         assert not overlap, page
@@ -148,7 +154,9 @@ def test_a_long_title_leaves_the_edges_of_the_cover_free(browser, tmp_path, widt
         width,
         height,
     )
-    room = browser.eval('''(() => { const [board, picture, title] = ['#cover .board', '#cover img', '#cover h1'].map(s => document.querySelector(s).getBoundingClientRect());
+    room = browser.eval('''(() => {
+        const box = s => document.querySelector(s).getBoundingClientRect();
+        const [board, picture, title] = ['#cover .board', '#cover img', '#cover h1'].map(box);
         return Math.min(picture.top - board.top, board.bottom - title.bottom) / board.height })()''')
     assert room > 0.03
 
@@ -170,8 +178,10 @@ def test_accessible(browser, book):
 def test_contrast(browser, book, scheme):
     browser.open(book + '#page-1', prefers_color_scheme=scheme)
     ratio = browser.eval('''(() => {
-        const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(v => (v /= 255) <= .03928 ? v/12.92 : ((v + .055)/1.055)**2.4); return .2126*r + .7152*g + .0722*b };
-        const a = light(getComputedStyle(document.querySelector('#page-1 .words')).color), b = light(getComputedStyle(document.querySelector('#page-1 .right')).backgroundColor);
+        const linear = v => (v /= 255) <= .03928 ? v/12.92 : ((v + .055)/1.055)**2.4;
+        const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(linear); return .2126*r + .7152*g + .0722*b };
+        const style = s => getComputedStyle(document.querySelector(s));
+        const a = light(style('#page-1 .words').color), b = light(style('#page-1 .right').backgroundColor);
         return (Math.max(a, b) + .05) / (Math.min(a, b) + .05) })()''')
     assert ratio > 7
 

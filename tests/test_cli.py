@@ -1,4 +1,6 @@
-"""The command line: a book is told page by page, an interrupted one goes on to become the same book, data is made, checked and cut."""
+"""The command line: a book is told page by page, an interrupted one goes on to become the same book.
+
+Data is made, checked and cut."""
 
 import json
 import os
@@ -6,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from PIL import Image

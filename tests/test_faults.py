@@ -1,6 +1,7 @@
-"""What can go wrong with `seed-story tell`: exit code 2, one line on stderr that says what and what to do, nothing half-written."""
+"""What can go wrong with `seed-story tell`: exit code 2, one line on stderr, nothing half-written.
 
-import json
+The line says what is wrong and what to do."""
+
 import os
 import shutil
 from pathlib import Path

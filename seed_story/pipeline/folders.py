@@ -63,7 +63,7 @@ def missing_weights(folder: Path, module: torch.nn.Module) -> list[str]:
     there = {t.data_ptr() for name, t in module.state_dict(keep_vars=True).items() if name in stored}
     return [name for name, t in module.named_parameters() if name not in stored and t.data_ptr() not in there]
 
-
+# %% ../../nbs/5_pipeline/05_folders.ipynb #23a42751
 def check_weights(folder, components: dict) -> None:
     "WeightsError if a parameter of `components` stands in no file of its sub-folder of `folder`, or is not finite."
     remedy = 'download or copy the folder again'
@@ -98,7 +98,7 @@ def load_shared_components(folder: Path, dtype, given: Collection[str] = ()) -> 
         found[part] = getattr(importlib.import_module(library), name).from_pretrained(folder / place, **options)
     return found
 
-
+# %% ../../nbs/5_pipeline/05_folders.ipynb #6623b2d1
 def make_tokenizer(folder: Path) -> dict:
     "`tokenizer` of a folder whose language model was pre-trained elsewhere; nothing for other folders."
     config = _read_json(folder / 'mllm' / 'config.json')

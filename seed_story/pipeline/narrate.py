@@ -276,7 +276,7 @@ def close_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]
     append_page(narrator, memory, pages)
     evict(memory, policy, narrator.rotary if policy.position_mode != 'absolute' else None)
 
-
+# %% ../../nbs/5_pipeline/02_narrate.ipynb #a2fdd864
 def begin_page(
     narrator: Narrator,
     memory: Memory | None,  # what stood there when their last page began (None: there is only the opening)
@@ -310,7 +310,7 @@ def replay_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage
     replay_text(narrator, memory, [page.ids for page in pages])
     regress_image(narrator, memory)
 
-
+# %% ../../nbs/5_pipeline/02_narrate.ipynb #293ac2e7
 def narrate_page(
     narrator: Narrator,
     memory: Memory,

@@ -47,7 +47,7 @@ def pad_right(rows: Sequence[Sequence[int]], fill: int, device) -> tuple[Tensor,
     ids = torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=device)
     return ids, torch.arange(width, device=device) < lengths
 
-
+# %% ../../nbs/5_pipeline/03_reading.ipynb #d9780120
 def score_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]) -> ScoredPage:
     "Read the text of one page a row, and regress its image. `memory` ends where `narrate` leaves it: behind `<img>`."
     before, boi = narrator.separator_ids, narrator.image_tokens.boi
@@ -70,7 +70,7 @@ def _check_stories(texts: Sequence[Sequence[str]], features: Tensor, needed: int
     if features.shape[1] < needed:
         raise ValueError(f'features of {features.shape[1]} pages were given for stories of {len(texts[0])} pages')
 
-
+# %% ../../nbs/5_pipeline/03_reading.ipynb #46762b4f
 @torch.no_grad()
 def read_teacher_forced(
     narrator: Narrator,

@@ -92,7 +92,7 @@ def picture_seed(seed: int, page: int) -> int:
     "The seed of the noise of a page's picture."
     return derive_seed(seed, 'picture', page)
 
-
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #40835cc2
 class StoryDefaults(StoryComponents):
     "What a call does not say, the configuration says."
 

@@ -70,7 +70,7 @@ def read_opening(image: Path, text: str) -> Opening:
     opened.thumbnail((MAX_OPENING_SIDE, MAX_OPENING_SIDE))
     return Opening(opened, ' '.join(text.split()))
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #f568d092
 def bundled_opening(folder: Path | None) -> Opening:
     "The opening that ships in a model's folder, or the first page of a Storyland story."
     found = sorted(folder.rglob('opening.png')) if folder else []
@@ -123,7 +123,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #89a7b393
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     "Torch computes with `count` CPU threads while this lasts."
@@ -180,7 +180,7 @@ def default_threads(pipe: StoryPipeline) -> int:
     largest = max(sum(p.numel() for p in part.parameters()) for part in parts)
     return 1 if largest < ONE_THREAD_BELOW else torch.get_num_threads()
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #6b579007
 def story_settings(pipe: StoryPipeline, opening: Opening, options: TellOptions, book: Book | None) -> dict[str, Any]:
     "All that the pages depend on: what `options` say, else what the `book` was begun with, else the defaults."
     from seed_story.pipeline.story_pipeline import resolve_seed
@@ -257,7 +257,7 @@ def add_pages(
             write_index(book)
         bars.pages.update()
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #8d7a9591
 def tell_book(
     pipe: StoryPipeline,
     book: Book | None,  # to go on with; None begins one

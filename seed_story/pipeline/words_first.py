@@ -76,7 +76,7 @@ def _begin_story(narrator: Narrator, texts, ids, features: Tensor | None, policy
     openings = [encode_page(narrator, text, f) for text, f in zip(texts, features, strict=True)]
     return prefill(narrator, [[page] for page in openings]), openings
 
-
+# %% ../../nbs/5_pipeline/04_words_first.ipynb #1e2be964
 @torch.no_grad()
 def write_texts_first(
     narrator: Narrator,

@@ -70,7 +70,7 @@ def begin_book(out: str | Path, settings: dict) -> Book:
     check_folder_free(out)
     return save_settings(Book(Path(out), {}, []), settings)
 
-
+# %% ../../nbs/1_story/03_book.ipynb #69e64c69
 def save_settings(book: Book, settings: dict) -> Book:
     "Write `settings` into the book's folder; returns the book with them."
     if settings != book.settings:
@@ -104,7 +104,7 @@ def save_state(file: Path, narrated: PageState) -> None:
     ids = torch.tensor(narrated.ids, dtype=torch.int32)
     write_atomic(file, save(dict(ids=ids, features=narrated.features.detach().cpu().contiguous())))
 
-
+# %% ../../nbs/1_story/03_book.ipynb #433354c9
 def save_page(
     book: Book,
     text: str,
@@ -156,7 +156,7 @@ def open_book(out: str | Path) -> Book | None:
         part.unlink()  # of a process that was killed while writing
     return Book(out, settings, [Page(p.text, p.image) for p in story])
 
-
+# %% ../../nbs/1_story/03_book.ipynb #a46fabbe
 def changed_settings(book: Book, settings: dict) -> list[str]:
     "One line for each of `settings` that the book was not begun with."
     return [

@@ -29,7 +29,7 @@ def _move_into_place(part: Path, path: Path) -> None:
     os.replace(part, path)
     shutil.rmtree(old, ignore_errors=True)
 
-
+# %% ../../nbs/1_story/04_files.ipynb #1a2a0994
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A path beside `path` at which a file or a folder is to be made.

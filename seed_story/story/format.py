@@ -62,7 +62,7 @@ def _decode(path: Path, max_pixels: int, pixels: bool) -> Image.Image:
                 whole.verify()
         return _as_rgb(im) if pixels else im
 
-
+# %% ../../nbs/1_story/01_format.ipynb #4403d64c
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, pixels: bool = True) -> Image.Image:
     "The image at `path` as RGB (only its header is read if not `pixels`); `ImageError` if it cannot be used."
     path = Path(path)
@@ -412,7 +412,7 @@ def _store_image(page: Page, stem: Path) -> Path:
         shutil.copyfile(page.image, path)
     return path
 
-
+# %% ../../nbs/1_story/01_format.ipynb #2b77ea08
 def write_stories(stories: Iterable[Story], out: str | Path, name: str = 'stories.jsonl') -> Path:
     """Write `out/NAME` and `out/images/` in StoryStream's format, wholly or not at all. Returns the JSONL's path.
 

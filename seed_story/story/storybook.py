@@ -40,7 +40,7 @@ def _web_type(file: Path) -> str | None:
     with Image.open(file) as source:
         return _WEB.get(source.format or '')
 
-
+# %% ../../nbs/1_story/02_storybook.ipynb #6b69e612
 def _embed(page: Page, max_side: int) -> tuple[str, int, int]:
     "(data URI, width, height) of a page's picture; `ImageError` if its file is missing or broken."
     im = page.pil()
@@ -308,7 +308,7 @@ def _policy_hash(text: str) -> str:
     "The hash by which a content security policy allows an inline style or script."
     return 'sha256-' + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
-
+# %% ../../nbs/1_story/02_storybook.ipynb #87b811df
 def book_html(
     story: Story,
     title: str | None = None,  # None: `story.meta['title']`, else the first words
@@ -333,7 +333,7 @@ def book_html(
         spreads='\n'.join([_cover(story, title, max_side), *pages, _end(finished)]),
     )
 
-
+# %% ../../nbs/1_story/02_storybook.ipynb #c2b3877e
 def write_book(
     story: Story,
     path: str | Path,
