@@ -6,8 +6,9 @@
 __all__ = ['BANDS', 'KEPT_FIGURES', 'STUDENT', 'SHARES', 'Variant', 'slug', 'format_overrides', 'Workshop', 'tokens_per_step',
            'initial_model', 'train_variant', 'trained_pipeline', 'steps_per_second', 'Measure',
            'teacher_forced_figures', 'score_stories', 'foreign_shares', 'bytes_per_token', 'tell_test_stories',
-           'measure_variant', 'Trial', 'main', 'run_trials', 'student_mean', 'value_bounds', 'mean_over_seeds',
-           'paired_over_seeds', 'read_trial_records', 'write_means', 'seeds_table', 'plot_by_gap']
+           'measure_variant', 'Trial', 'run_trial', 'trial_to_json', 'trial_from_json', 'main', 'run_trials',
+           'student_mean', 'value_bounds', 'mean_over_seeds', 'paired_over_seeds', 'read_trial_records', 'write_means',
+           'seeds_table', 'plot_by_gap']
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c0397116
 import hashlib
@@ -19,9 +20,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +37,15 @@ from ..training.loop import ChunkShape, Saving
 from ..training.options import Conditioning, Optimisation, stage_optimisation
 from ..training.page_store import StoreFormat, load_store, render_store
 from ..models.presets import bundled_folder, changed, preset
-from ..records.record import Record, read_record, find_record, find_valid_record, markdown_table, write_record
+from seed_story.records.record import (
+    Record,
+    RecordStatus,
+    read_record,
+    find_record,
+    find_valid_record,
+    markdown_table,
+    write_record,
+)
 from ..training.runs import load_component, load_text_tokenizer
 from ..models.sequence import slotted
 from seed_story.training.stages import (
@@ -52,10 +63,13 @@ from ..story.format import Page, Story
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #98ee7c1d
 @dataclass(frozen=True)
 class Variant:
-    """What is trained. `set`: changes of the preset (see `presets.changed`). The first of `steps` and `seconds` to run out ends it.
+    """What is trained. `set`: changes of the preset (see `presets.changed`).
 
-    `pages`, `last`, `feedback`, `jumps`: see `train_mllm`; `eviction`, `share`, `most`: see `Eviction`. `data`: stores that it learns from, `all` or names of series.
-    `start`: `NAME:FOLDER` of a pipeline whose language model it goes on from; empty: from random weights. `fresh`: its resamplers begin anew, so that heads of another kind start alike."""
+    The first of `steps` and `seconds` to run out ends it.
+
+    `pages`, `last`, `feedback`, `jumps`: see `train_mllm`; `eviction`, `share`, `most`: see `Eviction`. `data`: stores
+    that it learns from, `all` or names of series. `start`: `NAME:FOLDER` of a pipeline whose language model it goes on
+    from; empty: from random weights. `fresh`: its resamplers begin anew, so that heads of another kind start alike."""
 
     name: str
     set: str = ''
@@ -90,9 +104,8 @@ class Variant:
                 raise ValueError(
                     f'{self.name} is to go on from {self.start}, but {self.origin() / "mllm"} holds no weights'
                 )
-            found['start'] = (
-                f'{self.start.partition(":")[0]} {hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:12]}'
-            )
+            weights = hashlib.sha256(''.join(map(sha256_of, files)).encode()).hexdigest()[:12]
+            found['start'] = f'{self.start.partition(":")[0]} {weights}'
         return found
 
     def origin(self) -> Path:
@@ -130,7 +143,10 @@ def format_overrides(changes: dict) -> str:
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #f06a4742
 @dataclass(frozen=True)
 class Workshop:
-    "A `folder` with stories, features and trained variants. `stories` of training a store, from seed `first` on; `oracle`: folder of the `FeatureOracle`; `workers`: processes that make batches for one training."
+    """A `folder` with stories, features and trained variants.
+
+    `stories` of training a store, from seed `first` on; `oracle`: folder of the `FeatureOracle`; `workers`: processes
+    that make batches for one training."""
 
     folder: str
     stories: int
@@ -147,7 +163,8 @@ class Workshop:
     def made(
         self, kind: str, name: str, stories: int, pages: int, first: int, wordings: int, processes: int = 1
     ) -> Path:
-        "The store of `stories` stories of `pages` pages of the series `name` (`all`: of all Storyland), with features; made if it is not there."
+        """The store of `stories` stories of `pages` pages of the series `name` (`all`: of all Storyland), with
+        features; made if it is not there."""
         folder = Path(self.folder) / kind / f'{name}_{stories}x{pages}'
         if not (folder / 'done').is_file():
             render_store(
@@ -183,7 +200,8 @@ def _loaded(folder: str) -> tuple:
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c54b373a
 def tokens_per_step(room: Workshop, variant: Variant, batches: int = 8, trunk: bool = False) -> float:
-    "Mean number of tokens, padding not counted, that a step of training reads (feeding back reads them again). `trunk`: without the slots of pictures that are learned."
+    """Mean number of tokens, padding not counted, that a step of training reads (feeding back reads them again).
+    `trunk`: without the slots of pictures that are learned."""
     config, (tokenizer, _) = variant.config(), room.parts()
     texts, tokenizer = room.training(variant.data[0])[0], slotted(tokenizer, config['num_slots'])
     length = trunk_length(texts, tokenizer, variant.pages, config['num_slots'], samples=500)
@@ -200,7 +218,10 @@ def tokens_per_step(room: Workshop, variant: Variant, batches: int = 8, trunk: b
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #1f08aa94
 def initial_model(variant: Variant, tokenizer, seed: int):
-    """The model that the variant's training begins with. Where it goes on from another one, it has its weights; rows of tokens that this one did not know, and `fresh` resamplers, are drawn from the seed.
+    """The model that the variant's training begins with.
+
+    Where it goes on from another one, it has its weights; rows of tokens that this one did not know, and `fresh`
+    resamplers, are drawn from the seed.
 
     ValueError if the two language models are of different sizes."""
     new = fresh_component(variant.config(), 'mllm', seed, tokenizer)
@@ -212,7 +233,8 @@ def initial_model(variant: Variant, tokenizer, seed: int):
             continue
         if name not in old or old[name].shape[1:] != weights.shape[1:]:
             raise ValueError(
-                f'{variant.name}: {name} is {list(weights.shape)}, which {variant.start.partition(":")[0]} does not have: give it the same size, or fresh resamplers'
+                f'{variant.name}: {name} is {list(weights.shape)}, '
+                f'which {variant.start.partition(":")[0]} does not have: give it the same size, or fresh resamplers'
             )
         rows = min(len(weights), len(old[name]))
         if len(weights) != len(old[name]) and 'embed' not in name and 'lm_head' not in name:
@@ -222,13 +244,17 @@ def initial_model(variant: Variant, tokenizer, seed: int):
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #1cc63469
 def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Path:
-    "The folder of the trained variant. It is trained if it is not there; a training that was stopped goes on (exactly, see `fit`). ValueError if it cannot be built."
+    """The folder of the trained variant.
+
+    It is trained if it is not there; a training that was stopped goes on (exactly, see `fit`). ValueError if it cannot
+    be built."""
     settings = variant.settings() | dict(seed=seed, stories=room.stories, first=room.first)
     folder = Path(room.folder) / 'trained' / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     if (folder / 'mllm' / 'training.json').is_file() and not (folder / 'checkpoints').exists():
         return folder
     config, (tokenizer, _) = variant.config(), room.parts()
-    texts, features = [], []
+    texts: list = []
+    features: list[torch.Tensor] = []
     for name in variant.data:
         found = room.training(name)
         texts, features = texts + found[0], features + [found[1]]
@@ -248,7 +274,9 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #4ac2839e
 def trained_pipeline(room: Workshop, variant: Variant, folder):
-    "What tells stories with the variant's language model (no de-tokenizer). It looks back as far as its trained chunks are long, and forgets pages that are older than these."
+    """What tells stories with the variant's language model (no de-tokenizer).
+
+    It looks back as far as its trained chunks are long, and forgets pages that are older than these."""
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
     config, (tokenizer, eyes) = variant.config(), room.parts()
@@ -265,7 +293,9 @@ def trained_pipeline(room: Workshop, variant: Variant, folder):
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #125b78dd
 def steps_per_second(room: Workshop, variant: Variant, steps: int = 100, skip: int = 50) -> float:
-    "How fast it is trained, feeding back included, over `steps` steps after the first `skip`. Its weights are thrown away."
+    """How fast it is trained, feeding back included, over `steps` steps after the first `skip`.
+
+    Its weights are thrown away."""
     import shutil
     from seed_story.training.loop import read_log
 
@@ -273,7 +303,8 @@ def steps_per_second(room: Workshop, variant: Variant, steps: int = 100, skip: i
     texts, features = room.training(variant.data[0])
     try:
         tokenizer = slotted(tokenizer, config['num_slots'])
-        # the share of scheduled sampling rises until half-time: .75 of it over a whole run, .96 over the last two thirds
+        # the share of scheduled sampling rises until half-time: .75 of it over a whole run, .96 over the last two
+        # thirds
         shared = replace(variant, feedback=0.78 * variant.feedback, jumps=0)
         train_mllm(
             fresh_component(config, 'mllm', 0, tokenizer),
@@ -291,7 +322,9 @@ def steps_per_second(room: Workshop, variant: Variant, steps: int = 100, skip: i
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #68bb033f
 @dataclass(frozen=True)
 class Measure:
-    "`stories` of `pages` pages from each of the test sets `series`; `given`, `told`: attention policies, separated by spaces, for these two readings; `true`: the one for the first."
+    """`stories` of `pages` pages from each of the test sets `series`.
+
+    `given`, `told`: attention policies, separated by spaces, for these two readings; `true`: the one for the first."""
 
     stories: int = 50
     pages: int = 50
@@ -316,10 +349,12 @@ KEPT_FIGURES = (
 
 
 def teacher_forced_figures(pipe, texts, features, policy: str) -> dict:
-    "`nats` a token of the true texts, `cosine` of the regressed features to the true ones and their `length` beside these, all in bands of pages: name → Estimate."
+    """`nats` a token of the true texts, `cosine` of the regressed features to the true ones and their `length` beside
+    these, all in bands of pages: name → Estimate."""
     from seed_story.evaluation.generate import read_stories_along
 
-    found, near = read_stories_along(pipe, texts, features, policy), {}
+    found = read_stories_along(pipe, texts, features, policy)
+    near: dict[str, Estimate] = {}
     told, true = found['features'], features[:, 1:]
     cos, length = (
         torch.nn.functional.cosine_similarity(told, true, dim=-1).mean(-1),
@@ -337,7 +372,8 @@ def teacher_forced_figures(pipe, texts, features, policy: str) -> dict:
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #a7719ecd
 def score_stories(texts, features, oracle, pages: int, series: str = 'all') -> dict:
-    "Looks, facts and the rest of what is kept of `evaluate_stories`, for stories [S][P] whose features [S, P, V, F] the oracle reads; of a series' stories also what is `foreign_shares`: name → Estimate."
+    """Looks, facts and the rest of what is kept of `evaluate_stories`, for stories [S][P] whose features [S, P, V, F]
+    the oracle reads; of a series' stories also what is `foreign_shares`: name → Estimate."""
     shown = [oracle.read(f) for f in features]
     stories = [Story([Page(text, None) for text in told]) for told in texts]
     figures = evaluate_stories(stories, pages=pages, bands=[b for b in BANDS if b[0] <= pages], readings=shown)
@@ -346,16 +382,15 @@ def score_stories(texts, features, oracle, pages: int, series: str = 'all') -> d
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c5b8ad09
 def foreign_shares(texts, shown, series: str) -> dict:
-    "How much of the stories, after the given page, belongs to another series than `series`: of all names told as present, of the pages that say where they are, of the pictures that show somebody or some place."
+    """How much of the stories, after the given page, belongs to another series than `series`: of all names told as
+    present, of the pages that say where they are, of the pictures that show somebody or some place."""
     from seed_story.storyland.cast import find_series
 
     def other(word):
         return find_series(word) not in (None, series)
 
-    reader, counts = (
-        storyland_reader(),
-        {what: [] for what in ('names', 'places told', 'characters shown', 'places shown')},
-    )
+    reader = storyland_reader()
+    counts: dict[str, list] = {what: [] for what in ('names', 'places told', 'characters shown', 'places shown')}
     for told, readings in zip(texts, shown):
         counts['names'].append([other(name) for text in told[1:] for name in reader.names(text, {})])
         counts['places told'].append([other(place) for text in told[1:] if (place := reader.settings['place'](text))])
@@ -401,7 +436,8 @@ def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> 
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #76d4dbf9
 def measure_variant(room: Workshop, pipe, measure: Measure) -> dict:
-    "Figures `SERIES/true/…`, `SERIES/given POLICY/…` and `SERIES/told POLICY/…` (without `all/` for stories of all Storyland). Cache bytes are those of 2-byte numbers after the last page."
+    """Figures `SERIES/true/…`, `SERIES/given POLICY/…` and `SERIES/told POLICY/…` (without `all/` for stories of all
+    Storyland). Cache bytes are those of 2-byte numbers after the last page."""
     from seed_story.evaluation.generate import read_stories_along, count_tokens_held
     from seed_story.storyland.oracle import FeatureOracle
 
@@ -459,130 +495,111 @@ class Trial:
             **{f'test_{k}': v for k, v in asdict(self.measure).items() if k != 'stories'},
         )
 
-    def status(self):
+    def status(self) -> RecordStatus:
+        "Whether its record is there, and valid."
         return find_valid_record(self.path, self.settings() | dict(n=self.measure.stories, seed=self.seed))
 
-    def run(self) -> Record:
-        "Train, measure, write the record."
-        began = time.time()
-        folder = train_variant(self.room, self.variant, self.seed)
-        pipe, summary = (
-            trained_pipeline(self.room, self.variant, folder),
-            json.loads((folder / 'mllm' / 'training.json').read_text()),
-        )
-        figures = {f'training/{name}': Estimate(float(value)) for name, value in summary.items()} | {
-            'training/tokens a step': Estimate(tokens_per_step(self.room, self.variant)),
-            'reach': Estimate(float(pipe.config.max_distance)),
-        }
-        figures |= measure_variant(self.room, pipe, self.measure)
-        return write_record(
-            self.path,
-            self.command,
-            figures,
-            n=self.measure.stories,
-            seed=self.seed,
-            seconds=time.time() - began,
-            settings=self.settings(),
-            notes='one variant from one seed; training/seconds count time shared with other trainings on the same GPU',
-        )
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #af6f1a97
+def run_trial(trial: Trial) -> Record:
+    "Trains, measures, writes the record."
+    began = time.time()
+    folder = train_variant(trial.room, trial.variant, trial.seed)
+    pipe = trained_pipeline(trial.room, trial.variant, folder)
+    summary = json.loads((folder / 'mllm' / 'training.json').read_text())
+    figures = {f'training/{name}': Estimate(float(value)) for name, value in summary.items()} | {
+        'training/tokens a step': Estimate(tokens_per_step(trial.room, trial.variant)),
+        'reach': Estimate(float(pipe.config.max_distance)),
+    }
+    figures |= measure_variant(trial.room, pipe, trial.measure)
+    return write_record(
+        trial.path,
+        trial.command,
+        figures,
+        n=trial.measure.stories,
+        seed=trial.seed,
+        seconds=time.time() - began,
+        settings=trial.settings(),
+        notes='one variant from one seed; training/seconds count time shared with other trainings on the same GPU',
+    )
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #e06565c6
+def trial_to_json(trial: Trial) -> str:
+    return json.dumps(asdict(trial))
 
-    @classmethod
-    def from_json(cls, text: str) -> 'Trial':
-        "What `to_json` wrote."
-        found = json.loads(text)
 
-        def lists(d):
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
+def trial_from_json(text: str) -> Trial:
+    "What `trial_to_json` wrote."
 
-        return cls(
-            **found
-            | dict(
-                room=Workshop(**found['room']),
-                variant=Variant(**lists(found['variant'])),
-                measure=Measure(**lists(found['measure'])),
-            )
-        )
+    def tuples(values: dict) -> dict[str, Any]:
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
-# %% ../../nbs/7_evaluation/07_ablations.ipynb #685fc786
+    found = json.loads(text)
+    found['room'] = Workshop(**found['room'])
+    found['variant'] = Variant(**tuples(found['variant']))
+    found['measure'] = Measure(**tuples(found['measure']))
+    return Trial(**found)
+
+
 def main() -> None:
-    "Run the trial in the file that is the last word of the command line: what `run_trials` starts."
-    Trial.from_json(Path(sys.argv[-1]).read_text()).run()
+    "Runs the trial in the file that is the last word of the command line: what `run_trials` starts."
+    run_trial(trial_from_json(Path(sys.argv[-1]).read_text()))
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #2991ca4f
-def run_trials(trials: list, jobs: int = 1, limit: float = math.inf, processes: int = 1, say=None) -> list:
-    """Run the `trials` without a valid record, `jobs` at a time (1: one after the other, in this process). Returns those that have no valid record afterwards, with the reason.
+def run_trials(
+    trials: list[Trial],
+    jobs: int = 1,  # at a time, each in a process of its own; 1: one after the other, in this process
+    limit: float = math.inf,  # seconds after which no trial begins
+    processes: int = 1,  # that draw the stories which all need, beforehand
+    say: Callable[[str], object] | None = None,  # called with a line for each trial that ends
+) -> list[tuple[Trial, str]]:
+    """Runs the `trials` without a valid record; returns those that have none afterwards, with the reason.
 
-    `limit`: after so many seconds no trial begins. `processes`: that draw the stories which all need, beforehand. `tell_test_stories`: called with a line for each that ends.
     ValueError if two trials are one: their records would be the same file."""
     if len({t.path for t in trials}) < len(trials):
         raise ValueError('two variants have the same name')
-    began, waiting = time.monotonic(), [t for t in trials if not t.status().valid]
-    for trial in waiting:
-        for name in trial.variant.data:
-            trial.room.made('training', name, trial.room.stories, 30, trial.room.first, 4, processes)
-        for name in trial.measure.series:
-            trial.room.tests(name, trial.measure.stories, trial.measure.pages, processes)
+    began = time.monotonic()
+    waiting = [t for t in trials if not t.status().valid]
+    _make_stores(waiting, processes)
 
-    def late():
+    def late() -> bool:
         return time.monotonic() - began > limit
 
-    if jobs == 1:
+    def ended(trial: Trial, code: int | None = None) -> None:
+        if say:
+            how = '' if code is None else f' (exit code {code})'
+            name = f'{trial.path.parent.name} {trial.seed}'
+            say(f'{name}: {trial.status()}{how}, {time.monotonic() - began:.0f} s')
+
+    if jobs > 1:
+        _side_by_side(waiting, jobs, late, ended)
+    else:
         for trial in waiting:
             if not late():
-                trial.run()
-            if say:
-                say(f'{trial.path.parent.name} {trial.seed}: {trial.status()}, {time.monotonic() - began:.0f} s')
-    else:
-        _side_by_side(
-            waiting,
-            jobs,
-            late,
-            lambda trial, code: (
-                say
-                and say(
-                    f'{trial.path.parent.name} {trial.seed}: {trial.status()} (exit code {code}), {time.monotonic() - began:.0f} s'
-                )
-            ),
-        )
-    return [(t, 'not begun' if (s := t.status()).state == 'absent' else str(s)) for t in trials if not t.status().valid]
+                run_trial(trial)
+            ended(trial)
+    lacking = [(trial, trial.status()) for trial in trials if not trial.status().valid]
+    return [(trial, 'not begun' if found.state == 'absent' else str(found)) for trial, found in lacking]
+
+
+def _make_stores(trials: list[Trial], processes: int) -> None:
+    "The stories that the trials train and are tested on."
+    for trial in trials:
+        room, measure = trial.room, trial.measure
+        for name in trial.variant.data:
+            room.made('training', name, room.stories, 30, room.first, 4, processes)
+        for name in measure.series:
+            room.tests(name, measure.stories, measure.pages, processes)
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #1438556a
-def _side_by_side(waiting: list, jobs: int, late, ended) -> None:
-    "A process for each trial, `jobs` at a time; whatever happens here, none is left behind. What they say goes to logs in the workshop."
-    waiting, running, environment = (
-        list(waiting),
-        {},
-        os.environ
-        | dict(OMP_NUM_THREADS='1', TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
-    )
+def _side_by_side(trials: list[Trial], jobs: int, late: Callable[[], bool], ended: Callable[[Trial, int], None]):
+    "A process for each trial, `jobs` at a time; whatever happens here, none is left behind."
+    waiting = list(trials)
+    running: dict[subprocess.Popen, Trial] = {}
     try:
         while running or (waiting and not late()):
             while waiting and len(running) < jobs and not late():
                 trial = waiting.pop(0)
-                file = (
-                    Path(trial.room.folder)
-                    / 'logs'
-                    / f'{Path(trial.out).name}_{trial.path.parent.name}_{trial.seed}.json'
-                )
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(trial.to_json())
-                with open(file.with_suffix('.out'), 'w') as log:
-                    running[
-                        subprocess.Popen(
-                            [
-                                sys.executable,
-                                '-c',
-                                'from seed_story.evaluation.ablations import main; main()',
-                                str(file),
-                            ],
-                            stdout=log,
-                            stderr=log,
-                            env=environment,
-                        )
-                    ] = trial
+                running[_start(trial)] = trial
             for process in [p for p in running if p.poll() is not None]:
                 ended(running.pop(process), process.returncode)
             time.sleep(0.1)
@@ -591,6 +608,20 @@ def _side_by_side(waiting: list, jobs: int, late, ended) -> None:
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.wait()
+
+
+def _start(trial: Trial) -> subprocess.Popen:
+    "The process that runs a trial; what it says goes to a log in the workshop."
+    name = f'{Path(trial.out).name}_{trial.path.parent.name}_{trial.seed}.json'
+    file = Path(trial.room.folder) / 'logs' / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(trial_to_json(trial))
+    alone = dict(
+        OMP_NUM_THREADS='1', TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(filter(None, sys.path))
+    )
+    call = 'from seed_story.evaluation.ablations import main; main()'
+    with open(file.with_suffix('.out'), 'w') as log:
+        return subprocess.Popen([sys.executable, '-c', call, str(file)], stdout=log, stderr=log, env=os.environ | alone)
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #afbc6129
 STUDENT = (
@@ -607,7 +638,8 @@ STUDENT = (
 
 
 def student_mean(values, least: float = -math.inf, most: float = math.inf) -> Estimate:
-    "Mean of one value a seed, with Student's 95 % interval (none for one seed) as far as it lies between `least` and `most`; NaN values are left out."
+    """Mean of one value a seed, with Student's 95 % interval (none for one seed) as far as it lies between `least` and
+    `most`; NaN values are left out."""
     values = np.asarray([v for v in values if not math.isnan(v)], float)
     if not len(values):
         return Estimate(math.nan)
@@ -648,8 +680,10 @@ def paired_over_seeds(records: dict, base: dict, name: str) -> Estimate:
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #578ed82d
 def read_trial_records(trials: list, strict: bool = True) -> dict:
-    "Variant's name → seed → Record, of the trials whose records are valid; not `strict`: of all whose records are there, whatever their settings."
-    found = {}
+    """Variant's name → seed → Record, of the trials whose records are valid.
+
+    Not `strict`: of all whose records are there, whatever their settings."""
+    found: dict[str, dict[int, Record]] = {}
     for trial in trials:
         record = (
             trial.status().record
@@ -666,7 +700,8 @@ def read_trial_records(trials: list, strict: bool = True) -> dict:
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #0805d13a
 def write_means(found: dict, folder, command: str) -> list:
-    "For each variant of `read_trial_records` a record `folder`/NAME.json of its means over seeds, for tables of many ablations; returns them."
+    """For each variant of `read_trial_records` a record `folder`/NAME.json of its means over seeds, for tables of many
+    ablations; returns them."""
     made = []
     for name, records in found.items():
         one = next(iter(records.values()))
@@ -693,7 +728,9 @@ def write_means(found: dict, folder, command: str) -> list:
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #6cdaaae9
 def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bool = True, least: int = 5) -> str:
-    """A Markdown table, one row a variant of `read_trial_records`; `columns`: heading → figure. `percent`: values are shares, shown in percent. What has fewer than `least` cases in a seed is left out.
+    """A Markdown table, one row a variant of `read_trial_records`; `columns`: heading → figure.
+
+    `percent`: values are shares, shown in percent. What has fewer than `least` cases in a seed is left out.
 
     `base`: differences to this variant instead; a word if it has no record."""
     if base and base not in found:
@@ -716,7 +753,8 @@ def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bo
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #6be2990b
 def plot_by_gap(ax, found: dict, prefix: str, least: int = 5) -> None:
-    "Draw the figures `PREFIX/gap …` of each variant by the gap, with a band from the lowest to the highest seed; gaps with fewer than `least` cases are left out."
+    """Draw the figures `PREFIX/gap …` of each variant by the gap, with a band from the lowest to the highest seed; gaps
+    with fewer than `least` cases are left out."""
     for name, records in found.items():
         cases = [
             [f.value for r in records.values() if (f := r.figures.get(f'{prefix}/gap {gap}')) and f.count >= least]

@@ -31,7 +31,8 @@ class TokenClasses:
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #87a0f19d
 def token_classes(ids, tokenizer, image: ImageTokens | None = None, slots: bool = False) -> TokenClasses:
-    """Classes of token ids [L]: the first token, `<img>`, `</img>`, slots, punctuation (no letter or digit in it), words.
+    """Classes of token ids [L]: the first token, `<img>`, `</img>`, slots, punctuation (no letter or digit in it),
+    words.
 
     `image` None: the text knows no pictures. `slots`: each slot is a class of its own."""
     ids = torch.as_tensor(ids)
@@ -60,9 +61,11 @@ def token_classes(ids, tokenizer, image: ImageTokens | None = None, slots: bool 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #b01e2609
 @torch.no_grad()
 def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -> Tensor:
-    """[layers, heads, classes]: the mean attention of the queries from `first_query` on to the keys of each class, in one pass over one text.
+    """[layers, heads, classes]: the mean attention of the queries from `first_query` on to the keys of each class, in
+    one pass over one text.
 
-    `inputs`: what `llm` reads, `input_ids` [1, L] or `inputs_embeds` [1, L, D]. The model computes its attention weights one by one while this lasts. ValueError if it does not hand them out."""
+    `inputs`: what `llm` reads, `input_ids` [1, L] or `inputs_embeds` [1, L, D]. The model computes its attention
+    weights one by one while this lasts. ValueError if it does not hand them out."""
     with attention_implementation(llm, 'eager'):
         attentions = llm(**inputs, output_attentions=True, use_cache=False).attentions
     if not attentions or attentions[0] is None:
@@ -74,7 +77,8 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #beea348b
 def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
-    "Token ids, where pages stand, and embeddings [1, L, D] of the texts `story` [P] with pictures `features` [P, V, F]; None: of its texts alone, joined by spaces."
+    """Token ids, where pages stand, and embeddings [1, L, D] of the texts `story` [P] with pictures `features` [P, V,
+    F]; None: of its texts alone, joined by spaces."""
     from seed_story.pipeline.narrate import encode_page, tokenize_story
 
     if features is None:
@@ -94,7 +98,8 @@ def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #0a1a6d5e
 @torch.no_grad()
 def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor, tuple[str, ...], dict[str, float]]:
-    """[layers, heads, classes]: the mean mass over the stories `texts` [S][P] with pictures `features` [S, P, V, F] (None: texts alone); the classes' names, and the share of the tokens that each is.
+    """[layers, heads, classes]: the mean mass over the stories `texts` [S][P] with pictures `features` [S, P, V, F]
+    (None: texts alone); the classes' names, and the share of the tokens that each is.
 
     `slots`: see `token_classes`."""
     narrator, masses, shares = pipe.narrator, [], []
@@ -112,7 +117,8 @@ def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor,
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #9b598924
 @contextmanager
 def watch_attention(llm, see):
-    "While this lasts, `see(layer, weights [B, heads, queries, keys])` is called in every layer of every pass of `llm`, which computes its weights one by one. ValueError if it hands out none."
+    """While this lasts, `see(layer, weights [B, heads, queries, keys])` is called in every layer of every pass of
+    `llm`, which computes its weights one by one. ValueError if it hands out none."""
     layers = [module for module in llm.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
     if not layers:
         raise ValueError(f'{type(llm).__name__} has no attention layers that can be looked at')
@@ -129,15 +135,21 @@ def watch_attention(llm, see):
 
 
 def entropy(weights: Tensor) -> Tensor:
-    "Entropy in nats of attention weights [..., keys]; its exponential is the number of keys among which the attention is, in effect, divided."
+    """Entropy in nats of attention weights [..., keys].
+
+    Its exponential is the number of keys among which the attention is, in effect, divided."""
     return -torch.special.xlogy(weights, weights).sum(-1)
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #d194dfcb
 @dataclass(frozen=True)
 class AttentionMaps:
-    """What the maps of some stories show. `mass` [layers, heads, classes] of all queries (see `token_classes`, each slot a class of its own), `classes`, and the `share` of the tokens that each is.
+    """What the maps of some stories show.
 
-    `top`: name of a token → in how many of the `count` maps it is among the ten keys with most attention; `parts` [layers, parts, parts] (queries, keys) and their `names`."""
+    `mass` [layers, heads, classes] of all queries (see `token_classes`, each slot a class of its own), `classes`, and
+    the `share` of the tokens that each is.
+
+    `top`: name of a token → in how many of the `count` maps it is among the ten keys with most attention; `parts`
+    [layers, parts, parts] (queries, keys) and their `names`."""
 
     mass: Tensor
     classes: tuple[str, ...]
@@ -149,7 +161,8 @@ class AttentionMaps:
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #ce980275
 def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
-    "The part of a page to which each token belongs, [L], and the names: first, then `1 text`, `1 BoI`, `1 slots`, `1 EoI`, `2 text`, …"
+    """The part of a page to which each token belongs, [L], and the names: first, then `1 text`, `1 BoI`, `1 slots`, `1
+    EoI`, `2 text`, …"""
     names, found = ['first'], torch.zeros(len(ids), dtype=torch.long)
     for number, span in enumerate(spans, 1):
         for name, a, b in (
@@ -164,49 +177,50 @@ def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
     return found, tuple(names)
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #28ff876d
+def _story_maps(pipe, story, features, k: int, top: Counter) -> tuple:
+    "Mass [layers, heads, classes], parts [layers, parts, parts], the classes, the parts' names; `top` is counted on."
+    narrator, tokens = pipe.narrator, pipe.narrator.image_tokens
+    ids, spans, embeds = embed_story(narrator, story, features)
+    kinds = token_classes(ids, pipe.tokenizer, tokens, slots=True)
+    part, names = _parts(ids, spans, tokens)
+    labels = [
+        kinds.names[c] if kinds.names[c] not in ('words', 'punctuation') else pipe.tokenizer.decode([i]).strip()
+        for i, c in zip(ids, kinds.number.tolist())
+    ]
+    member = torch.nn.functional.one_hot(kinds.number, len(kinds.names)).float().to(embeds.device)
+    of_part = torch.nn.functional.one_hot(part, len(names)).float().to(embeds.device)
+    layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def see(layer, weights):
+        w = weights[0].float()
+        best = w[:, spans[-1].start :].mean(1).topk(min(k, len(ids))).indices
+        for row in best.tolist():
+            top.update({labels[i] for i in row})
+        between = (of_part.T / of_part.sum(0)[:, None]) @ w.mean(0) @ of_part
+        layers[layer] = (w[:, 1:] @ member).mean(1).cpu(), between.cpu()
+
+    with watch_attention(pipe.mllm.llm, see):
+        pipe.mllm.llm(inputs_embeds=embeds, use_cache=False)
+    mass, parts = (torch.stack([layers[n][which] for n in sorted(layers)]) for which in (0, 1))
+    return mass, parts, kinds, names
+
+# %% ../../nbs/7_evaluation/04_attention_maps.ipynb #8cb2271e
 @torch.no_grad()
-def attention_maps(pipe, texts, features, k: int = 10) -> AttentionMaps:
-    "The maps of the stories `texts` [S][P] with pictures `features` [S, P, V, F], each read in one pass. ValueError if their numbers of pages differ."
+def attention_maps(
+    pipe,
+    texts,  # [S][P]
+    features,  # [S, P, V, F]
+    k: int = 10,  # so many keys with most attention are counted
+) -> AttentionMaps:
+    "The maps of stories, each read in one pass. ValueError if their numbers of pages differ."
     if len({len(story) for story in texts}) != 1:
         raise ValueError('maps are averaged over stories of an equal number of pages')
-    narrator, top, found = pipe.narrator, Counter(), []
-    for story, seen in zip(texts, features):
-        ids, spans, embeds = embed_story(narrator, story, seen)
-        kinds, (part, names), layers = (
-            token_classes(ids, pipe.tokenizer, narrator.image_tokens, slots=True),
-            _parts(ids, spans, narrator.image_tokens),
-            {},
-        )
-        label = [
-            kinds.names[c] if kinds.names[c] not in ('words', 'punctuation') else pipe.tokenizer.decode([i]).strip()
-            for i, c in zip(ids, kinds.number.tolist())
-        ]
-        member, of_part = (
-            torch.nn.functional.one_hot(x, len(n)).float().to(embeds.device)
-            for x, n in ((kinds.number, kinds.names), (part, names))
-        )
-
-        def see(layer, weights):
-            w = weights[0].float()
-            best = w[:, spans[-1].start :].mean(1).topk(min(k, len(ids))).indices
-            for row in best.tolist():
-                top.update({label[i] for i in row})
-            layers[layer] = (
-                (w[:, 1:] @ member).mean(1).cpu(),
-                ((of_part.T / of_part.sum(0)[:, None]) @ w.mean(0) @ of_part).cpu(),
-            )
-
-        with watch_attention(pipe.mllm.llm, see):
-            pipe.mllm.llm(inputs_embeds=embeds, use_cache=False)
-        found.append(
-            (
-                torch.stack([layers[n][0] for n in sorted(layers)]),
-                torch.stack([layers[n][1] for n in sorted(layers)]),
-                kinds.share(),
-            )
-        )
-    mass, parts = (torch.stack([f[n] for f in found]).mean(0) for n in (0, 1))
-    share = {name: sum(f[2][name] for f in found) / len(found) for name in kinds.names}
+    top: Counter[str] = Counter()
+    found = [_story_maps(pipe, story, seen, k, top) for story, seen in zip(texts, features)]
+    mass, parts = (torch.stack([f[which] for f in found]).mean(0) for which in (0, 1))
+    kinds, names = found[-1][2:]
+    shares = [f[2].share() for f in found]
+    share = {name: sum(s[name] for s in shares) / len(shares) for name in kinds.names}
     return AttentionMaps(mass, kinds.names, share, top, len(found) * mass.shape[0] * mass.shape[1], parts, names)
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #f9e59443
@@ -222,9 +236,11 @@ PAGES_BACK = {
 
 @dataclass(frozen=True)
 class AttentionByPage:
-    """Attention on `pages` [N] (from 1) of growing stories, mean over stories, for the `queries` that write `text` and those of the picture's `slots`.
+    """Attention on `pages` [N] (from 1) of growing stories, mean over stories, for the `queries` that write `text` and
+    those of the picture's `slots`.
 
-    `mass` [N, 2, layers, heads, classes], `back` [N, 2, layers, heads, len(BACK)], `nats` [N, 2, layers, heads] (entropy), `keys` [N] (tokens held when the page begins)."""
+    `mass` [N, 2, layers, heads, classes], `back` [N, 2, layers, heads, len(PAGES_BACK)], `nats` [N, 2, layers, heads]
+    (entropy), `keys` [N] (tokens held when the page begins)."""
 
     pages: tuple[int, ...]
     classes: tuple[str, ...]
@@ -236,7 +252,8 @@ class AttentionByPage:
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #8cfcf83a
 def _look(narrator, memory, story, page) -> tuple:
-    "Reads `page` after `story` over the `memory` of one row and looks at it: mass [2, layers, heads, classes], back, nats, keys."
+    """Reads `page` after `story` over the `memory` of one row and looks at it: mass [2, layers, heads, classes], back,
+    nats, keys."""
     from seed_story.pipeline.narrate import tokenize_story
     from seed_story.pipeline.reading import score_page
 
@@ -277,7 +294,8 @@ def _look(narrator, memory, story, page) -> tuple:
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #640187be
 @torch.no_grad()
 def attention_along(pipe, texts, features, attention: str, pages) -> AttentionByPage:
-    "Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention` and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."
+    """Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention`
+    and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."""
     from seed_story.pipeline.narrate import NarratedPage, begin_page, encode_page, with_image_embeds
     from seed_story.pipeline.reading import score_page
 

@@ -63,14 +63,15 @@ def tell_features(
         ):
             told.append(page)
             if progress:
-                progress(f"page {len(told)} of {pages}, stories {first + 1}-{first + len(part)}")
+                progress(len(told), pages, f"stories {first + 1}-{first + len(part)}")
         texts += [[page[i].text for page in told] for i in range(len(part))]
         features.append(torch.stack([torch.stack([page[i].features for page in told]) for i in range(len(part))]))
     return texts, torch.cat(features)
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #26ba3942
 def count_tokens_held(pipe, texts, attention: str) -> list[int]:
-    "How many tokens each of the told stories `texts` [S][P] has in memory after its last page, under the policy `attention`."
+    """How many tokens each of the told stories `texts` [S][P] has in memory after its last page, under the policy
+    `attention`."""
     from seed_story.pipeline.narrate import tokenize_story
     from seed_story.sinks.policies import Layout
 
@@ -92,7 +93,8 @@ def draw_features(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> torch.Tensor:  # uint8 [S, P, H, W, 3]
-    "The pictures that `pipe` draws for these pages of stories told with these seeds (up to rounding: here they are drawn a batch at a time)."
+    """The pictures that `pipe` draws for these pages of stories told with these seeds (up to rounding: here they are
+    drawn a batch at a time)."""
     from seed_story.pipeline.story_pipeline import picture_seed
 
     numbers = range(features.shape[1]) if numbers is None else numbers
@@ -162,10 +164,12 @@ def true_features(pipe, pictures):
 def read_stories_along(
     pipe, texts, features, attention: str, batch: int = 100, free_running: bool = False, progress=None
 ) -> dict:
-    "`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy `attention`; `free_running`: its own pictures are remembered, see `read_teacher_forced`."
+    """`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy
+    `attention`; `free_running`: its own pictures are remembered, see `read_teacher_forced`."""
     from seed_story.pipeline.reading import read_teacher_forced
 
-    policy, found = pipe.policy(attention), dict(nats=[], tokens=[], held=[], features=[])
+    policy = pipe.policy(attention)
+    found: dict[str, list] = dict(nats=[], tokens=[], held=[], features=[])
     for first in range(0, len(texts), batch):
         part = []
         for page in read_teacher_forced(
@@ -177,9 +181,7 @@ def read_stories_along(
         ):
             part.append(page)
             if progress:
-                progress(
-                    f"page {len(part) + 1} of {len(texts[0])}, stories {first + 1}-{first + len(texts[first : first + batch])}"
-                )
+                progress(len(part) + 1, len(texts[0]), f"stories {first + 1}-{min(first + batch, len(texts))}")
         for name, pages in found.items():
             pages.append(torch.stack([getattr(page, name).float().cpu() for page in part], 1))
     return {name: torch.cat(pages) for name, pages in found.items()}

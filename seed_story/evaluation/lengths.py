@@ -43,7 +43,8 @@ def late_band(pages: int) -> tuple[int, int]:
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #bbb5933b
 @dataclass(frozen=True)
 class TrueStories:
-    "Test stories and their truth: `seeds` [S], `texts` [S][P], `truths` [S][P] (`Reading`), `pictures` uint8 [S, P, H, W, 3]."
+    """Test stories and their truth: `seeds` [S], `texts` [S][P], `truths` [S][P] (`Reading`), `pictures` uint8 [S, P,
+    H, W, 3]."""
 
     seeds: list
     texts: list
@@ -66,7 +67,9 @@ def _known(job):
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #7de46c52
 def write_true_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> TrueStories:
-    "Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10). `workers`: processes that draw, 0: this one."
+    """Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10).
+
+    `workers`: processes that draw, 0: this one."""
     from seed_story.storyland.oracle import read_scene
 
     jobs = [(seed, pages, size) for seed in seeds]
@@ -90,7 +93,8 @@ EARLY, AFTER = 10, 20  # a fact is early if it was told on the first ten pages; 
 def story_tally(measured: list, pages: int) -> dict:
     """Name → [2, S, P] (hits, counts) from stories as `measure_story` gives them; page 1 is not counted.
 
-    `looks`: as in a character's first picture; `page 1`: of those whose first picture is the opening; `place`: of the text; `facts`, `early facts`: told again rightly; `repeated`: pages."""
+    `looks`: as in a character's first picture; `page 1`: of those whose first picture is the opening; `place`: of the
+    text; `facts`, `early facts`: told again rightly; `repeated`: pages."""
     tally = {
         name: np.zeros((2, len(measured), pages))
         for name in ('looks', 'page 1', 'place', 'facts', 'early facts', 'repeated')
@@ -121,7 +125,8 @@ def story_tally(measured: list, pages: int) -> dict:
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #7955024c
 def truth_tally(readings: list, truths: list) -> dict:
-    "`true species`, `true looks`, `true place` → [2, S, P]: what pictures show ([S][P] `Reading`) against what they should."
+    """`true species`, `true looks`, `true place` → [2, S, P]: what pictures show ([S][P] `Reading`) against what they
+    should."""
     scores = np.array(
         [
             [[s[what] for what in ('species', 'looks', 'place')] for s in map(score_picture, *pair)]
@@ -148,7 +153,9 @@ def tally_figure(name: str, tally, first: int, last: int) -> Estimate:
     found = bootstrap_ratio(*tally[..., first - 1 : last].sum(-1))
     if name not in EXPONENTIATED or math.isnan(found.value):
         return found
-    return Estimate(*(math.exp(x) for x in (found.value, found.low, found.high)), found.n, found.count)
+    low = None if found.low is None else math.exp(found.low)
+    high = None if found.high is None else math.exp(found.high)
+    return Estimate(math.exp(found.value), low, high, found.n, found.count)
 
 
 def tally_figures(tallies: dict, bands) -> dict:
@@ -161,7 +168,9 @@ def tally_figures(tallies: dict, bands) -> dict:
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #89810546
 def tally_curves(tallies: dict, late: tuple[int, int]) -> dict:
-    "Name → values by page, from page 1 (NaN where nothing was counted); `late NAME` → hits, then counts, of each story's pages `late`, for `paired_bootstrap`."
+    """Name → values by page, from page 1 (NaN where nothing was counted).
+
+    `late NAME` → hits, then counts, of each story's pages `late`, for `paired_bootstrap`."""
     curves = {}
     for name, tally in tallies.items():
         hits, counts = tally.sum(1)
@@ -172,7 +181,8 @@ def tally_curves(tallies: dict, late: tuple[int, int]) -> dict:
 
 
 def paired_bootstrap(record, other, name: str, draws: int = 2000, seed: int = 0) -> Estimate:
-    "`name` on late pages in `record` minus that in `other`, with its 95 % bootstrap interval over the stories, which both must have told. NaN if one of them counted nothing."
+    """`name` on late pages in `record` minus that in `other`, with its 95 % bootstrap interval over the stories, which
+    both must have told. NaN if one of them counted nothing."""
     (a, m), (b, n) = (np.asarray(r.curves[f'late {name}'], float).reshape(2, -1) for r in (record, other))
     if len(a) != len(b):
         raise ValueError(f'{name}: {len(a)} and {len(b)} stories cannot be paired')
@@ -191,9 +201,10 @@ def paired_bootstrap(record, other, name: str, draws: int = 2000, seed: int = 0)
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #962358c3
 def breaking_page(values, base, factor: float = 0.8, width: int = 5) -> int | None:
-    "The page from which `values` (by page, from page 1; NaN: not counted) stay `factor` times below (`factor` < 1) or above (> 1) `base`, each as a mean over `width` pages; None: it does not break."
+    """The page from which `values` (by page, from page 1; NaN: not counted) stay `factor` times below (`factor` < 1) or
+    above (> 1) `base`, each as a mean over `width` pages; None: it does not break."""
     values, base = (np.array(x, float)[: min(len(values), len(base))] for x in (values, base))
-    bad = []
+    bad: list[bool] = []
     for page in range(1, max(1, len(values) - width + 1)):  # page 1 is given
         window = [x[page : page + width] for x in (values, base)]
         if any(np.isnan(x).all() for x in window):
@@ -208,7 +219,9 @@ def breaking_page(values, base, factor: float = 0.8, width: int = 5) -> int | No
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #60ce0cea
 @torch.inference_mode()
 def query_features(reader, inputs, batch: int = 512) -> Tensor:
-    "[N, W]: the mean of the query vectors that the heads of an `Oracle` or `FeatureOracle` read from. `inputs`: pictures float [N, 3, S, S] in 0…1, or features [N, V, F]."
+    """[N, W]: the mean of the query vectors that the heads of an `Oracle` or `FeatureOracle` read from.
+
+    `inputs`: pictures float [N, 3, S, S] in 0…1, or features [N, V, F]."""
     found = []
     hook = reader.heads.norm.register_forward_hook(
         lambda module, args, output: found.append(output.float().mean(1).cpu())
@@ -222,9 +235,11 @@ def query_features(reader, inputs, batch: int = 512) -> Tensor:
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #72bc7261
 def image_encoder(name: str, device='cpu'):
-    """Pictures (uint8 [N, H, W, 3]) → features [N, W] by the network `name`: the folder of an `Oracle`, or `MODULE:FUNCTION`.
+    """Pictures (uint8 [N, H, W, 3]) → features [N, W] by the network `name`: the folder of an `Oracle`, or
+    `MODULE:FUNCTION`.
 
-    The function, called without arguments, gives a module that takes pictures [N, 3, H, W] in 0…1 and gives [N, W]. ValueError for a name that is neither."""
+    The function, called without arguments, gives a module that takes pictures [N, 3, H, W] in 0…1 and gives [N, W].
+    ValueError for a name that is neither."""
     import importlib
     from pathlib import Path
 
@@ -248,8 +263,9 @@ def image_encoder(name: str, device='cpu'):
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #2e095d1b
 def feature_distances(vectors, truth, bands, prefix: str = '') -> dict:
-    "`FID/pages A-B` and `KID/pages A-B` of vectors [S, P, W] against those of the truth, and how many pictures were compared. A band with fewer than two is left out."
-    found = {}
+    """`FID/pages A-B` and `KID/pages A-B` of vectors [S, P, W] against those of the truth, and how many pictures were
+    compared. A band with fewer than two is left out."""
+    found: dict[str, Estimate] = {}
     for a, b in bands:
         ours, theirs = (np.asarray(x[:, a - 1 : b], np.float64).reshape(-1, x.shape[-1]) for x in (vectors, truth))
         if len(ours) < 2:

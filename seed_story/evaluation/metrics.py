@@ -39,15 +39,19 @@ def find_appearances(names: list, species: dict, shown: list) -> list:
 
     `names`: names a page; `species`: name → species;
     `shown`: for each page species → (colour, accessory, accessory_colour), or None without a picture."""
-    first, last, found = {}, {}, []
+    first: dict[str, tuple] = {}
+    last: dict[str, int] = {}
+    found = []
     for page, (here, picture) in enumerate(zip(names, shown, strict=True), 1):
         for name in dict.fromkeys(here):
-            kind, now = species.get(name), (picture or {}).get(species.get(name))
+            kind = species.get(name)
+            now = (picture or {}).get(kind)
             reference = now is not None and name not in first
             if reference:
                 first[name] = now
             then = first.get(name)
-            colour, accessory = (now is not None and now[0] == then[0]), (now is not None and now[1:] == then[1:])
+            colour = now is not None and then is not None and now[0] == then[0]
+            accessory = now is not None and then is not None and now[1:] == then[1:]
             gap = page - last[name] if name in last else None
             found.append(
                 Appearance(page, name, kind, gap, now is not None, colour and accessory, colour, accessory, reference)
@@ -58,7 +62,8 @@ def find_appearances(names: list, species: dict, shown: list) -> list:
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #808f717f
 def carry_forward(values: list) -> list:
     "`values` with each None replaced by the last value before it: `[None, 'a', None]` → `[None, 'a', 'a']`."
-    carried, last = [], None
+    carried = []
+    last = None
     for value in values:
         last = last if value is None else value
         carried.append(last)
@@ -72,7 +77,8 @@ def split_words(text: str) -> list:
 
 def find_repeated_pages(texts: list) -> list:
     "For each page: does it repeat an earlier page of its story word for word?"
-    seen, again = set(), []
+    seen = set()
+    again = []
     for text in texts:
         key = tuple(split_words(text))
         again.append(key in seen)
@@ -103,8 +109,11 @@ class FactRecall:
 
 
 def find_recalls(facts: list) -> list:
-    "Every need of a fact that was stated on an earlier page. `facts`: for each page (kind, 'stated' or 'needed', value)."
-    stated, found = {}, []
+    """Every need of a fact that was stated on an earlier page.
+
+    `facts`: for each page (kind, 'stated' or 'needed', value)."""
+    stated: dict[str, dict[str, int]] = {}
+    found = []
     for page, told in enumerate(facts, 1):
         for kind, role, value in told:
             if role == 'needed' and kind in stated:
@@ -152,7 +161,9 @@ class StoryMeasures:
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #e1b123fc
 def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> StoryMeasures:
-    """Reads the first `pages` pages of `story` (texts by `reader`, pictures by `oracle.read`). A missing picture counts as a wrong one.
+    """Reads the first `pages` pages of `story` (texts by `reader`, pictures by `oracle.read`).
+
+    A missing picture counts as a wrong one.
 
     `oracle` may also be what was read already: a list with one `Reading` a page."""
     told = list(story)[:pages]
@@ -163,7 +174,8 @@ def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> StoryMe
     else:
         seen = dict(zip(pictured, oracle.read([told[n].pil() for n in pictured]) if pictured else []))
     shown = [seen[n].characters if n in seen else None for n in range(len(told))]
-    known, names = {}, []
+    known: dict[str, dict] = {}
+    names = []
     for text in texts:
         known = reader.introductions(text) | known  # the first introduction counts
         names.append(reader.names(text, {told['species']: name for name, told in known.items()}))
@@ -265,11 +277,13 @@ def evaluate_stories(
     progress: Callable = iter,
     readings: list | None = None,
 ) -> dict:
-    """The figures of told stories: name → Estimate. `oracle.read(pictures)` reads pictures, `reader` texts (default: Storyland's).
+    """The figures of told stories: name → Estimate.
 
-    `readings`: instead of an oracle, what was read already, for each story a list with one `Reading` a page (then nothing is said of `is_complete` pages).
-    `bands` are ranges of pages to report, `each_page` adds one figure a page; the first `given` pages are not scored.
-    `progress` wraps the stories (e.g. tqdm)."""
+    `oracle.read(pictures)` reads pictures, `reader` texts (default: Storyland's).
+
+    `readings`: instead of an oracle, what was read already, for each story a list with one `Reading` a page (then
+    nothing is said of `complete` pages). `bands` are ranges of pages to report, `each_page` adds one figure a page;
+    the first `given` pages are not scored. `progress` wraps the stories (e.g. tqdm)."""
     reader = reader or storyland_reader()
     measured = [
         measure_story(story, readings[n] if readings else oracle, reader, pages)

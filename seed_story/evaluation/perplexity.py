@@ -15,7 +15,9 @@ from ..sinks.static_cache import StaticSinkCache
 
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #0df94edf
 def one_step(model, compiled: bool = False):
-    "A function (ids [B, L], places [B, L], cache) → logits [B, L, vocabulary]. `compiled`: for a static cache; on a GPU a CUDA graph, whose logits hold until the next step."
+    """A function (ids [B, L], places [B, L], cache) → logits [B, L, vocabulary].
+
+    `compiled`: for a static cache; on a GPU a CUDA graph, whose logits hold until the next step."""
     name = cache_name(model)
 
     def step(ids, places, cache):
@@ -26,9 +28,12 @@ def one_step(model, compiled: bool = False):
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #b5f1b67c
 @torch.no_grad()
 def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress=None) -> Tensor:
-    """Cross-entropy (nats) of ids[1:] [L], read `chunk` at a time over `cache`: [L − 1]. `step`: see `one_step`; `progress(done, total)`.
+    """Cross-entropy (nats) of ids[1:] [L], read `chunk` at a time over `cache`: [L − 1].
 
-    A `StaticSinkCache` is shown what was read. The first pass, in which caches allocate their buffers, is never compiled."""
+    `step`: see `one_step`; `progress(done, total)`.
+
+    A `StaticSinkCache` is shown what was read. The first pass, in which caches allocate their buffers, is never
+    compiled."""
     first, here, losses = one_step(model), ids.to(model.device), []
     places = torch.arange(len(here), device=here.device)
     for at in range(0, len(here) - 1, chunk):
@@ -45,7 +50,8 @@ def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #4005c81d
 @torch.no_grad()
 def recomputed_losses(model, ids: Tensor, window: int, stride: int = 1, batch: int = 16, progress=None) -> Tensor:
-    "Cross-entropy (nats) of ids[1:] [L], each from at most the last `window` tokens, read from scratch: [L − 1]. ValueError if `stride` is not within 1 … `window`."
+    """Cross-entropy (nats) of ids[1:] [L], each from at most the last `window` tokens, read from scratch: [L − 1].
+    ValueError if `stride` is not within 1 … `window`."""
     if not 1 <= stride <= window:
         raise ValueError(f'stride must lie within 1 and the window of {window} tokens, not {stride}')
     here, total = ids.to(model.device), len(ids) - 1

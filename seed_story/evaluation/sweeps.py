@@ -59,7 +59,9 @@ from ..story.format import Page, Story
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #ec28c39c
 def parse_models(words: str) -> dict[str, str]:
-    "`'tiny plain:FOLDER before'` → name → folder ('' for what is bundled, or made). ValueError for a name that stands twice."
+    """`'tiny plain:FOLDER before'` → name → folder ('' for what is bundled, or made).
+
+    ValueError for a name that stands twice."""
     pairs = [(name, folder) for name, _, folder in (word.partition(':') for word in words.split())]
     names = [name for name, _ in pairs]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -101,7 +103,10 @@ PROTOCOLS = ('read', 'visualise', 'tell', 'first-along', 'first-texts', 'first-o
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #fc5cc6e4
 @dataclass(frozen=True)
 class Job:
-    """Stories of `pages` pages by a `protocol` under the policy `attention`; of the pages `drawn`, pictures are drawn and compared with true ones. `slim`: the record has late pages and gaps only.
+    """Stories of `pages` pages by a `protocol` under the policy `attention`.
+
+    Of the pages `drawn`, pictures are drawn and compared with true ones. `slim`: the record has late pages and gaps
+    only.
 
     ValueError for a protocol that is not known."""
 
@@ -127,7 +132,8 @@ class Job:
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #87cc5826
 @dataclass
 class Outcome:
-    "What came of a job: `texts` [S][P], `features` [S, P, V, F] (of page 1 the true ones), `seconds`, and of known texts `nats` [S, P − 1]."
+    """What came of a job: `texts` [S][P], `features` [S, P, V, F] (of page 1 the true ones), `seconds`, and of known
+    texts `nats` [S, P − 1]."""
 
     texts: list
     features: torch.Tensor
@@ -320,7 +326,8 @@ def _sizes(bench: Bench, job: Job, found: Outcome) -> dict:
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #f613f8e8
 def _distances(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
-    "Figures, of the last, and curves: `features FID`, `features KID` in each band up to a length, and of drawn pages `pictures FID`, `pictures KID`; behind each as many pages as `at`."
+    """Figures, of the last, and curves: `features FID`, `features KID` in each band up to a length, and of drawn pages
+    `pictures FID`, `pictures KID`; behind each as many pages as `at`."""
     bands, curves, figures = ([late_band(job.pages)] if job.slim else bands_of(job.pages)), {}, {}
 
     def add(kind, ours, truth, at):
@@ -411,7 +418,8 @@ def read_policy_records(folder, name: str, protocol: str, policies=None) -> dict
 
 
 def find_mismatches(records: dict) -> dict:
-    "Policy → reasons, of those `records` (policy → Record) that cannot stand beside the first, because other weights, pages, stories or a device of another kind made them."
+    """Policy → reasons, of those `records` (policy → Record) that cannot stand beside the first, because other weights,
+    pages, stories or a device of another kind made them."""
 
     def shared(record):
         return {
@@ -431,7 +439,8 @@ def find_mismatches(records: dict) -> dict:
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #4de57a22
 def breaking_pages(records: dict, base: str, what: str = 'true looks') -> dict:
-    "Policy → (page from which `what` breaks against the policy `base`, page from which perplexity breaks against the best of `records`); None: not within these pages. Curves that a record lacks break nowhere."
+    """Policy → (page from which `what` breaks against the policy `base`, page from which perplexity breaks against the
+    best of `records`); None: not within these pages. Curves that a record lacks break nowhere."""
     best = [r.curves['perplexity'] for r in records.values() if 'perplexity' in r.curves]
     least = np.nan_to_num(np.array(best, float), nan=math.inf).min(0) if best else None
 
@@ -456,9 +465,11 @@ def repro_command(notebook: str, **parameters) -> str:
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #616697fd
 def policy_table(records: dict, columns: dict, stale: dict | None = None, first: str = 'policy') -> str:
-    """A Markdown table of `records` (policy → Record): `columns` are title → figure (a share, in percent), (figure, scale, digits), or a function of policy and record.
+    """A Markdown table of `records` (policy → Record): `columns` are title → figure (a share, in percent), (figure,
+    scale, digits), or a function of policy and record.
 
-    `stale`: policy → reasons (see `find_mismatches`), told in its first cell. Columns that are empty everywhere are left out."""
+    `stale`: policy → reasons (see `find_mismatches`), told in its first cell. Columns that are empty everywhere are
+    left out."""
     from seed_story.records.record import markdown_table
 
     def one(words, record, column):

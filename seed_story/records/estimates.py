@@ -15,7 +15,9 @@ import numpy as np
 # %% ../../nbs/8_records/01_estimates.ipynb #7bab286f
 @dataclass(frozen=True)
 class Estimate:
-    "A measured value with its 95 % interval; `n` stories (or other units that were resampled) and `count` answers went into it."
+    """A measured value with its 95 % interval.
+
+    `n` stories (or other units that were resampled) and `count` answers went into it."""
 
     value: float
     low: float | None = None
@@ -42,7 +44,9 @@ def bootstrap_ratio(hits, counts, draws: int = 2000, seed: int = 0) -> Estimate:
 # %% ../../nbs/8_records/01_estimates.ipynb #93e8ed36
 @dataclass(frozen=True)
 class Unit:
-    "How a value is shown: times `scale`, with `digits` after the point and `suffix`; an interval is cut to what lies between `least` and `most`."
+    """How a value is shown: times `scale`, with `digits` after the point and `suffix`.
+
+    An interval is cut to what lies between `least` and `most`."""
 
     scale: float = 1
     digits: int = 2
@@ -77,7 +81,8 @@ def format_value(value: float, unit: 'str | Unit' = '%', suffix: bool = True, si
 
 # %% ../../nbs/8_records/01_estimates.ipynb #93515537
 def format_interval(estimate: Estimate, unit: 'str | Unit' = '%', sign: bool = False) -> str:
-    "`[96.2, 98.0]`: the interval in `unit`, cut to the values that it can have, unless it is that of a difference (`sign`). Empty if there is none."
+    """`[96.2, 98.0]`: the interval in `unit`, cut to the values that it can have, unless it is that of a difference
+    (`sign`). Empty if there is none."""
     if estimate.low is None or estimate.high is None or math.isnan(estimate.value):
         return ''
     unit = _unit(unit)
@@ -106,7 +111,8 @@ def bootstrap_mean(values, draws: int = 2000, seed: int = 0) -> Estimate:
 
 
 def wilson_share(yes) -> Estimate:
-    "Share of stories for which something holds, with Wilson's 95 % interval (a bootstrap says nothing where all of them do)."
+    """Share of stories for which something holds, with Wilson's 95 % interval (a bootstrap says nothing where all of
+    them do)."""
     yes = np.asarray(yes, bool)
     n, z = len(yes), 1.959964
     if not n:
@@ -152,7 +158,8 @@ def frechet_distance(a, b) -> float:
 
 # %% ../../nbs/8_records/01_estimates.ipynb #2f581d9e
 def kernel_distance(a, b) -> float:
-    "KID between two sets of features [N, F] (Bińkowski et al. 2018), unbiased: near 0 for two samples of the same kind, sometimes below."
+    """KID between two sets of features [N, F] (Bińkowski et al. 2018), unbiased: near 0 for two samples of the same
+    kind, sometimes below."""
     a, b = _two_sets(a, b)
 
     def kernel(x, y):

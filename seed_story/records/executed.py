@@ -25,7 +25,8 @@ from ..story.files import write_atomic
 def quantize_png(png: bytes, colours: int = 128) -> bytes:
     """The picture `png` with at most `colours` (2–256) colours, if that makes a smaller file; else `png` itself.
 
-    Transparent, animated and 16-bit pictures are left alone. Doing it twice changes nothing. Raises ValueError if `png` is no picture."""
+    Transparent, animated and 16-bit pictures are left alone. Doing it twice changes nothing. Raises ValueError if `png`
+    is no picture."""
     try:
         picture = Image.open(io.BytesIO(png))
     except OSError as error:
@@ -33,7 +34,7 @@ def quantize_png(png: bytes, colours: int = 128) -> bytes:
     if (
         getattr(picture, 'n_frames', 1) > 1
         or picture.mode not in ('1', 'L', 'P', 'RGB', 'RGBA')
-        or picture.convert('RGBA').getextrema()[3][0] < 255
+        or picture.convert('RGBA').getchannel('A').getextrema()[0] < 255
     ):
         return png
     rgb, packed = picture.convert('RGB'), io.BytesIO()
@@ -47,7 +48,9 @@ def quantize_png(png: bytes, colours: int = 128) -> bytes:
 
 # %% ../../nbs/8_records/04_executed.ipynb #0c256ad0
 def shrink_images(notebook: dict, colours: int = 128) -> tuple[int, int]:
-    """Applies `quantize_png` to every PNG among the outputs and attachments of `notebook`, in place; returns the pictures' bytes before and after.
+    """Applies `quantize_png` to every PNG among the outputs and attachments of `notebook`, in place.
+
+    Returns the pictures' bytes before and after.
 
     A JPEG beside a PNG is the same picture once more (PIL shows both, readers the PNG), and goes."""
     before = after = 0
@@ -85,7 +88,8 @@ def write_notebook(path, notebook: dict) -> None:
 
 # %% ../../nbs/8_records/04_executed.ipynb #efa14e3a
 def shrink_notebooks(paths, colours: int = 128):
-    "Yields (notebook's path, bytes of its pictures before, after) for all notebooks among `paths` (files, or folders with all below), each rewritten if that saves anything."
+    """Yields (notebook's path, bytes of its pictures before, after) for all notebooks among `paths` (files, or folders
+    with all below), each rewritten if that saves anything."""
     for top in map(Path, paths):
         if not top.exists():
             raise ValueError(f'{top}: no such notebook or folder')
@@ -110,7 +114,8 @@ PYTHON = re.compile(BEFORE + r'[~/][^\s\'":,;()<>\x1b]*/(?=site-packages/|python
 
 
 def private_folders(root, parameters: dict | None = None) -> list:
-    "(folder, what stands for it), longest first: the checkout `root`, absolute paths outside it among the values of `parameters`, temporary folder, home."
+    """(folder, what stands for it), longest first: the checkout `root`, absolute paths outside it among the values of
+    `parameters`, temporary folder, home."""
     root, home = Path(root).resolve(), Path.home()
     found = {
         str(value): Path(value).name
@@ -176,8 +181,10 @@ def visible_outputs(outputs: list) -> list:
 
 # %% ../../nbs/8_records/04_executed.ipynb #aeadec12
 def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
-    """The executed `notebook` as it can be shown elsewhere; see this module. `root`: the checkout; its folder becomes `.`, but in the cell of injected parameters,
-    which is to be run again, it becomes relative to `start` (the folder in which the notebook ran; default: `root`)."""
+    """The executed `notebook` as it can be shown elsewhere; see this module.
+
+    `root`: the checkout; its folder becomes `.`, but in the cell of injected parameters, which is to be run again, it
+    becomes relative to `start` (the folder in which the notebook ran; default: `root`)."""
     papermill = notebook.get('metadata', {}).get('papermill', {})
     found, root = private_folders(root, papermill.get('parameters')), Path(root).resolve()
     back = os.path.relpath(root, Path(start or root).resolve())
@@ -215,7 +222,8 @@ def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
 
 # %% ../../nbs/8_records/04_executed.ipynb #17b31af0
 def main() -> None:
-    "What `make pictures` runs: small pictures in all notebooks among the files and folders on the command line, in place."
+    """What `make pictures` runs: small pictures in all notebooks among the files and folders on the command line, in
+    place."""
     total = [0, 0]
     for path, before, after in shrink_notebooks(sys.argv[1:]):
         print(f'{before / 1024:8.0f} → {after / 1024:6.0f} KiB  {path}', file=sys.stdout)

@@ -79,7 +79,7 @@ def code_state(folder=None) -> dict:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    state = {'source': source_hash(folder), 'commit': None, 'dirty': None}
+    state: dict[str, str | bool | None] = {'source': source_hash(folder), 'commit': None, 'dirty': None}
     if commit := git('rev-parse', 'HEAD'):
         changes = git('status', '--porcelain', '--untracked-files=no', '--', str(folder))
         state |= {'commit': commit, 'dirty': None if changes is None else bool(changes)}
@@ -88,7 +88,9 @@ def code_state(folder=None) -> dict:
 # %% ../../nbs/8_records/02_record.ipynb #a395ae30
 @dataclass(frozen=True)
 class Record:
-    "One run and what it measured. `figures`: name → `Estimate`; `curves`: name → list of numbers; `settings`: what was chosen."
+    """One run and what it measured.
+
+    `figures`: name → `Estimate`; `curves`: name → list of numbers; `settings`: what was chosen."""
 
     name: str
     command: str
@@ -124,7 +126,8 @@ FIGURE_COLUMNS = tuple(
 
 
 def as_estimate(value, name: str = 'figure') -> Estimate:
-    "An `Estimate` from an Estimate, a number, or what a record holds (a list in the order of `FIGURE_COLUMNS`, or a dict). Raises ValueError if it lies outside of its interval."
+    """An `Estimate` from an Estimate, a number, or what a record holds (a list in the order of `FIGURE_COLUMNS`, or a
+    dict). Raises ValueError if it lies outside of its interval."""
     if isinstance(value, list):
         value = dict(zip(FIGURE_COLUMNS[: len(value)], value, strict=True))
     if isinstance(value, dict):
@@ -136,7 +139,8 @@ def as_estimate(value, name: str = 'figure') -> Estimate:
     return value
 
 # %% ../../nbs/8_records/02_record.ipynb #5e9f44a7
-# NOTEBOOK of nbs/repro, or NOTEBOOK:SETTING for those of its records that state this setting → revision of the measurement,
+# NOTEBOOK of nbs/repro, or NOTEBOOK:SETTING for those of its records that state this setting → revision of the
+# measurement,
 # where that is not 1; say why beside it
 REVISIONS = {
     # pictures are drawn as the user gets them: by the pipeline, with its seed of a page's picture
@@ -163,13 +167,17 @@ XZ = [  # text needs no alignment (pb) and, at this length, no large dictionary
 
 
 def find_record(path) -> Path | None:
-    "The file that holds the record `path` (NAME.json): `path` itself, else NAME.json.xz beside it; None if neither is there."
+    """The file that holds the record `path` (NAME.json): `path` itself, else NAME.json.xz beside it.
+
+    None if neither is there."""
     path = Path(path)
     return next((file for file in (path, path.with_name(f'{path.name}.xz')) if file.is_file()), None)
 
 
 def find_records(folder) -> dict[str, Path]:
-    "Name (relative path without suffix) → NAME.json of all records under `folder`, packed or not, sorted. Dot files are passed over."
+    """Name (relative path without suffix) → NAME.json of all records under `folder`, packed or not, sorted.
+
+    Dot files are passed over."""
     folder = Path(folder)
     files = [*folder.rglob('*.json'), *(file.with_suffix('') for file in folder.rglob('*.json.xz'))]
     paths = sorted({path for path in files if not path.name.startswith('.')})
@@ -177,7 +185,9 @@ def find_records(folder) -> dict[str, Path]:
 
 
 def record_text(path) -> str:
-    "The JSON text of the record `path`, be it packed or not. OSError if it is not there, `lzma.LZMAError` if it is packed and damaged."
+    """The JSON text of the record `path`, be it packed or not.
+
+    OSError if it is not there, `lzma.LZMAError` if it is packed and damaged."""
     file = find_record(path) or Path(path)
     data = file.read_bytes()
     return (lzma.decompress(data) if file.suffix == '.xz' else data).decode('utf-8')
@@ -226,7 +236,9 @@ def _plain(value):
 # %% ../../nbs/8_records/02_record.ipynb #26fa02f0
 @dataclass(frozen=True)
 class RecordStatus:
-    "Whether a measurement has been made: `state` is 'absent', 'valid' or 'stale'. `reasons`: what differs and counts, `notes`: what differs and does not, in words."
+    """Whether a measurement has been made: `state` is 'absent', 'valid' or 'stale'.
+
+    `reasons`: what differs and counts, `notes`: what differs and does not, in words."""
 
     state: str
     record: Record | None = None
@@ -242,10 +254,12 @@ class RecordStatus:
 
 # %% ../../nbs/8_records/02_record.ipynb #66972688
 def find_valid_record(found, settings: dict, libraries=(), later=(), revision: int | None = None) -> RecordStatus:
-    """How the record `found` (a path, or a `Record`) stands to a measurement with `settings`, which may also ask for `n` and `seed`.
+    """How the record `found` (a path, or a `Record`) stands to a measurement with `settings`, which may also ask for
+    `n` and `seed`.
 
-    `libraries`: packages whose version must be today's. `later`: settings that older records do not state. `revision`: default, the current one of the record's command.
-    A file that is no record is stale; a path where nothing is, absent."""
+    `libraries`: packages whose version must be today's. `later`: settings that older records do not state. `revision`:
+    default, the current one of the record's command. A file that is no record is stale; a path where nothing is,
+    absent."""
     if not isinstance(found, Record):
         if not find_record(found):
             return RecordStatus('absent')
@@ -288,7 +302,8 @@ def find_valid_record(found, settings: dict, libraries=(), later=(), revision: i
 
 # %% ../../nbs/8_records/02_record.ipynb #986273f5
 def has_valid_record(path, settings: dict, say=None, **more) -> bool:
-    "Does `path` hold a valid record (see `find_valid_record`, which takes `more`)? `say(text)` is called with the reasons if it is stale."
+    """Does `path` hold a valid record (see `find_valid_record`, which takes `more`)? `say(text)` is called with the
+    reasons if it is stale."""
     found = find_valid_record(path, settings, **more)
     if say and found.state == 'stale':
         say(f'{Path(path).stem}: {found}')
@@ -301,7 +316,8 @@ def record_path(words: str) -> str:
 
 
 def compare_records(records: dict, each: str, settings: dict | None = None, **more) -> dict:
-    """Name → `RecordStatus` of `records` (name → Record) that are shown beside each other: they may differ in the setting `each` alone, which is the record's name.
+    """Name → `RecordStatus` of `records` (name → Record) that are shown beside each other: they may differ in the
+    setting `each` alone, which is the record's name.
 
     `settings`: those that they share; default, the first record's. `more`: for `find_valid_record`."""
     if settings is None:
@@ -310,11 +326,13 @@ def compare_records(records: dict, each: str, settings: dict | None = None, **mo
 
 # %% ../../nbs/8_records/02_record.ipynb #b6d8dbc5
 def write_record(path, command: str, figures: dict, n: int, seed: int | None, seconds: float, **more) -> Record:
-    """Writes a record to the JSON file `path` and returns it. Date, commit, versions and hardware are filled in, unless `more` gives them.
+    """Writes a record to the JSON file `path` and returns it.
 
-    `more`: other fields of `Record` (`name` defaults to the file's stem). NaN is written as null.
-    What stands at `path` is replaced if it has the same settings, `n`, `seed` and revision, else it is kept as `NAME.json.stale` (see `set_aside`).
-    A packed record is replaced by a plain one; `pack_records` packs it."""
+    Date, commit, versions and hardware are filled in, unless `more` gives them.
+
+    `more`: other fields of `Record` (`name` defaults to the file's stem). NaN is written as null. What stands at `path`
+    is replaced if it has the same settings, `n`, `seed` and revision, else it is kept as `NAME.json.stale` (see
+    `set_aside`). A packed record is replaced by a plain one; `pack_records` packs it."""
     path = Path(path)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
     filled = dict(
@@ -338,7 +356,9 @@ def _whole(number):
 
 # %% ../../nbs/8_records/02_record.ipynb #804bac6d
 def _brief(record: dict) -> dict:
-    "The `record` with each figure as a list in the order of `columns`, without what is not known at its end; whole numbers of figures and curves without a point."
+    """The `record` with each figure as a list in the order of `columns`, without what is not known at its end.
+
+    Whole numbers of figures and curves without a point."""
 
     def row(figure):
         known = (
@@ -379,7 +399,8 @@ def _lines(record: dict) -> str:
 
 
 def set_aside(path) -> Path:
-    "Renames the record's file `path` to `NAME.json.stale` (packed: `NAME.json.xz.stale`), `.stale2`, …, which `read_records` passes over; returns the new path."
+    """Renames the record's file `path` to `NAME.json.stale` (packed: `NAME.json.xz.stale`), `.stale2`, …, which
+    `read_records` passes over; returns the new path."""
     path, number = Path(path), 1
     while (target := path.with_name(f"{path.name}.stale{'' if number == 1 else number}")).exists():
         number += 1
@@ -416,7 +437,9 @@ class Claim:
 
 # %% ../../nbs/8_records/02_record.ipynb #34ce2022
 def claims_table(claims: list, records: dict) -> str:
-    "A Markdown table of `claims` with what `records` (see `read_records`) measured; a missing record or figure shows as –."
+    """A Markdown table of `claims` with what `records` (see `read_records`) measured.
+
+    A missing record or figure shows as –."""
     rows = []
     for claim in claims:
         record = records.get(claim.record)

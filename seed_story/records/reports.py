@@ -15,7 +15,9 @@ from .record import find_valid_record, markdown_table
 # %% ../../nbs/8_records/03_reports.ipynb #08b96274
 @dataclass(frozen=True)
 class PublishedNumber:
-    "A published number: `measure` with `value`; `better`: '↑' if more of it is better, '↓' if less is, '' if neither; `source`: where it stands."
+    """A published number: `measure` with `value`.
+
+    `better`: '↑' if more of it is better, '↓' if less is, '' if neither; `source`: where it stands."""
 
     value: float
     measure: str
@@ -30,8 +32,9 @@ class PublishedNumber:
 class ReportRow:
     """One line of a report: `figure` of `record` (its path below `data/results`, without .json).
 
-    `better`: as in `PublishedNumber`. `published`: `PublishedNumber` numbers to stand beside it. `unit`: see `UNITS`. `setting`: names of the record's settings to show.
-    `spread`: what the figure's bounds are, where they are no 95 % interval."""
+    `better`: as in `PublishedNumber`. `published`: `PublishedNumber` numbers to stand beside it. `unit`: see `UNITS`.
+    `setting`: names of the record's settings to show. `spread`: what the figure's bounds are, where they are no 95 %
+    interval."""
 
     what: str
     record: str
@@ -49,7 +52,9 @@ class ReportRow:
             raise ValueError(f"{self.what}: no unit {self.unit!r}; known: {', '.join(map(repr, UNITS))}")
 
     def cells(self, record, found) -> list:
-        "The row's cells for `record` (None: there is none), whose standing is `found`. Of a single story there is no interval."
+        """The row's cells for `record` (None: there is none), whose standing is `found`.
+
+        Of a single story there is no interval."""
         published = ' · '.join(map(str, self.published)) or '–'
         if record is None:
             return [f'{self.what} {self.better}'.strip(), published, '–', '–', 'not measured', '–']
@@ -76,7 +81,10 @@ class ReportRow:
 
 # %% ../../nbs/8_records/03_reports.ipynb #a36bdadb
 def check_records(records: dict, wanted: dict | None = None) -> dict:
-    "Name → `Standing` of `records` (see `read_records`). `wanted`: folder → settings that its records must have today; those that a record does not state are told in its notes."
+    """Name → `RecordStatus` of `records` (see `read_records`).
+
+    `wanted`: folder → settings that its records must have today; those that a record does not state are told in its
+    notes."""
 
     def settings(name):
         return (wanted or {}).get(name.split('/')[0], {})
@@ -88,7 +96,9 @@ def check_records(records: dict, wanted: dict | None = None) -> dict:
 
 
 def report_table(rows: list, records: dict, wanted: dict | None = None) -> str:
-    "A Markdown table of `rows` (`ReportRow`) with what `records` measured; a missing record or figure shows as –, a stale record as stale, with the reason."
+    """A Markdown table of `rows` (`ReportRow`) with what `records` measured.
+
+    A missing record or figure shows as –, a stale record as stale, with the reason."""
     found = check_records({row.record: records[row.record] for row in rows if row.record in records}, wanted)
     return markdown_table(
         [row.cells(records.get(row.record), found.get(row.record)) for row in rows],
@@ -102,7 +112,9 @@ def list_sources(rows: list) -> str:
 
 # %% ../../nbs/8_records/03_reports.ipynb #3b8b74f8
 def records_table(records: dict, wanted: dict | None = None) -> str:
-    "A Markdown table, one row a folder of `records`: how many there are, are valid, are stale and why; when and with which PyTorch they were made; settings that could not be checked."
+    """A Markdown table, one row a folder of `records`: how many there are, are valid, are stale and why.
+
+    When and with which PyTorch they were made; settings that could not be checked."""
     found, rows = check_records(records, wanted), []
     for folder in dict.fromkeys(name.split('/')[0] for name in records):
         names = [name for name in records if name.split('/')[0] == folder]

@@ -57,13 +57,12 @@ def _parameter_lines(path) -> str:
 
 
 def smallest_parameters(path) -> dict:
-    "The parameters of the smallest run of the notebook `path`, from the line `# smallest: name=value, …` of its parameters' cell. ValueError for a name that is no parameter."
-    found = re.search(r'^# smallest: *(.+)$', _parameter_lines(path), re.M)
-    wanted = (
-        {word.arg: ast.literal_eval(word.value) for word in ast.parse(f'dict({found[1]})', mode='eval').body.keywords}
-        if found
-        else {}
-    )
+    """The parameters of the smallest run of the notebook `path`, from the lines `# smallest: name=value, …` of its
+    parameters' cell. ValueError for a name that is no parameter."""
+    lines = re.findall(r'^# smallest: *(.+)$', _parameter_lines(path), re.M)
+    call = ast.parse(f'dict({", ".join(lines)})', mode='eval').body
+    assert isinstance(call, ast.Call)
+    wanted = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     if unknown := wanted.keys() - default_parameters(path).keys():
         raise ValueError(f'{path}: the line "# smallest" names {", ".join(sorted(unknown))}, which is no parameter')
     return wanted
@@ -71,22 +70,19 @@ def smallest_parameters(path) -> dict:
 # %% ../../nbs/8_records/05_reproduce.ipynb #09eb6c71
 def default_parameters(path) -> dict:
     "Name → default of the parameters of the notebook `path`, from its cell tagged `parameters`."
-    lines = ast.parse(_parameter_lines(path)).body
-    pairs = [
-        (target, line.value) if isinstance(target, ast.Name) else tuple(zip(target.elts, line.value.elts))
-        for line in lines
-        if isinstance(line, ast.Assign)
-        for target in line.targets
-    ]
-    return {
-        name.id: ast.literal_eval(value)
-        for pair in pairs
-        for name, value in ([pair] if isinstance(pair[0], ast.Name) else pair)
-    }
+    found = {}
+    for line in ast.parse(_parameter_lines(path)).body:
+        for target in line.targets if isinstance(line, ast.Assign) else ():
+            if isinstance(target, ast.Name):
+                found[target.id] = ast.literal_eval(line.value)
+            elif isinstance(target, ast.Tuple):
+                found |= zip((ast.unparse(name) for name in target.elts), ast.literal_eval(line.value))
+    return found
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #2d30ecc6
 def data_hash(root) -> str:
-    "16 hex digits over names and bytes of all files in `root`/data, `data/results` apart: weights, the oracle, the sample."
+    """16 hex digits over names and bytes of all files in `root`/data, `data/results` apart: weights, the oracle, the
+    sample."""
     data, total = Path(root) / 'data', hashlib.sha256()
     for path in sorted(p for p in data.rglob('*') if p.is_file() and 'results' not in p.relative_to(data).parts[:1]):
         total.update(path.relative_to(data).as_posix().encode() + b'\0' + hashlib.sha256(path.read_bytes()).digest())
@@ -94,7 +90,8 @@ def data_hash(root) -> str:
 
 
 def run_key(path, root, parameters: dict) -> str:
-    "16 hex digits that change with the code cells of the notebook `path`, the `parameters` given, the package's code, the data of the checkout `root` and the libraries' versions."
+    """16 hex digits that change with the code cells of the notebook `path`, the `parameters` given, the package's code,
+    the data of the checkout `root` and the libraries' versions."""
     code = [''.join(cell['source']) for cell in read_notebook(path)['cells'] if cell['cell_type'] == 'code']
     return hashlib.sha256(
         json.dumps([code, parameters, source_hash(), data_hash(root), installed_versions()], sort_keys=True).encode()
@@ -114,7 +111,8 @@ def has_run(path, out, root, parameters: dict) -> bool:
 def run_notebook(path, out, root, parameters: dict | None = None, bar: bool = False) -> float:
     """Runs the notebook `path` with papermill, in its folder, and leaves it, tidied, at `out`; returns the seconds.
 
-    `root`: the checkout, to which paths are made relative. Raises ValueError if papermill is not installed or the notebook fails; `out` then ends with the error."""
+    `root`: the checkout, to which paths are made relative. Raises ValueError if papermill is not installed or the
+    notebook fails; `out` then ends with the error."""
     try:
         import papermill
     except ImportError:
@@ -170,7 +168,10 @@ def _run_one(path, folder, out, root, smallest: bool) -> NotebookRun:
 # %% ../../nbs/8_records/05_reproduce.ipynb #8e183f78
 def _run_apart(path, **more) -> NotebookRun:
     "`_run_one` in a process of its own, for papermill changes the current folder."
-    call = 'import json, sys; from dataclasses import astuple; from seed_story.records.reproduce import _run_one; print(json.dumps(astuple(_run_one(**json.loads(sys.argv[1])))))'
+    call = (
+        'import json, sys; from dataclasses import astuple; from seed_story.records.reproduce import _run_one; '
+        'print(json.dumps(astuple(_run_one(**json.loads(sys.argv[1])))))'
+    )
     began, done = (
         time.monotonic(),
         subprocess.run(
@@ -189,11 +190,15 @@ def _run_apart(path, **more) -> NotebookRun:
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #f009f335
 def run_all(folder, out, root, smallest: bool = False, jobs: int = 1):
-    """Yields a `NotebookRun` for each notebook of `folder`, when it has been run with its defaults; executed notebooks go to `out`, and what the notebook NAME writes to `out`/NAME.
+    """Yields a `NotebookRun` for each notebook of `folder`, when it has been run with its defaults.
 
-    `smallest`: with the parameters of its smallest run (see `smallest_parameters`): that tests the machinery, no more. `jobs`: so many at a time; interrupted, those that run come to their end.
+    Executed notebooks go to `out`, and what the notebook NAME writes to `out`/NAME.
 
-    One that writes nothing (it has no parameter `out`), only shows: it is always run. ValueError unless `jobs` is 1 or more."""
+    `smallest`: with the parameters of its smallest run (see `smallest_parameters`): that tests the machinery, no more.
+    `jobs`: so many at a time; interrupted, those that run come to their end.
+
+    One that writes nothing (it has no parameter `out`), only shows: it is always run. ValueError unless `jobs` is 1 or
+    more."""
     if jobs < 1:
         raise ValueError(f'jobs must be 1 or more, not {jobs}')
     folder, out = Path(folder).resolve(), Path(out).resolve()
@@ -214,6 +219,7 @@ def runs_table(runs: list) -> str:
     return '\n'.join(
         [
             *lines,
-            f"{'together':{wide}} {sum(run.seconds for run in runs):8.1f} s  {sum(run.ok for run in runs)} of {len(runs)} ok",
+            f"{'together':{wide}} {sum(run.seconds for run in runs):8.1f} s  "
+            f'{sum(run.ok for run in runs)} of {len(runs)} ok',
         ]
     )
