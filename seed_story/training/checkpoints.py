@@ -84,7 +84,7 @@ def load_newest(checkpoints: Checkpoints) -> tuple[int, dict] | None:
         raise ValueError(f'all checkpoints in {checkpoints.folder} are damaged: remove the folder to begin anew')
     return None
 
-
+# %% ../../nbs/6_training/02_checkpoints.ipynb #0b7b795c
 def _read(checkpoints: Checkpoints, file: Path) -> dict:
     "What `Checkpoints.save` wrote; ValueError says what is wrong with the file."
     try:

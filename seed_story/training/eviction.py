@@ -37,7 +37,7 @@ def _row_spans(ids: np.ndarray, pages: np.ndarray, image: ImageTokens, ends: lis
         found.append(PageSpan(start, int(boi), int(boi) + 1 + image.num_slots, closed))
     return found
 
-
+# %% ../../nbs/6_training/07_eviction.ipynb #51bc6f5d
 def keep_mask_by_page(
     batch: BranchedBatch,
     image: ImageTokens,
@@ -55,7 +55,7 @@ def keep_mask_by_page(
                 kept[row, number, r.start : r.stop] = True
     return torch.from_numpy(kept)
 
-
+# %% ../../nbs/6_training/07_eviction.ipynb #1b5b1835
 def visible_mask(batch: BranchedBatch, kept: torch.Tensor) -> torch.Tensor:
     """`kept` [B, P, trunk] as the `visible` [B, L, L] of `branch_mask`: own page, or kept.
 

@@ -151,7 +151,7 @@ def _raise_errors(items: Any) -> Iterator[Any]:
             raise item
         yield item
 
-
+# %% ../../nbs/6_training/01_loop.ipynb #7fe8eee3
 class NumberedBatches(torch.utils.data.Dataset):
     "A dataset whose item number i is the whole batch of pass i, whoever asks and whatever was asked before."
 
@@ -181,7 +181,7 @@ class ModuleGroup(torch.nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-
+# %% ../../nbs/6_training/01_loop.ipynb #878ec02f
 def prepare_for_training(
     function: Callable,  # computes the losses, using the modules
     modules: Sequence[torch.nn.Module],
@@ -203,7 +203,7 @@ def prepare_for_training(
         return function if layers else compile_on_gpu(function, device)
     return accelerator.prepare(ModuleGroup(function, *modules))
 
-
+# %% ../../nbs/6_training/01_loop.ipynb #e7167f83
 def broadcast_from_main(accelerator: Any, *numbers: float) -> list[float]:
     "The numbers of process 0, for all."
     if accelerator is None or accelerator.num_processes == 1:
@@ -258,7 +258,7 @@ def _decay_groups(params: Sequence[torch.nn.Parameter], weight_decay: float) -> 
         dict(params=[p for p in params if p.ndim < 2], weight_decay=0.0),
     ]
 
-
+# %% ../../nbs/6_training/01_loop.ipynb #ac7a38b1
 @torch.no_grad()
 def _restore(state: _TrainState, was: dict) -> None:
     "Put back what `dump` gave. ValueError if it is the state of other modules."
@@ -278,7 +278,7 @@ def _restore(state: _TrainState, was: dict) -> None:
     if was["cuda"]:
         torch.cuda.set_rng_state_all(was["cuda"][: torch.cuda.device_count()])
 
-
+# %% ../../nbs/6_training/01_loop.ipynb #c8c3c6ab
 def _shard_moments(optimizer: torch.optim.Optimizer, was: dict) -> dict:
     "The optimizer's state, its moments sharded as their parameters are."
     params = [p for group in optimizer.param_groups for p in group["params"]]
@@ -329,7 +329,7 @@ def fit(
     kept = load_newest(saving.checkpoints) if saving.checkpoints else None
     signals: Any = stop_signals() if saving.checkpoints else contextlib.nullcontext([])
     with fork_rng(optimisation.seed, accelerator), signals as stop:
-        run.begin(kept)
+        _begin(run, kept)
         try:
             run.until_spent(stop)
         except ValueError:  # a batch that cannot be made, say: what was learned before stays
@@ -362,13 +362,6 @@ class _Fit:
     def __post_init__(self) -> None:
         self.is_main = self.accelerator is None or self.accelerator.is_main_process
 
-    def begin(self, kept: tuple[int, dict] | None) -> None:
-        "Go on from a checkpoint, or begin a new log."
-        if kept:
-            _restore(self.state, kept[1])
-        if self.log and self.is_main:
-            self.log.rewind(kept[0]) if kept else self.log.begin()
-
     def until_spent(self, stop: Sequence) -> None:
         "Steps until the budget is spent; what all processes have to do at the same time is decided by the first."
         state, saving = self.state, self.saving
@@ -396,6 +389,17 @@ class _Fit:
                 _write_log(self)
 
 # %% ../../nbs/6_training/01_loop.ipynb #592dbdfc
+def _begin(run: _Fit, kept: tuple[int, dict] | None) -> None:
+    "Go on from a checkpoint, or begin a new log."
+    if kept:
+        _restore(run.state, kept[1])
+    if run.log and run.is_main:
+        if kept:
+            run.log.rewind(kept[0])
+        else:
+            run.log.begin()
+
+# %% ../../nbs/6_training/01_loop.ipynb #d9e0562f
 def _one_step(step: Callable, state: _TrainState, optimisation: Optimisation, used: float) -> None:
     "One step of the optimizer, from as many passes as are accumulated."
     for group in state.optimizer.param_groups:
@@ -486,7 +490,7 @@ def save_module(
         if summary:
             (part / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
 
-
+# %% ../../nbs/6_training/01_loop.ipynb #e2c5bba2
 def recover_folder(folder: str | Path) -> None:
     "Finish what `save_module` had begun if it was killed between its two renames: the new folder is whole then."
     folder = Path(folder)

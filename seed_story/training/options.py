@@ -45,7 +45,7 @@ def _as_flag(value: Any) -> bool:
         raise ValueError('True or False')
     return value
 
-
+# %% ../../nbs/6_training/00_options.ipynb #d80ef6bb
 def _as_path(value: Any) -> Path:
     "A path that is not empty."
     if not isinstance(value, (str, Path)) or not str(value).strip() or '\0' in str(value):
@@ -92,7 +92,7 @@ def convert(value: Any, kind: Any) -> Any:
         raise ValueError(WANTED.get(kind, f'a {kind.__name__}'))
     return value
 
-
+# %% ../../nbs/6_training/00_options.ipynb #70421a36
 def _as_one_of(value: Any, kinds: tuple) -> Any:
     "What the first of the `kinds` makes of it that can; `None`, where it may be left out."
     if type(None) in kinds and (value is None or value == 'None'):
@@ -291,7 +291,7 @@ class StoreFolder(RunFolders):
 
     out: Path | None = option('Run folder; this stage writes nothing there.', None)  # type: ignore[assignment]  # wider here
 
-
+# %% ../../nbs/6_training/00_options.ipynb #d25fc30e
 @dataclass(frozen=True, kw_only=True)
 class RunFolder(RunFolders):
     "Folders"
@@ -314,7 +314,7 @@ class NamedPreset(Options):
 
         return preset(self.preset)
 
-
+# %% ../../nbs/6_training/00_options.ipynb #7622048f
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(NamedPreset):
     "Sizes"
@@ -375,7 +375,7 @@ class ChunkOptions(EncodedOptions):
 
     workers: int = option('Processes that make batches; 0: none beside the one that trains.', 0, at_least=0)
 
-
+# %% ../../nbs/6_training/00_options.ipynb #f87702a8
 @dataclass(frozen=True, kw_only=True)
 class StageTwoData(ChunkOptions):
     "Data"
@@ -409,7 +409,7 @@ class SourceOptions(Options):
         if not self.source.is_file():
             raise ValueError(f'--source {self.source}: there is no such file')
 
-
+# %% ../../nbs/6_training/00_options.ipynb #1c8246d8
 @dataclass(frozen=True, kw_only=True)
 class EncodingOptions(StoreOptions):
     "Data"
@@ -584,7 +584,7 @@ class PackOptions(StageOptions):
     model: ChunkModelOptions = piece(ChunkModelOptions)
     data: SourceOptions
 
-
+# %% ../../nbs/6_training/00_options.ipynb #129ca39c
 @dataclass(frozen=True, kw_only=True)
 class WordsOptions(StageOptions):
     "Make the text tokenizer."
@@ -604,7 +604,7 @@ class EncodeOptions(StageOptions):
     model: NamedPreset = piece(NamedPreset)
     data: EncodingOptions = piece(EncodingOptions)
 
-
+# %% ../../nbs/6_training/00_options.ipynb #ec199dc8
 @dataclass(frozen=True, kw_only=True)
 class AssembleOptions(StageOptions):
     "Make a pipeline folder of the components."
@@ -634,7 +634,7 @@ class VAEOptions(TrainingOptions):
     data: StoreOptions = piece(StoreOptions)
     optimisation: Optimisation = piece(Optimisation, lr=2e-3, batch=64, ema_decay=0.999)
 
-
+# %% ../../nbs/6_training/00_options.ipynb #6d885a6f
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions(TrainingOptions):
     "Train the visual tokenizer: pixels to features."
@@ -680,7 +680,7 @@ class MLLMOptions(TrainingOptions):
         if self.data.data and self.conditioning.last_page_only:
             raise ValueError('--last-page-only needs a page store: streamed chunks are learned whole')
 
-
+# %% ../../nbs/6_training/00_options.ipynb #bd93ab54
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions(TrainingOptions):
     "Stage 3: adapt the de-tokenizer to features that the MLLM regresses."
@@ -718,7 +718,7 @@ def stage_options(stage: str, given: dict[str, Any]) -> StageOptions:
         raise ValueError(f'unknown stage {stage!r}{hint}; known: {", ".join(STAGE_OPTIONS)}')
     return STAGE_OPTIONS[stage].from_words(given)
 
-
+# %% ../../nbs/6_training/00_options.ipynb #0e457a91
 def stage_optimisation(stage: str, **changes: Any) -> Optimisation:
     "The optimisation of a stage with its defaults, and the changes."
     [default] = [f.default_factory for f in fields(STAGE_OPTIONS[stage]) if f.name == 'optimisation']

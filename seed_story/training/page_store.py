@@ -73,7 +73,7 @@ def storyland_shard(first_seed: int, stories: int, format: StoreFormat = StoreFo
     images = np.stack([images for images, _, _ in found])
     return Shard(images, [texts for _, texts, _ in found], labels, list(range(first_seed, first_seed + stories)))
 
-
+# %% ../../nbs/6_training/05_page_store.ipynb #7878dc2b
 def _storyland_story(seed: int, format: StoreFormat) -> tuple[np.ndarray, list, dict[str, np.ndarray]]:
     "Pictures [P, H, W, 3], texts [W][P] and labels [P, …] of one story."
     from seed_story.storyland.art import draw_scene
@@ -114,7 +114,7 @@ def render_store(
                 progress(done, total, "stories")
     return done
 
-
+# %% ../../nbs/6_training/05_page_store.ipynb #7ba6c562
 def _render_job(job: tuple[Path, int, int, StoreFormat]) -> int:
     path, first, stories, format = job
     save_shard(storyland_shard(first, stories, format), path)
@@ -148,7 +148,7 @@ def pack_store(
         logger.info("%d pages fill no piece of %d and are left out", left, pages)
     return count + len(pieces)
 
-
+# %% ../../nbs/6_training/05_page_store.ipynb #8b3cc72b
 def _packed_shard(pieces: list, size: int) -> Shard:
     "Pieces of stories as a shard, their pictures resized."
     resized = [[np.asarray(p.pil().resize((size, size), Image.Resampling.BICUBIC)) for p in s] for s in pieces]

@@ -75,7 +75,7 @@ def load_component(folder: str | Path, part: str) -> Any:
         raise FileNotFoundError(f"{where} is missing; run `seed-story train {stage} --out {folder}` first")
     return cls.from_pretrained(where).float()
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #faae3c62
 def _component_class(folder: Path, part: str) -> tuple[Any, str]:
     "The class of a component, and the stage that trains it."
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -95,7 +95,7 @@ def _component_class(folder: Path, part: str) -> tuple[Any, str]:
         unet=(UNet2DConditionModel, "detokenizer"),
     )[part]
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #8d9e950e
 def load_text_tokenizer(folder: str | Path) -> Any:
     "The text tokenizer of a run folder."
     from transformers import AutoTokenizer
@@ -127,7 +127,7 @@ def checkpoint_settings(options: TrainingOptions) -> dict:
     weights = options.saving.init_from
     return settings | dict(init_from=weights if weights in (True, None) else str(weights))
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #47a1901b
 def checkpoints_of(options: TrainingOptions) -> Checkpoints:
     "Where the state of a run is kept until it is done: `out/checkpoints/STAGE`."
     return Checkpoints(options.folders.out / "checkpoints" / options.stage, checkpoint_settings(options))
@@ -181,7 +181,7 @@ def run_render(options: RenderOptions, log: Callable | None = None) -> dict:
     )
     return dict(stories=drawn)
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #c6df70ed
 def run_pack(options: PackOptions, log: Callable | None = None) -> dict:
     "Pack a StoryStream file into the store."
     config = options.model.config()
@@ -190,7 +190,7 @@ def run_pack(options: PackOptions, log: Callable | None = None) -> dict:
         stories=pack_store(options.data.source, options.folders.store, pages=config["pages"], size=config["image_size"])
     )
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #b690d880
 def run_words(options: WordsOptions, log: Callable | None = None) -> dict:
     "Make the text tokenizer: that of the pre-trained language model with image tokens, or one of the store's texts."
     from seed_story.models.sequence import build_tokenizer
@@ -274,7 +274,7 @@ def detokenizer_pairs(options: TrainingOptions, features: torch.Tensor, latents:
     encoder = load_component(options.folders.out, "visual_tokenizer").eval()
     return DetokenizerPairs(features.to(device), latents.to(device), unconditional_features(encoder).to(device))
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #67910e4a
 def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) -> dict:
     "Stage 1."
     store, stories = options.folders.store, options.data.stories
@@ -304,7 +304,7 @@ def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
     with _leaving_together(accelerator):
         return train_mllm(mllm, data, options.folders.out, optimisation, options.conditioning, saving, accelerator)
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #a5c7e7b2
 def stage_two_data(options: MLLMOptions, tokenizer: Any, accelerator: Any = None) -> ChunkData:
     "Texts and features of the page store, or a stream of chunks with their pictures."
     pages, workers = options.model.config()["pages"], options.data.workers
@@ -328,7 +328,7 @@ def _leaving_together(accelerator: Any) -> Iterator[None]:
         raise
     end_together(accelerator)
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #f77b521e
 def launched_accelerator() -> Any:
     """The accelerator, if `accelerate launch` has started several processes; None otherwise.
 
@@ -359,7 +359,7 @@ def story_samples(options: MLLMOptions, tokenizer: Any) -> StorySamples:
         parts |= build(config, (), only=("scheduler",))
     return StorySamples(out / "samples", options.saving.samples, tokenizer, parts, config["pipeline"])
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #a5d23ebf
 def streamed_chunks(options: MLLMOptions, tokenizer: Any, accelerator: Any = None) -> Any:
     "The chunks of a StoryStream folder, file or hub id, as the options want them."
     from seed_story.training.story_stream import StreamedChunks, image_folder, load_story_dataset
@@ -461,7 +461,7 @@ def _assemble_beside(out: Path, config: dict) -> dict:
         write_opening(out)
     return dict(folder=str(out), shared=len(shared))
 
-
+# %% ../../nbs/6_training/09_runs.ipynb #91483561
 def _drop_copies(out: Path, tiny: Path) -> set[str]:
     "The drawing parts that a run has of its own; what equals `tiny`'s is removed from its folder."
     own = set()
@@ -478,8 +478,8 @@ def _weights(folder: Path) -> dict[str, bytes]:
 
 # %% ../../nbs/6_training/09_runs.ipynb #dd64574d
 STAGES: dict[str, Callable[..., dict]] = dict(
-    render_store=run_render,
-    pack_store=run_pack,
+    render=run_render,
+    pack=run_pack,
     words=run_words,
     vae=run_vae,
     tokenizer=run_tokenizer,

@@ -50,7 +50,7 @@ def full_tensors(value: Any) -> Any:
         return type(value)(full_tensors(v) for v in value)
     return value.full_tensor() if _is_sharded(value) else value
 
-
+# %% ../../nbs/6_training/03_sharding.ipynb #fd3c512b
 def shard_like(value: Any, like: Any) -> Any:
     "A whole tensor, sharded as `like` is."
     if not _is_sharded(like):

@@ -211,7 +211,7 @@ def train_visual_tokenizer(
     log = Log(Path(out) / "logs" / "visual_tokenizer.jsonl", saving.log)
     return fit(step, [model, heads, decoder], optimisation, log, save, saving)
 
-
+# %% ../../nbs/6_training/08_stages.ipynb #25368175
 def _feature_losses(model: Any, heads: Any, decoder: Any, batch: tuple, conditioning: FeatureConditioning) -> dict:
     "What the noisy features of a batch of pictures tell of their truth, and of their pixels."
     from seed_story.storyland.oracle import oracle_loss
@@ -275,7 +275,7 @@ def encode_store(
         if progress:
             progress(done, done + (left - 1) * len(images), "stories")
 
-
+# %% ../../nbs/6_training/08_stages.ipynb #49e9368f
 def load_encoded(folder: str | Path, stories: int | None = None) -> torch.Tensor:
     "What `encode_store` wrote (bf16, CPU), in the order of `load_store`: [S, P, …]."
     parts = [load_file(p)["encoded"] for p in sorted(Path(folder).glob("*.safetensors"))]
@@ -294,7 +294,7 @@ class DetokenizerPairs:
     latents: torch.Tensor  # [N, C, h, w]
     unconditional: torch.Tensor  # [1, V, F]: features of an all-zero picture
 
-
+# %% ../../nbs/6_training/08_stages.ipynb #533c25ea
 def train_detokenizer(
     pairs: DetokenizerPairs,
     components: dict,  # feature_resampler, unet, scheduler
@@ -328,7 +328,7 @@ def train_detokenizer(
     log = Log(Path(out) / "logs" / f"{name}.jsonl", saving.log)
     return fit(step, [resampler, unet], optimisation, log, save, saving)
 
-
+# %% ../../nbs/6_training/08_stages.ipynb #c729c068
 def _freeze_others(unet: Any, resampler: Any, trainable: str) -> None:
     "Only what is `trainable` (see `trainable_names`) keeps its gradients."
     wanted = set(trainable_names(unet, resampler, trainable))
@@ -353,6 +353,7 @@ def _shorten_chunk(chunk: list[str], end: bool, rng: np.random.Generator) -> tup
     return chunk[:pages], end and pages == len(chunk)
 
 # %% ../../nbs/6_training/08_stages.ipynb #c9b9f4db
+@dataclass(eq=False)
 class Chunks(NumberedBatches):
     """Training batches of random chunks of stories, by number.
 
@@ -360,23 +361,16 @@ class Chunks(NumberedBatches):
     The mask is None, or, where an `eviction` draws policies, what each page may see of earlier ones.
     With `shape.last_page_only` a chunk has 2 … `pages` pages, drawn evenly, as released."""
 
-    def __init__(
-        self,
-        texts: list,  # [S][W][P] strings
-        tokenizer: Any,
-        shape: ChunkShape,
-        seed: int = 0,
-        eviction: Eviction | None = None,
-        share: ProcessShare = ProcessShare(),
-    ):
-        self.texts = texts
-        self.tokenizer = tokenizer
-        self.shape = shape
-        self.seed = seed
-        self.eviction = eviction
-        self.share = share
-        self.image = ImageTokens.from_tokenizer(tokenizer)
-        self.ends = sentence_ends(tokenizer)
+    texts: list  # [S][W][P] strings
+    tokenizer: Any
+    shape: ChunkShape
+    seed: int = 0
+    eviction: Eviction | None = None
+    share: ProcessShare = ProcessShare()
+
+    def __post_init__(self) -> None:
+        self.image = ImageTokens.from_tokenizer(self.tokenizer)
+        self.ends = sentence_ends(self.tokenizer)
         self.encoder: PageEncoder | None = None  # made in the process that needs it
 
     def __getitem__(self, number: int) -> tuple:
@@ -581,15 +575,18 @@ class _StageTwoStep:
             return self.loss(chunk, add_feature_noise(context, noise, generator), kept, most, positions)
 
         with autocast(device, optimisation.mixed_precision):
-            return _scheduled_sampling_losses(loss_of, chunk, self._rounds(i, used), generator)
+            return _scheduled_sampling_losses(
+                loss_of, chunk, _sampling_rounds(i, used, optimisation, conditioning), generator
+            )
 
-    def _rounds(self, i: int, used: float) -> int:
-        "How often regressed features are read again at pass `i`: all passes of a step, and all processes, do alike."
-        dice = np.random.default_rng([self.optimisation.seed, i // self.optimisation.accumulate, 1])
-        share = self.conditioning.scheduled_sampling * min(1.0, 2 * used)
-        if dice.random() >= share or self.conditioning.last_page_only:
-            return 0
-        return 1 + int(dice.random() < 0.2)
+# %% ../../nbs/6_training/08_stages.ipynb #3619ba18
+def _sampling_rounds(i: int, used: float, optimisation: Optimisation, conditioning: Conditioning) -> int:
+    "How often regressed features are read again at pass `i`: all passes of a step, and all processes, do alike."
+    dice = np.random.default_rng([optimisation.seed, i // optimisation.accumulate, 1])
+    share = conditioning.scheduled_sampling * min(1.0, 2 * used)
+    if dice.random() >= share or conditioning.last_page_only:
+        return 0
+    return 1 + int(dice.random() < 0.2)
 
 # %% ../../nbs/6_training/08_stages.ipynb #5068425a
 class _StageTwoSave:
@@ -673,7 +670,7 @@ def regress_pairs(
         found["latents"].append(chunk_features(latents, rows, starts, data.pages)[:, first:][there])
     return {k: torch.cat(v) for k, v in found.items()}
 
-
+# %% ../../nbs/6_training/08_stages.ipynb #6575f534
 def _regress_again(mllm: Any, chunk: Any, rounds: int, device: Any, mixed: bool) -> torch.Tensor:
     "Features that the model regresses when it has read, `rounds` times, what it regressed before."
     context = chunk.features

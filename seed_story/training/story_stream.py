@@ -7,6 +7,7 @@ __all__ = ['logger', 'load_story_dataset', 'image_folder', 'epoch_order', 'chunk
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #9d6591a7
 import logging
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def load_story_dataset(source: str | Path, split: str = 'train') -> Any:
         raise ValueError(f'{source} has no column {" and no ".join(sorted(lacking))}: it is not in StoryStream format')
     return stories
 
-
+# %% ../../nbs/6_training/06_story_stream.ipynb #d43f7e73
 def image_folder(source: str | Path) -> Path:
     """Where the images of a StoryStream file or folder lie.
 
@@ -77,6 +78,11 @@ def chunk_numbers(step: int, n: int, batch: int, seed: int = 0, rank: int = 0, w
     return [int(epoch_order(n, seed, k // n)[k % n]) for k in range(first, first + batch)]
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #a343ddc2
+def _pixels(image_path: Path, size: int) -> np.ndarray:
+    image = open_image(image_path).convert("RGB")
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def _chunk_index(captions: list[list[str]], pages: int) -> list[tuple[int, int]]:
     "(story, first page) of every whole chunk; what is left out is logged."
     found = [(row, start) for row, texts in enumerate(captions) for start in range(0, len(texts) - pages + 1, pages)]
@@ -86,35 +92,27 @@ def _chunk_index(captions: list[list[str]], pages: int) -> list[tuple[int, int]]
     return found
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #6550e767
+@dataclass(eq=False)
 class StreamedChunks(NumberedBatches):
     """Training batches of a dataset of stories, by number.
 
     A batch is (BranchedBatch without features, pictures uint8 [B, P, S, S, 3], keep mask); the mask: see `Chunks`.
     ValueError names an image that cannot be read."""
 
-    def __init__(
-        self,
-        stories: Any,  # a dataset with `images` and `captions` (see `load_story_dataset`)
-        images: str | Path,  # folder that the names of images are relative to
-        tokenizer: Any,
-        shape: ChunkShape,
-        size: int,  # pictures are resized to `size` × `size` pixels
-        seed: int = 0,
-        eviction: Eviction | None = None,
-        share: ProcessShare = ProcessShare(),
-    ):
-        self.stories = stories
-        self.images = Path(images)
-        self.tokenizer = tokenizer
-        self.shape = shape
-        self.size = size
-        self.seed = seed
-        self.eviction = eviction
-        self.share = share
-        self.image = ImageTokens.from_tokenizer(tokenizer)
-        self.ends = sentence_ends(tokenizer)
+    stories: Any  # a dataset with `images` and `captions` (see `load_story_dataset`)
+    images: str | Path  # folder that the names of images are relative to
+    tokenizer: Any
+    shape: ChunkShape
+    size: int  # pictures are resized to `size` × `size` pixels
+    seed: int = 0
+    eviction: Eviction | None = None
+    share: ProcessShare = ProcessShare()
+
+    def __post_init__(self) -> None:
+        self.image = ImageTokens.from_tokenizer(self.tokenizer)
+        self.ends = sentence_ends(self.tokenizer)
         self.encoder: PageEncoder | None = None  # made in the process that needs it
-        self.index = _chunk_index(stories["captions"], shape.pages)
+        self.index = _chunk_index(self.stories["captions"], self.shape.pages)
 
     def __len__(self) -> int:
         "Steps of an epoch, the last one begun counted."
@@ -124,13 +122,9 @@ class StreamedChunks(NumberedBatches):
         "Texts, pictures [P, S, S, 3] and whether the story ends there."
         row, start = self.index[number]
         story, pages = self.stories[row], self.shape.pages
-        pictures = [self._pixels(name) for name in story["images"][start : start + pages]]
+        pictures = [_pixels(Path(self.images) / name, self.size) for name in story["images"][start : start + pages]]
         ends = start + pages >= len(story["captions"])
         return story["captions"][start : start + pages], np.stack(pictures), ends
-
-    def _pixels(self, name: str) -> np.ndarray:
-        image = open_image(self.images / name).convert("RGB")
-        return np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC))
 
     def __getitem__(self, step: int) -> tuple:
         shape, share = self.shape, self.share

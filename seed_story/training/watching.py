@@ -97,7 +97,7 @@ class StorySamples:
         self.folder.mkdir(parents=True, exist_ok=True)
         training = mllm.training
         try:
-            texts, sheet = self._tell(mllm.eval())
+            texts, sheet = _tell_sample(self, mllm.eval())
         finally:
             mllm.train(training)
         name = f"{summary['steps']:08d}"
@@ -105,15 +105,17 @@ class StorySamples:
         if sheet:
             sheet.save(self.folder / f'{name}.png')
 
-    def _tell(self, mllm: Any) -> tuple[list[str], Any]:
-        "Texts of a story, and its pictures on one sheet if they can be drawn."
-        from seed_story.pipeline.story_pipeline import StoryPipeline
-        from seed_story.story.storybook import contact_sheet
+# %% ../../nbs/6_training/04_watching.ipynb #f2573cca
+def _tell_sample(sample: StorySamples, mllm: Any) -> tuple[list[str], Any]:
+    "Texts of a story, and its pictures on one sheet if they can be drawn."
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+    from seed_story.story.storybook import contact_sheet
 
-        none = dict.fromkeys(('unet', 'vae', 'feature_resampler', 'scheduler'))
-        moved = {k: part.to(mllm.device) if hasattr(part, 'parameters') else part for k, part in self.parts.items()}
-        pipe = StoryPipeline(tokenizer=self.tokenizer, mllm=mllm, **none | moved, **self.settings)
-        if pipe.unet is None:
-            return [page.text for page in pipe.narrate(self.picture, self.text, self.pages, seed=self.seed)], None
-        story = pipe(self.picture, self.text, pages=self.pages, seed=self.seed)
-        return [page.text for page in story], contact_sheet(story, columns=5, size=128)
+    none = dict.fromkeys(('unet', 'vae', 'feature_resampler', 'scheduler'))
+    moved = {k: part.to(mllm.device) if hasattr(part, 'parameters') else part for k, part in sample.parts.items()}
+    pipe = StoryPipeline(tokenizer=sample.tokenizer, mllm=mllm, **none | moved, **sample.settings)
+    if pipe.unet is None:
+        pages = pipe.narrate(sample.picture, sample.text, sample.pages, seed=sample.seed)
+        return [page.text for page in pages], None
+    story = pipe(sample.picture, sample.text, pages=sample.pages, seed=sample.seed)
+    return [page.text for page in story], contact_sheet(story, columns=5, size=128)
