@@ -47,7 +47,8 @@ def site(tmp_path) -> Path:
 
 def seed_story(site, *words) -> subprocess.CompletedProcess:
     "The command line in a process of its own, with `site` among the installed packages."
-    code = f'import sys; sys.path.append({str(site)!r}); sys.argv[0] = "seed-story"; from seed_story.cli import main; main()'
+    code = f'import sys; sys.path.append({str(site)!r}); sys.argv[0] = "seed-story"; '
+    code += 'from seed_story.cli import main; main()'
     return subprocess.run([sys.executable, '-c', code, *map(str, words)], capture_output=True, text=True, timeout=300)
 
 

@@ -50,7 +50,8 @@ def _append_columns(held: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[T
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #d43995bd
 class _BufferedLayer(DynamicLayer):
-    "transformers' `DynamicLayer` that writes columns into a buffer with some to spare, so that a token costs no copy of all that is held."
+    """transformers' `DynamicLayer` that writes columns into a buffer with some to spare, so that a token costs no copy
+    of all that is held."""
 
     keys: Tensor  # [B, heads, H, d]
     values: Tensor  # [B, heads, H, d]
@@ -80,7 +81,8 @@ class EvictingLayer(_BufferedLayer):
     "The keys and values of one layer; columns can be dropped, and keys moved."
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, rotate: Rotate | None = None) -> None:
-        """Keep the columns `index` [B, H′] (None: all), then move their keys by `shift` [B, H′] from where they were read (None: there).
+        """Keep the columns `index` [B, H′] (None: all), then move their keys by `shift` [B, H′] from where they were
+        read (None: there).
 
         `rotate` moves keys; it is called if any `shift` is not 0."""
         moved_before = self.original_keys.shape[2]
@@ -126,7 +128,9 @@ class EvictingCache(Cache):
         self.attention_mass: Tensor | None = None  # [B, H], drawn by each column; None: not tracked
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, rotary: Rotary | None = None) -> None:
-        "In every layer, keep the columns `index` [B, H′] (None: all), then move their keys by `shift` [B, H′] from where they were read (None: there)."
+        """In every layer, keep the columns `index` [B, H′] (None: all).
+
+        Then move their keys by `shift` [B, H′] from where they were read (None: there)."""
         for number, layer in enumerate(self.layers):
             rotate = None if rotary is None else partial(rotary.rotate, layer=number)
             layer.select(index, shift, rotate)
@@ -148,12 +152,15 @@ class EvictingCache(Cache):
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #1682acf6
 def attention_span(config) -> int | None:
-    "The number of tokens that the narrowest layer of a model looks back on; None: all. ValueError for layers that are no attention."
+    """The number of tokens that the narrowest layer of a model looks back on; None: all.
+
+    ValueError for layers that are no attention."""
     kinds = getattr(config, 'layer_types', None) or ()
     unknown = sorted(set(kinds) - {'full_attention', 'sliding_attention'})
     if unknown:
         raise ValueError(
-            f'{config.model_type} has layers of the kind {", ".join(unknown)}: this cache serves full and sliding attention'
+            f'{config.model_type} has layers of the kind {", ".join(unknown)}: '
+            'this cache serves full and sliding attention'
         )
     window = getattr(config, 'sliding_window', None)
     slides = ('sliding_attention' in kinds or not kinds) and getattr(config, 'use_sliding_window', True)
@@ -278,12 +285,14 @@ def _check_pass(cache: _PolicyCache, rows: int, new: int) -> None:
         raise ValueError(f'this cache holds {ledger.rows} texts, and {rows} are read: call reset() for new ones')
     if cache.attention_span and len(ledger) + new > cache.attention_span:
         raise ValueError(
-            f'a layer of this model looks back on {cache.attention_span} tokens only, and {len(ledger) + new} would be held: '
+            f'a layer of this model looks back on {cache.attention_span} tokens only, '
+            f'and {len(ledger) + new} would be held: '
             'give the policy a smaller budget, or read less at once'
         )
     if cache.policy.needs_attention and not cache.tracks_attention and len(ledger):
         raise ValueError(
-            f"attention '{policy_name(cache.policy)}' needs measured attention: call track_attention(cache, model) first"
+            f"attention '{policy_name(cache.policy)}' needs measured attention: "
+            'call track_attention(cache, model) first'
         )
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #ebf5c953
@@ -308,7 +317,9 @@ class _ReadingCache(_PolicyCache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
-        "Append new keys and values; returns all that this pass may attend to. What the policy does not keep is gone afterwards."
+        """Append new keys and values; returns all that this pass may attend to.
+
+        What the policy does not keep is gone afterwards."""
         while len(self.layers) <= layer_idx:
             self.layers.append(EvictingLayer())
         found = self.layers[layer_idx].update(key_states, value_states)
@@ -327,7 +338,9 @@ class _ReadingCache(_PolicyCache):
             self._ask_policy()
 
     def crop(self, tokens_to_remove: int) -> None:
-        "Take the newest tokens back (a negative number). ValueError if the policy has evicted others since: those do not come back."
+        """Take the newest tokens back (a negative number).
+
+        ValueError if the policy has evicted others since: those do not come back."""
         if tokens_to_remove < 0 and self.ledger.rows:
             self.ledger.crop(-tokens_to_remove)
         for layer in self.layers:
@@ -353,9 +366,11 @@ class _ReadingCache(_PolicyCache):
 
 # %% ../../nbs/4_sinks/04_cache.ipynb #8a4b94d3
 class SinkCache(_ReadingCache):
-    """A cache for `model.generate(cache=…)` (before transformers 5.24: `past_key_values=…`) and plain forward passes that keeps what a policy names.
+    """A cache for `model.generate(cache=…)` (before transformers 5.24: `past_key_values=…`) and plain forward passes
+    that keeps what a policy names.
 
-    One cache serves one batch of texts at a time. ValueError for models whose keys cannot be moved, and for policies that re-encode."""
+    One cache serves one batch of texts at a time. ValueError for models whose keys cannot be moved, and for
+    policies that re-encode."""
 
     def __init__(
         self,

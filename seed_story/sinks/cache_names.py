@@ -34,7 +34,8 @@ def cache_name(model) -> str:
 
 
 def cache_argument(model, cache) -> dict:
-    "The keyword argument, under the name that `model` knows, with which its forward pass and its `generate` take `cache`; none if there is no cache."
+    """The keyword argument, under the name that `model` knows, with which its forward pass and its `generate` take
+    `cache`; none if there is no cache."""
     return {} if cache is None else {cache_name(model): cache}
 
 

@@ -32,7 +32,9 @@ def mark_adapted(llm: nn.Module, adapted: bool) -> None:
 
 # %% ../../nbs/4_sinks/07_internals.ipynb #2f50db36
 def rope_frequencies(model) -> list[tuple[str, Tensor]] | None:
-    "For each layer of a transformers model, its rope type and its frequencies [d / 2] (fp64); None if it has no rotary positions."
+    """For each layer of a transformers model, its rope type and its frequencies [d / 2] (fp64).
+
+    None if it has no rotary positions."""
     modules = [m for name, m in model.named_modules() if name.split('.')[-1] == 'rotary_emb']
     buffers = [[name for name, _ in m.named_buffers(recurse=False)] for m in modules]
     module = next((m for m, names in zip(modules, buffers) if any(n.endswith('inv_freq') for n in names)), None)

@@ -62,7 +62,9 @@ def keep_mask(
 
 
 def kept_columns(mask: Tensor) -> Tensor:
-    "The columns [B, H′] that `mask` [B, H] keeps, in their order. H′ is the most of any row; rows with fewer begin with columns that go."
+    """The columns [B, H′] that `mask` [B, H] keeps, in their order.
+
+    H′ is the most of any row; rows with fewer begin with columns that go."""
     width = int(mask.sum(1).max())
     return mask.to(torch.int8).argsort(dim=1, stable=True)[:, mask.shape[1] - width :]
 
@@ -241,7 +243,8 @@ class CacheLedger(_Columns):
         "Take the newest `tokens` back. ValueError if others were evicted since they were read."
         if self.columns_seen - tokens < self.evicted_at:
             raise ValueError(
-                f'cannot take back {tokens} tokens: others were dropped since they were read, and those do not come back'
+                f'cannot take back {tokens} tokens: others were dropped since they were read, '
+                'and those do not come back'
             )
         held = len(self) - tokens
         self.kept_positions = self.kept_positions[:, :held]

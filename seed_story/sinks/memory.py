@@ -24,7 +24,8 @@ __all__ = ['without_cudnn_attention', 'Memory', 'roll_back', 'evict']
 # %% ../../nbs/4_sinks/06_memory.ipynb #837abba4
 @contextmanager
 def without_cudnn_attention() -> Iterator[None]:
-    "While this lasts, attention on a GPU is computed by kernels that need no plan for every new length (cuDNN's needs one)."
+    """While this lasts, attention on a GPU is computed by kernels that need no plan for every new length (cuDNN's needs
+    one)."""
     was_enabled = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
@@ -49,7 +50,9 @@ class _State:
         return self.positions.shape[1]
 
     def attention_mask(self, positions: Tensor) -> Tensor:
-        "For new tokens at `positions` [B, L]: [B, 1, L, H + L] bool, earlier columns that are no holes, and every column itself."
+        """For new tokens at `positions` [B, L]: [B, 1, L, H + L] bool.
+
+        True: earlier columns that are no holes, and every column itself."""
         held = self.tokens_held
         columns = torch.arange(held + positions.shape[1], device=positions.device)
         query = columns[held:, None]
@@ -58,7 +61,9 @@ class _State:
 
 # %% ../../nbs/4_sinks/06_memory.ipynb #e7656b58
 class Memory(_State):
-    "What a language model has read of a batch of stories. It is an argument of whoever reads or writes; the model keeps nothing."
+    """What a language model has read of a batch of stories.
+
+    It is an argument of whoever reads or writes; the model keeps nothing."""
 
     @classmethod
     def empty(cls, rows: int, device: torch.device | str, cache: EvictingCache | None = None) -> Memory:
@@ -107,7 +112,9 @@ def evict(
     policy: Policy,
     rotary: Rotary | None = None,  # of the language model, for a position mode that is not `absolute`
 ) -> None:
-    "Keep what `policy` keeps of every row, sweep out the holes, and set the keys where it wants them. Shorter rows are filled up on the left."
+    """Keep what `policy` keeps of every row, sweep out the holes, and set the keys where it wants them.
+
+    Shorter rows are filled up on the left."""
     index = shift = None
     mask = keep_mask(policy, memory.positions, memory.tokens_seen, memory.pages, memory.cache.attention_mass)
     if not mask.all():

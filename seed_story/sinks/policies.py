@@ -90,7 +90,7 @@ def policy_numbers(policy: Policy | type[Policy]) -> tuple[str, ...]:
 
 
 def check_counts(policy: Policy, **least: int) -> None:
-    "ValueError naming the first number of `policy` that is no whole number, or below its `least` (0 where none is given)."
+    "ValueError naming the first number of `policy` that is no whole number, or below its `least` (0 if none is given)."
     kind = type(policy).__name__.lower()
     for name in policy_numbers(policy):
         value, bound = getattr(policy, name), least.get(name, 0)
@@ -108,7 +108,9 @@ PolicyClass = TypeVar('PolicyClass', bound=Policy)
 
 @dataclass_transform(frozen_default=True)
 def policy(name: str) -> Callable[[type[PolicyClass]], type[PolicyClass]]:
-    "Class decorator: make a subclass of `Policy` a frozen dataclass, and enter it as the attention policy called `name`."
+    """Class decorator.
+
+    Make a subclass of `Policy` a frozen dataclass, and enter it as the attention policy called `name`."""
 
     def enter(cls: type[PolicyClass]) -> type[PolicyClass]:
         if not (isinstance(cls, type) and issubclass(cls, Policy)):
@@ -218,7 +220,8 @@ def _parse_numbers(name: str, text: str) -> dict[str, int]:
         key, equals, value = (word.strip() for word in part.partition('='))
         if not equals and key and place:
             raise ValueError(
-                f"attention '{name}': say which number {key!r} is, as in {name}:{known[0] if known else 'n'}=4; it has: {listed}"
+                f"attention '{name}': say which number {key!r} is, as in {name}:{known[0] if known else 'n'}=4; "
+                f'it has: {listed}'
             )
         if not equals:
             key, value = (known[0] if known else ''), key
@@ -262,9 +265,10 @@ class PolicySpec:
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #7b7b03cd
 def attention_policy(name: str | Policy, **numbers: int) -> Policy:
-    """The policy called `name` (`'window'`, `'window:4'`, `'sink:pages=4,first=1'`, `'dense@clamped:480'`); a policy passes through.
+    """The policy called `name`, as in `'window:4'` or `'sink:pages=4,first=1@clamped:480'`; a policy passes through.
 
-    `numbers`: more of its numbers, that the name does not state. ValueError for what is not known, or is given twice."""
+    `numbers`: more of its numbers, that the name does not state. ValueError for what is not known, or is given
+    twice."""
     if isinstance(name, Policy):
         if numbers:
             raise ValueError(f'{policy_name(name)} is a policy already: {", ".join(numbers)} cannot be set any more')
@@ -282,7 +286,7 @@ def attention_policy(name: str | Policy, **numbers: int) -> Policy:
 
 
 def policy_name(policy: Policy) -> str:
-    "The words that give `policy` back through `attention_policy`, as records and books have them (`contiguous` is `cache`)."
+    "The words that give `policy` back through `attention_policy`; `contiguous` is written `cache`, as in all records."
     if isinstance(policy, PositionedPolicy):
         mode = _WRITTEN_MODES.get(policy.position_mode, policy.position_mode)
         return f"{policy_name(policy.policy)}@{mode}{f':{policy.max_distance}' if policy.max_distance else ''}"
@@ -338,7 +342,9 @@ class WindowPolicy(Policy):
 # %% ../../nbs/4_sinks/01_policies.ipynb #8a2c7fa0
 @policy('dense')
 class Dense(Policy):
-    "Everything stays: causal attention over the whole story (arXiv 1706.03762), the paper's `dense attention`. No numbers."
+    """Everything stays: causal attention over the whole story (arXiv 1706.03762), the paper's `dense attention`.
+
+    No numbers."""
 
     def keep(self, layout: Layout) -> list[range]:
         return merge_ranges([range(layout.length)], layout.length)
@@ -348,15 +354,16 @@ class Dense(Policy):
 class Window(WindowPolicy):
     """The last `pages` pages, or `tokens` tokens, stay.
 
-    Window attention as StreamingLLM has it for a baseline (arXiv 2309.17453). There a window is tokens; pages are of this project."""
+    Window attention as StreamingLLM has it for a baseline (arXiv 2309.17453). There a window is tokens; pages are
+    of this project."""
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #adcf392f
 @policy('reencode')
 class Reencode(Policy):
     """The last `pages` pages are read anew, with `<s>` put back in front, before every page.
 
-    What the scripts released with SEED-Story (arXiv 2407.08683) do, with 8 pictures. StreamingLLM (arXiv 2309.17453) calls it a sliding
-    window with re-computation, and slides by tokens."""
+    What the scripts released with SEED-Story (arXiv 2407.08683) do, with 8 pictures. StreamingLLM (arXiv
+    2309.17453) calls it a sliding window with re-computation, and slides by tokens."""
 
     reencodes = True
     pages: int = 8  # as released
@@ -371,7 +378,8 @@ class Reencode(Policy):
 # %% ../../nbs/4_sinks/01_policies.ipynb #ce7b6332
 @policy('lead')
 class Lead(Reencode):
-    """`reencode`, but the last `pages` pages are read with `lead` more pages in front, which are evicted before the next page is written.
+    """`reencode`, but the last `pages` pages are read with `lead` more pages in front, which are evicted before the
+    next page is written.
 
     A control of this project, from no paper."""
 
@@ -390,8 +398,9 @@ class Lead(Reencode):
 class Sink(WindowPolicy):
     """The `first` tokens of the story stay, and the last `pages` pages, or `tokens` tokens.
 
-    StreamingLLM's attention sink (arXiv 2309.17453). It sets what is kept at contiguous positions: `sink@contiguous`; alone, everything stays where
-    it was read. It counts tokens; SEED-Story (arXiv 2407.08683) and this project count pages, too."""
+    StreamingLLM's attention sink (arXiv 2309.17453). It sets what is kept at contiguous positions:
+    `sink@contiguous`; alone, everything stays where it was read. It counts tokens; SEED-Story (arXiv 2407.08683)
+    and this project count pages, too."""
 
     first: int = 4  # StreamingLLM's number, and the released one
 
@@ -403,8 +412,9 @@ class Sink(WindowPolicy):
 class Multimodal(WindowPolicy):
     """The `first` tokens of the story stay, the window, and of every older page the tokens around `<img>` and `</img>`.
 
-    SEED-Story's multimodal attention sink (arXiv 2407.08683, section 3.3). The released counts are for images of 64 slots; here they are scaled to
-    the story's. `cap` and `sentences` are of this project; the ends of sentences are SepLLM's (arXiv 2412.12094)."""
+    SEED-Story's multimodal attention sink (arXiv 2407.08683, section 3.3). The released counts are for images of 64
+    slots; here they are scaled to the story's. `cap` and `sentences` are of this project; the ends of sentences are
+    SepLLM's (arXiv 2412.12094)."""
 
     first: int = 4  # tokens of the story's start, as released
     before_boi: int = 4  # tokens before `<img>`, as released
@@ -471,10 +481,11 @@ class Pinned(WindowPolicy):
 # %% ../../nbs/4_sinks/01_policies.ipynb #834bdd5e
 @policy('heavy')
 class Heavy(WindowPolicy):
-    """The last `pages` pages, or `tokens` tokens, stay, and the `heavy` older tokens that have drawn the most attention so far.
+    """The last `pages` pages, or `tokens` tokens, stay, and the `heavy` older tokens that have drawn the most
+    attention so far.
 
-    H2O (arXiv 2306.14048), which chooses for each layer and head, and gives half of its budget to the window. Here one choice, by the mean over
-    layers and heads, serves all, and both numbers are free."""
+    H2O (arXiv 2306.14048), which chooses for each layer and head, and gives half of its budget to the window. Here
+    one choice, by the mean over layers and heads, serves all, and both numbers are free."""
 
     needs_attention = True
     heavy: int = 64
@@ -484,7 +495,8 @@ class Heavy(WindowPolicy):
             return []
         if layout.mass is None:
             raise ValueError(
-                "attention 'heavy' needs measured attention: call track_attention(cache, model) first, see seed_story.sinks.cache"
+                "attention 'heavy' needs measured attention: call track_attention(cache, model) first, "
+                'see seed_story.sinks.cache'
             )
         old = np.asarray(layout.mass[: window.start], dtype=float)
         held = np.flatnonzero(~np.isnan(old))  # what was evicted has no mass

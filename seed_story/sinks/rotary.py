@@ -38,7 +38,8 @@ class Rotary:
 
     @classmethod
     def from_model(cls, model, check: bool = True) -> Rotary:
-        """Of a transformers causal language model. ValueError for models whose keys cannot be moved (not rotary, dynamic, longrope).
+        """Of a transformers causal language model. ValueError for models whose keys cannot be moved (not rotary,
+        dynamic, longrope).
 
         `check`: two passes over one token make sure that the model turns its keys as this class does."""
         name, found = type(model).__name__, rope_frequencies(model)

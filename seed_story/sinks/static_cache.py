@@ -58,7 +58,9 @@ class _Buffers:
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #54f1d1b6
 class LayerBuffers(_Buffers):
-    "The keys and values of several layers that turn their keys alike; columns are filled and moved in all of them at once."
+    """The keys and values of several layers that turn their keys alike.
+
+    Columns are filled and moved in all of them at once."""
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -76,7 +78,9 @@ class LayerBuffers(_Buffers):
         self.filled.fill_(left)
 
     def move(self, columns: Tensor, fresh: Tensor, shift: Tensor, rotate: Rotate) -> None:
-        "Move the keys of `columns` [D] by `shift` [B, D] from where they were read; those that are `fresh` [B, D] have not been moved before."
+        """Move the keys of `columns` [D] by `shift` [B, D] from where they were read.
+
+        Those that are `fresh` [B, D] have not been moved before."""
         if self.original_keys is None:
             raise ValueError('these buffers were made for keys that do not move')
         columns = columns.to(self.keys.device)
@@ -87,7 +91,9 @@ class LayerBuffers(_Buffers):
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #c32a329d
 class StaticSinkLayer(StaticLayer):
-    "transformers' `StaticLayer` whose tensors are layer number `place` of `buffers`: a step writes the columns from `cumulative_length` on."
+    """transformers' `StaticLayer` whose tensors are layer number `place` of `buffers`.
+
+    A step writes the columns from `cumulative_length` on."""
 
     def __init__(self, buffers: LayerBuffers, place: int):
         super().__init__(max_cache_len=buffers.capacity)
@@ -114,7 +120,8 @@ def group_layers(
     capacity: int,  # columns
     rotary: Rotary | None,  # of the model; None: keys do not move
 ) -> list[tuple[LayerBuffers, list[int]]]:
-    "Buffers for each set of layers that stand on one device and turn their keys alike, with the numbers of these layers."
+    """Buffers for each set of layers that stand on one device and turn their keys alike, with the numbers of these
+    layers."""
     devices = layer_devices(model)
     groups: dict[tuple, list[int]] = {}
     for number in range(model.config.get_text_config().num_hidden_layers):
@@ -124,17 +131,21 @@ def group_layers(
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #81b76ea8
 class _OneBuffer(Cache):
-    "What transformers asks of the static form: the tokens seen place the next query, the columns held are what its mask counts."
+    """Answers what transformers asks of the static form.
+
+    The tokens seen place the next query, the columns held are what its mask counts."""
 
     layers: list[StaticSinkLayer]  # type: ignore[assignment]  # narrower than transformers' list of any layers
     layer_buffers: list[tuple[LayerBuffers, list[int]]]  # with the numbers of their layers
     tokens_seen: Tensor  # one number, on the model's device
 
-    def get_seq_length(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]  # a tensor, so that graphs can record it
+    # a tensor, so that graphs can record it
+    def get_seq_length(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]
         "Tokens seen."
         return self.tokens_seen
 
-    def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]  # a tensor, so that graphs can record it
+    # a tensor, so that graphs can record it
+    def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]
         "Columns held."
         return self.layers[layer_idx].cumulative_length
 
@@ -252,7 +263,9 @@ class _AdvancingCache(_StaticColumns):
         return super().update(key_states, value_states, layer_idx)
 
     def advance(self, ids: Tensor) -> None:
-        "Note that `ids` [B, L] were read, and evict what the policy does not keep, if it is time. ValueError if no room is left for another token."
+        """Note that `ids` [B, L] were read, and evict what the policy does not keep, if it is time.
+
+        ValueError if no room is left for another token."""
         self.inputs.observe(ids, None, self.columns_seen)
         self._append(*ids.shape)
         if self.columns_seen - self.policy_asked_at >= self.evict_every:
@@ -267,7 +280,9 @@ class _AdvancingCache(_StaticColumns):
             )
 
     def advance_criteria(self) -> AdvanceCriteria:
-        "For `model.generate(…, cache=cache, stopping_criteria=[cache.advance_criteria()])`: calls `advance` after every step."
+        """For `model.generate(…, cache=cache, stopping_criteria=[cache.advance_criteria()])`.
+
+        Calls `advance` after every step."""
         return AdvanceCriteria(self)
 
 # %% ../../nbs/4_sinks/05_static_cache.ipynb #c88cc80b
@@ -315,7 +330,8 @@ def _static_layers(layer_buffers: list[tuple[LayerBuffers, list[int]]]) -> list[
 class StaticSinkCache(_AdvancingCache):
     """The static form of `SinkCache`. After each forward pass `advance(ids)` must be called with what was read.
 
-    Rows of a batch may not be padded, and must keep equally many tokens. ValueError as of `SinkCache`, and if `capacity` is too small."""
+    Rows of a batch may not be padded, and must keep equally many tokens. ValueError as of `SinkCache`, and if
+    `capacity` is too small."""
 
     def __init__(
         self,
@@ -341,5 +357,6 @@ class StaticSinkCache(_AdvancingCache):
         self.tokens_seen = torch.zeros((), dtype=torch.long, device=model.device)
         fix_address(self.tokens_seen)
         self.layer_buffers = group_layers(model, capacity, self.rotary)
-        super().__init__(layers=_static_layers(self.layer_buffers))  # type: ignore[arg-type]  # a list of one kind of layer
+        layers = _static_layers(self.layer_buffers)
+        super().__init__(layers=layers)  # type: ignore[arg-type]  # a list of one kind of layer
         self.reset()
