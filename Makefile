@@ -67,8 +67,8 @@ lock:
 	build/lock/bin/pip install -q torch==2.13.0 && build/lock/bin/pip install -q -e .
 	{ head -1 requirements.txt; build/lock/bin/pip freeze --exclude-editable --all --exclude pip --exclude wheel | sed 's/+cpu$$//'; } > build/lock/run.txt
 	build/lock/bin/pip install -q -e '.[dev]'
-	{ head -1 requirements-dev.txt; echo '-r requirements.txt'; build/lock/bin/pip freeze --exclude-editable --exclude pip --exclude wheel | sed 's/+cpu$$//' | grep -vxFf build/lock/run.txt; } > requirements-dev.txt
-	mv build/lock/run.txt requirements.txt
+	{ head -1 requirements-dev.txt; echo '-r requirements.txt'; build/lock/bin/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' | grep -vxFf build/lock/run.txt; } > build/lock/dev.txt
+	mv build/lock/run.txt requirements.txt && mv build/lock/dev.txt requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
