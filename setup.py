@@ -1,4 +1,4 @@
-"""Packaging: everything is read from settings.ini, which nbdev also reads. The weights under data/ travel inside the package."""
+"""Packaging: all is read from settings.ini, as nbdev does. The weights under data/ travel inside the package."""
 
 import shutil
 from configparser import ConfigParser

@@ -1,7 +1,9 @@
 """Agreement with the released code: `python tests/parity.py DIR` checks every golden case in DIR, one line each.
 
-A case is NAME.json beside NAME.safetensors, or that packed as NAME.safetensors.xz (`w.*` = weights under the released names, the rest inputs and expected outputs). All sizes are read from the json.
-Numbers must agree to 1e-4 relative (‖a − b‖ / ‖b‖), token ids, labels and masks exactly. The exit status is 1 if any case misses, 2 if DIR holds none.
+A case is NAME.json beside NAME.safetensors, or that packed as NAME.safetensors.xz: `w.*` are weights under the
+released names, the rest inputs and expected outputs. All sizes are read from the json.
+Numbers must agree to 1e-4 relative (‖a − b‖ / ‖b‖), token ids, labels and masks exactly. The exit status is 1 if
+any case misses, 2 if DIR holds none.
 """
 
 import json
@@ -46,7 +48,8 @@ def tokenizer_of(folder):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    # the transformers of the released code took the spaces before punctuation out of decoded text wherever the tokenizer's configuration says so
+    # the transformers of the released code took the spaces before punctuation out of decoded text wherever the
+    # tokenizer's configuration says so
     tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = (
         tokenizer.clean_up_tokenization_spaces
     )

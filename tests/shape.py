@@ -1,4 +1,4 @@
-"""The shape of the package in figures: rooms, arrows between them, long lines, long signatures, names that stand for two things.
+"""The shape of the package in figures: rooms, arrows, long lines and signatures, names that stand for two things.
 
 python tests/shape.py [CHECKOUT] [--names]     # --names: lists the signatures and the names"""
 

@@ -1,4 +1,4 @@
-"Half precision beside full precision on the golden cases: what a component gives in bfloat16 or float16 is near what it gives in float32."
+"What a component gives in bfloat16 or float16 is near what it gives in float32, on the golden cases."
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"The recipe of `small`, with a language model that stands for the pre-trained one: trained, stopped, assembled, told by, from the command line."
+"The recipe of `small` from the command line, with a stand-in for the pre-trained language model: trained to told."
 
 import json
 
@@ -107,7 +107,10 @@ def test_it_is_told_with_the_adapters_folded_in(trained):
     from seed_story.pipeline.loading import load_pipeline
 
     folded, plain = load_pipeline(str(trained[1])), StoryPipeline.from_pretrained(str(trained[1]))
-    layers = lambda pipe: [m.merged for m in pipe.mllm.modules() if isinstance(m, BaseTunerLayer)]
+
+    def layers(pipe):
+        return [m.merged for m in pipe.mllm.modules() if isinstance(m, BaseTunerLayer)]
+
     assert all(layers(folded)) and not any(layers(plain)) and len(layers(plain)) > 14
     ids = torch.arange(40)[None]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The wheel alone: built, installed into an empty environment with nothing but what it requires, and told a story with, offline, from an empty folder."""
+"""The wheel alone: built, installed into an empty environment with what it requires, and told a story with, offline."""
 
 import json
 import os
@@ -144,5 +144,7 @@ def test_installed_wheel_tells_a_story_offline(program, tmp_path):
     assert pictures[0].size == (128, 128) and pictures[0].tobytes() == pictures[1].tobytes()
     html = (books[0].parent / 'index.html').read_text(encoding='utf-8')
     assert html.count('data:image/') >= 2
-    check = 'import sys; from seed_story.story.format import check_file; found = check_file(sys.argv[1]); assert not found, found'
+    check = (
+        'import sys; from seed_story.story import check_file; found = check_file(sys.argv[1]); assert not found, found'
+    )
     run(program.parent / 'python', '-c', check, books[0], cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Two books that must not change when only the code's shape does: one told by `tiny`, one by a toy of the `paper` preset.
+"""Two books that must not change when only the code's shape does: one by `tiny`, one by a toy of the `paper` preset.
 
     python tests/witness.py [--pages 6]     # prints a hash of every file of both books, and one of each book
 
