@@ -1,6 +1,6 @@
 """Every attention policy × position mode × model family × form of the cache, on small random models.
 
-What must hold is stated in nbs/4_sinks/04_cache.ipynb: in a model of one layer a key depends on its token and its
+What must hold is stated in nbs/4_sinks/05_cache.ipynb: in a model of one layer a key depends on its token and its
 place alone, so a step over the cache equals one pass over the kept tokens at their places; in `absolute` mode a
 masked pass over the whole text equals it in any depth; the static form equals the dynamic one."""
 
