@@ -101,13 +101,14 @@ def feature_resampler(sizes, weights):
 def detokenizer_resampler(case, tensors, folder):
     condition = feature_resampler(case, weights_of(tensors))(tensors["x"])
     return [
-        (name, relative_error(getattr(condition, name), tensors[name])) for name in ("prompt_embeds", "pooled_embeds")
+        ("prompt_embeds", relative_error(condition.prompt_embeds, tensors["prompt_embeds"])),
+        ("pooled_embeds", relative_error(condition.pooled_prompt_embeds, tensors["pooled_embeds"])),
     ]
 
 
 def sdxl_adapter(case, tensors, folder):
     from diffusers import UNet2DConditionModel
-    from seed_story.models.detokenizer import noise_loss, predict_noise, trainable_names
+    from seed_story.models.detokenizer import noise_loss, predict_noise, trainable_parameter_names
 
     resampler, unet = (
         feature_resampler(case["resampler"], weights_of(tensors, "w.resampler.")),
@@ -120,7 +121,7 @@ def sdxl_adapter(case, tensors, folder):
     return [
         ("noise_pred", relative_error(noise, tensors["noise_pred"])),
         ("loss", relative_error(noise_loss(noise, tensors["noise"]), tensors["loss"])),
-        ("trainable", exact(sorted(trainable_names(unet, resampler, "released")), sorted(case["trainable"]))),
+        ("trainable", exact(sorted(trainable_parameter_names(unet, resampler, "released")), sorted(case["trainable"]))),
     ]
 
 
@@ -128,7 +129,7 @@ def sdxl_adapter(case, tensors, folder):
 
 
 def training_items(case, tensors, folder):
-    from seed_story.released.names import released_size_ids
+    from seed_story.released.names import released_time_ids
     from seed_story.models.sequence import story_text, training_item
 
     tokenizer, found = tokenizer_of(folder), []
@@ -152,7 +153,7 @@ def training_items(case, tensors, folder):
             with Image.open(folder / "images" / story["images"][given + 1]) as image:
                 size = image.size
             found.append(
-                (f"{number}.time_ids", exact(released_size_ids(*size, resolution=int(wanted_ids[-1])), wanted_ids))
+                (f"{number}.time_ids", exact(released_time_ids(*size, resolution=int(wanted_ids[-1])), wanted_ids))
             )
     return found
 
@@ -160,7 +161,7 @@ def training_items(case, tensors, folder):
 def released_mllm(case, folder, lora=True):
     "The case's checkpoint in our class, with its adapters or with them folded in."
     from seed_story.models.mllm import StoryMLLM, StoryMLLMConfig
-    from seed_story.released.names import folded, load_agent
+    from seed_story.released.names import merge_released_lora, load_agent
 
     sizes, weights = case["config"], tensors_of(folder, Path(case["checkpoint"]).stem)
     base = folder / "llama_base" / "config.json"
@@ -172,7 +173,7 @@ def released_mllm(case, folder, lora=True):
     }
     same = {name: sizes[name] for name in ("input_resampler", "output_resampler", "lm_loss_scale", "rec_loss_scale")}
     mllm = StoryMLLM(StoryMLLMConfig(llm_config=llm_config, lora=sizes["lora"] if lora else None, **same)).eval()
-    return load_agent(mllm, weights if lora else folded(weights, sizes["lora"]))
+    return load_agent(mllm, weights if lora else merge_released_lora(weights, sizes["lora"]))
 
 
 def mllm_forward(case, tensors, folder):

@@ -39,7 +39,7 @@ def visual_encoder(dtype):
 def detokenizer_resampler(dtype):
     about, tensors = case('detokenizer_resampler')
     condition = parity.feature_resampler(about, parity.weights_of(tensors)).to(dtype=dtype)(tensors['x'].to(dtype))
-    return [condition.prompt_embeds, condition.pooled_embeds]
+    return [condition.prompt_embeds, condition.pooled_prompt_embeds]
 
 
 def sdxl_adapter(dtype):

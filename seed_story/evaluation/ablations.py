@@ -36,7 +36,7 @@ from .metrics import GAPS, evaluate_stories, storyland_reader
 from ..training.loop import ChunkShape, Saving
 from ..training.options import Conditioning, Optimisation, stage_optimisation
 from ..training.page_store import StoreFormat, load_store, render_store
-from ..models.presets import bundled_folder, changed, preset
+from ..models.presets import bundled_folder, override, preset
 from seed_story.records.record import (
     Record,
     RecordStatus,
@@ -47,7 +47,7 @@ from seed_story.records.record import (
     write_record,
 )
 from ..training.runs import load_component, load_text_tokenizer
-from ..models.sequence import slotted
+from ..models.sequence import with_num_slots
 from seed_story.training.stages import (
     ChunkData,
     Chunks,
@@ -91,7 +91,7 @@ class Variant:
 
     def config(self) -> dict:
         "The preset with the variant's changes."
-        return changed(preset(self.preset), self.set)
+        return override(preset(self.preset), self.set)
 
     def settings(self) -> dict:
         "What was trained, apart from its name; a model to go on from by its name and weights, wherever it lies."
@@ -203,7 +203,7 @@ def tokens_per_step(room: Workshop, variant: Variant, batches: int = 8, trunk: b
     """Mean number of tokens, padding not counted, that a step of training reads (feeding back reads them again).
     `trunk`: without the slots of pictures that are learned."""
     config, (tokenizer, _) = variant.config(), room.parts()
-    texts, tokenizer = room.training(variant.data[0])[0], slotted(tokenizer, config['num_slots'])
+    texts, tokenizer = room.training(variant.data[0])[0], with_num_slots(tokenizer, config['num_slots'])
     length = trunk_length(texts, tokenizer, variant.pages, config['num_slots'], samples=500)
     shape = ChunkShape(variant.pages, length, variant.batch, last_page_only=variant.last)
     chunks = Chunks(texts, tokenizer, shape)
@@ -258,7 +258,7 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
     for name in variant.data:
         found = room.training(name)
         texts, features = texts + found[0], features + [found[1]]
-    tokenizer = slotted(tokenizer, config['num_slots'])
+    tokenizer = with_num_slots(tokenizer, config['num_slots'])
     (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
     train_mllm(
         initial_model(variant, tokenizer, seed),
@@ -280,7 +280,7 @@ def trained_pipeline(room: Workshop, variant: Variant, folder):
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
     config, (tokenizer, eyes) = variant.config(), room.parts()
-    tokenizer = slotted(tokenizer, config['num_slots'])
+    tokenizer = with_num_slots(tokenizer, config['num_slots'])
     settings = config['pipeline'] | dict(
         max_distance=round(tokens_per_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64),
         window_pages=max(1, variant.pages - 1),
@@ -302,7 +302,7 @@ def steps_per_second(room: Workshop, variant: Variant, steps: int = 100, skip: i
     out, (tokenizer, _), config = Path(room.folder) / f'pace_{os.getpid()}', room.parts(), variant.config()
     texts, features = room.training(variant.data[0])
     try:
-        tokenizer = slotted(tokenizer, config['num_slots'])
+        tokenizer = with_num_slots(tokenizer, config['num_slots'])
         # the share of scheduled sampling rises until half-time: .75 of it over a whole run, .96 over the last two
         # thirds
         shared = replace(variant, feedback=0.78 * variant.feedback, jumps=0)

@@ -85,14 +85,14 @@ def load_model(
 
 def _unadapted() -> Any:
     "`tiny` with the language model of `small` before its first step: SmolLM2 with adapters that do nothing yet."
-    from seed_story.models.adapter import story_tokenizer
+    from seed_story.models.adapter import load_story_tokenizer
     from seed_story.models.presets import build, preset
     from seed_story.pipeline.loading import load_pipeline
     from seed_story.pipeline.story_pipeline import StoryPipeline
     from seed_story.training.stages import with_seed
 
     config = preset('small')
-    tokenizer = story_tokenizer(config['backbone'], config['num_slots'])
+    tokenizer = load_story_tokenizer(config['backbone'], config['num_slots'])
     mllm = with_seed(0, build, 'small', tokenizer, only=('mllm',))['mllm'].eval()
     parts = load_pipeline('tiny').components | dict(tokenizer=tokenizer, mllm=mllm)
     return StoryPipeline(**parts, **config['pipeline'])

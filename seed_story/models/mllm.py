@@ -16,12 +16,12 @@ from ..sinks.internals import attn_implementation, mark_adapted, mark_initialize
 from ..sinks.cache_names import CacheOutput, cache_argument, output_cache, resolve_cache
 from .attention import as_attention_mask
 from .resampler import Resampler
-from .sequence import IGNORE, BranchedBatch, ImageTokens, branch_mask
+from .sequence import IGNORE_INDEX, BranchedBatch, ImageTokens, branch_mask
 
 # %% auto #0
-__all__ = ['REC_LOSSES', 'StoryMLLMConfig', 'next_token_loss', 'learned', 'cosine_loss', 'mse_loss', 'regression_loss',
-           'add_lora', 'take_out_lora', 'MLLMOutput', 'total_loss', 'StoryMLLM', 'branched_embeds', 'branched_loss',
-           'ImageTokenLogits']
+__all__ = ['REC_LOSSES', 'StoryMLLMConfig', 'next_token_loss', 'supervised_positions', 'cosine_loss', 'mse_loss',
+           'regression_loss', 'add_lora', 'merge_and_unload_lora', 'MLLMOutput', 'total_loss', 'StoryMLLM',
+           'embed_branched_batch', 'branched_loss', 'ImageTokenLogits']
 
 # %% ../../nbs/3_models/04_mllm.ipynb #407781f1
 REC_LOSSES = ("cosine", "mse", "both")
@@ -104,16 +104,16 @@ def _wide(x):
 def next_token_loss(logits, labels) -> torch.Tensor:
     "Mean cross-entropy of `labels` [B, L] (−100: ignored) one step ahead of `logits` [B, L, vocabulary] (or [B, L − 1, vocabulary]), in fp32 at least."
     logits = _wide(logits[:, : labels.shape[1] - 1])
-    return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)
+    return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
 
 
-def learned(hidden, labels, most: int | None = None):
+def supervised_positions(hidden, labels, most: int | None = None):
     """The states `hidden` [B, L, D] whose next token is learned, and those tokens: [B, most, D] and [B, most + 1] as `next_token_loss` wants labels; None: all positions.
 
     `most`: no row may learn more tokens than this."""
     if most is None or most >= labels.shape[1] - 1:
         return hidden[:, : labels.shape[1] - 1], labels
-    at = (labels[:, 1:] == IGNORE).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    at = (labels[:, 1:] == IGNORE_INDEX).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])), torch.cat(
         [labels[:, :1], labels[:, 1:].gather(1, at)], 1
     )
@@ -172,7 +172,7 @@ def _adapted(llm, layers=True, saved=True):
     return [(name, module) for name, module in llm.named_modules() if isinstance(module, kinds)]
 
 # %% ../../nbs/3_models/04_mllm.ipynb #0018986b
-def take_out_lora(llm: nn.Module) -> nn.Module:
+def merge_and_unload_lora(llm: nn.Module) -> nn.Module:
     "Fold the adapters into the weights and take them out: W + (alpha / r) B A. The outputs stay the same."
     for name, module in _adapted(llm):
         if hasattr(module, "modules_to_save"):
@@ -266,7 +266,7 @@ class _LanguageParts:
     def merge_and_unload(self):
         "Fold the adapters into the weights for good; the configuration then has no `lora`."
         if self.config.lora:
-            take_out_lora(self.llm)
+            merge_and_unload_lora(self.llm)
         self.config.lora = None
         return self
 
@@ -401,7 +401,7 @@ class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedM
             module.reset_parameters()
 
 # %% ../../nbs/3_models/04_mllm.ipynb #5360331c
-def branched_embeds(mllm, batch: BranchedBatch, context_features):
+def embed_branched_batch(mllm, batch: BranchedBatch, context_features):
     "Embeddings [B, L, D] of a branched batch, `context_features` [B, P, V, F] resampled into the slots of the trunk."
     tokens, trunk = mllm.get_input_embeddings()(batch.input_ids), batch.trunk_length
     images = mllm.embed_images(context_features.flatten(0, 1)).to(tokens.dtype)
@@ -417,11 +417,11 @@ def branched_loss(
 ) -> MLLMOutput:
     """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages. No logits are kept.
 
-    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`. `most`: see `learned`.
+    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`. `most`: see `supervised_positions`.
     `position_ids` [B, L]: where the language model is told that the tokens stand, if not at `batch.position_ids`; what they see does not change."""
     context = batch.features if context_features is None else context_features
     mask = branch_mask(batch.position_ids, batch.trunk_length, batch.num_slots, visible)
-    embeds, trunk = branched_embeds(mllm, batch, context), batch.trunk_length
+    embeds, trunk = embed_branched_batch(mllm, batch, context), batch.trunk_length
     if torch.is_autocast_enabled(embeds.device.type):
         embeds = embeds.to(torch.get_autocast_dtype(embeds.device.type))
     mask = as_attention_mask(mask, embeds.dtype, attn_implementation(mllm.llm))
@@ -431,7 +431,7 @@ def branched_loss(
         position_ids=batch.position_ids if position_ids is None else position_ids,
         use_cache=False,
     ).last_hidden_state
-    states, labels = learned(hidden[:, :trunk], batch.labels, most)
+    states, labels = supervised_positions(hidden[:, :trunk], batch.labels, most)
     lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
     slots = hidden[:, trunk:].unflatten(1, (-1, batch.num_slots))
     told = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])

@@ -16,14 +16,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 # %% auto #0
-__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE', 'slot_token', 'image_text', 'sentence_ends', 'add_image_tokens',
-           'build_tokenizer', 'ImageTokens', 'clean_text', 'slotted', 'story_text', 'training_item', 'collate',
-           'PageEncoder', 'BranchedBatch', 'branched_batch', 'branch_mask']
+__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE_INDEX', 'slot_token', 'image_text', 'sentence_end_ids', 'add_image_tokens',
+           'build_tokenizer', 'ImageTokens', 'clean_text', 'with_num_slots', 'story_text', 'training_item', 'collate',
+           'PageEncoder', 'BranchedBatch', 'build_branched_batch', 'branch_mask']
 
 # %% ../../nbs/3_models/01_sequence.ipynb #83295a6f
 BOI, EOI = "<img>", "</img>"
 SEPARATOR = "[INST]"
-IGNORE = -100
+IGNORE_INDEX = -100
 
 
 def slot_token(index: int) -> str:
@@ -36,7 +36,7 @@ def image_text(num_slots: int) -> str:
     return BOI + "".join(slot_token(i) for i in range(num_slots)) + EOI
 
 
-def sentence_ends(tokenizer) -> frozenset[int]:
+def sentence_end_ids(tokenizer) -> frozenset[int]:
     "Ids of the tokens that end a sentence: `.`, `!` or `?`, a closing quote or bracket behind it included."
     special = set(tokenizer.all_special_ids)
     return frozenset(
@@ -129,7 +129,7 @@ def clean_text(text: str) -> str:
     return " ".join(text.split())
 
 # %% ../../nbs/3_models/01_sequence.ipynb #521271d0
-def slotted(tokenizer, num_slots: int):
+def with_num_slots(tokenizer, num_slots: int):
     "A copy of `tokenizer` with exactly `num_slots` image slots; all other tokens keep their ids. ValueError if slots to be taken away are not its last tokens."
     fresh, have = copy.deepcopy(tokenizer), ImageTokens.from_tokenizer(tokenizer).num_slots
     if have <= num_slots:
@@ -180,13 +180,13 @@ def training_item(captions, tokenizer, num_given: int, max_length: int, separato
         return None
     target = np.arange(len(ids)) > np.flatnonzero(ids == tokens.eoi)[num_given]
     slot = np.isin(ids, tokens.slots)
-    labels = np.where(target & ~slot & (ids != tokens.eoi), ids, IGNORE)
+    labels = np.where(target & ~slot & (ids != tokens.eoi), ids, IGNORE_INDEX)
     padded = lambda values, fill: torch.from_numpy(np.pad(values, (0, max_length - len(ids)), constant_values=fill))
     is_target = torch.arange(pages) == pages - 1
     return dict(
         input_ids=padded(ids, tokenizer.pad_token_id),
         attention_mask=padded(np.ones_like(ids), 0),
-        labels=padded(labels, IGNORE),
+        labels=padded(labels, IGNORE_INDEX),
         ids_cmp_mask=padded(slot & ~target, False),
         ids_gen_mask=padded(slot & target, False),
         embeds_cmp_mask=~is_target,
@@ -310,7 +310,7 @@ def _context_images(boi, page_mask, ends):
     return page_mask & (~last | ends[:, None])
 
 # %% ../../nbs/3_models/01_sequence.ipynb #bfb1d3c9
-def branched_batch(
+def build_branched_batch(
     stories,
     encoder: PageEncoder,
     pages: int,
@@ -343,7 +343,7 @@ def branched_batch(
     )
     learn = (np.arange(pages) >= np.maximum(targets[:, :1], first_target)) & page_mask
     flat, total = np.concatenate(ids), length + targets.shape[1] * q
-    input_ids, labels = np.full((batch, total), encoder.pad, np.int64), np.full((batch, length), IGNORE, np.int64)
+    input_ids, labels = np.full((batch, total), encoder.pad, np.int64), np.full((batch, length), IGNORE_INDEX, np.int64)
     page, context_slot = np.full((batch, total), -1, np.int64), np.zeros((batch, length), np.int64)
     input_ids[:, 0] = encoder.bos
     _write_text(flat, counts[rows, columns], rows, columns, start, page_mask, learn, input_ids, labels, page)

@@ -17,7 +17,7 @@ from safetensors import safe_open
 import seed_story.models.adapter  # diffusers loads components only from modules that are imported already
 import seed_story.models.mllm
 import seed_story.models.visual_tokenizer
-from ..models.adapter import story_tokenizer
+from ..models.adapter import load_story_tokenizer
 
 # %% auto #0
 __all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'update_index', 'WeightsError', 'stored_tensor_names', 'missing_weights',
@@ -104,7 +104,7 @@ def make_tokenizer(folder: Path) -> dict:
     config = _read_json(folder / 'mllm' / 'config.json')
     if (folder / 'tokenizer').is_dir() or not config.get('backbone'):
         return {}
-    return dict(tokenizer=story_tokenizer(config['backbone'], config['num_slots']))
+    return dict(tokenizer=load_story_tokenizer(config['backbone'], config['num_slots']))
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #ddf1c14a
 class SavedPipeline(DiffusionPipeline):

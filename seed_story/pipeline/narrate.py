@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..models.attention import attention_implementation
-from ..models.sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_ends
+from ..models.sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_end_ids
 from .sampling import Sampling, TextRules, page_generator, sample_tokens
 from ..sinks.cache import EvictingCache, track_attention
 from ..sinks.memory import Memory, evict, roll_back
@@ -63,7 +63,7 @@ class Narrator:
         self.image_tokens = ImageTokens.from_tokenizer(tokenizer)
         self.encoder = PageEncoder(tokenizer, separator=separator)
         self.separator_ids: list[int] = tokenizer(separator, add_special_tokens=False)['input_ids']
-        self.sentence_end_ids = sentence_ends(tokenizer)
+        self.sentence_end_ids = sentence_end_ids(tokenizer)
         self.input_embeddings = mllm.get_input_embeddings()
         self.rules = TextRules.from_tokenizer(tokenizer, self.input_embeddings.weight.shape[0], self.device)
 

@@ -20,15 +20,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..models.presets import build, preset
-from .names import WRAPPER, adapted_layers, agent_names, fold
+from .names import WRAPPER, adapted_layers, agent_names, merge_lora
 from ..story.files import sha256_of, write_atomic
 
 # %% auto #0
-__all__ = ['PLACES', 'OPTIONAL', 'find_released', 'Weights', 'Filled', 'shards', 'Written', 'write_component', 'convert',
-           'imitate_release']
+__all__ = ['RELEASED_FILES', 'OPTIONAL', 'find_released', 'Weights', 'ComponentSource', 'split_into_shards', 'ConversionLedger',
+           'write_component', 'convert', 'write_random_release']
 
 # %% ../../nbs/9_released/02_convert.ipynb #4732288e
-PLACES = dict(
+RELEASED_FILES = dict(
     tokenizer=('cvlm_llama2_tokenizer',),
     visual_tokenizer=('visual_tokenizer/qwen_vit_G.pt', 'QwenViT/qwen_vit_G.pt', 'qwen_vit_G.pt', 'Qwen-VL-Chat'),
     mllm=('seed_story/george_sft/pytorch_model.bin',),
@@ -49,10 +49,12 @@ def find_released(folder) -> dict[str, Path]:
         raise ValueError(f'no such folder: {folder}')
     found = {
         part: next((folder / place for place in places if (folder / place).exists()), None)
-        for part, places in PLACES.items()
+        for part, places in RELEASED_FILES.items()
     }
     missing = [
-        f"{part} ({' or '.join(PLACES[part])})" for part, path in found.items() if path is None and part not in OPTIONAL
+        f"{part} ({' or '.join(RELEASED_FILES[part])})"
+        for part, path in found.items()
+        if path is None and part not in OPTIONAL
     ]
     if missing:
         raise ValueError(
@@ -139,7 +141,7 @@ class Weights(Mapping):
 
 # %% ../../nbs/9_released/02_convert.ipynb #2f34cb59
 @dataclass
-class Filled:
+class ComponentSource:
     "One component: `wanted` name → shape, and where each comes from: `source` name → (shape, a function that reads it). `files`: stem of its weight files; `config`: text of its `config.json`."
 
     wanted: dict
@@ -147,7 +149,7 @@ class Filled:
     files: str
     config: str
 
-    def check(self, part: str, origin) -> 'Filled':
+    def check(self, part: str, origin) -> ComponentSource:
         "ValueError that names what is missing or of another shape."
         missing = [name for name in self.wanted if name not in self.source]
         if missing:
@@ -173,7 +175,7 @@ def _shapes(module) -> dict:
     return {name: tuple(t.shape) for name, t in module.state_dict().items()}
 
 
-def _plain(module, source: Mapping, part: str, files: str, origin, spare: Mapping = {}) -> Filled:
+def _plain(module, source: Mapping, part: str, files: str, origin, spare: Mapping = {}) -> ComponentSource:
     "A component whose names are the released ones. `spare`: where what is missing may come from."
     wanted = _shapes(module)
     _left_over(source, wanted, part, origin)
@@ -183,7 +185,7 @@ def _plain(module, source: Mapping, part: str, files: str, origin, spare: Mappin
         for name in held
         if name in wanted
     }
-    return Filled(
+    return ComponentSource(
         wanted,
         each,
         files,
@@ -191,7 +193,7 @@ def _plain(module, source: Mapping, part: str, files: str, origin, spare: Mappin
     ).check(part, origin)
 
 # %% ../../nbs/9_released/02_convert.ipynb #6e9c9faf
-def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> Filled:
+def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> ComponentSource:
     "The multimodal language model, with its adapters (`lora` None), or with them folded in. `base`: the language model's own weights, for what `held` does not bring along."
     names, adapted = agent_names(held), adapted_layers(held)
     kept = {
@@ -201,7 +203,7 @@ def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> Fi
     }
 
     def adapted_weight(layer, weight):
-        return fold(weight, *(held[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora)
+        return merge_lora(weight, *(held[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora)
 
     def read(name):
         layer, _, kind = name.rpartition(".")
@@ -230,10 +232,12 @@ def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> Fi
                 base.shape(f"{own}.weight"),
                 lambda layer=layer, own=own: adapted_weight(layer, base[f"{own}.weight"]),
             )
-    return Filled(wanted, source, "model", module.config.to_json_string()).check("multimodal language model", origin)
+    return ComponentSource(wanted, source, "model", module.config.to_json_string()).check(
+        "multimodal language model", origin
+    )
 
 # %% ../../nbs/9_released/02_convert.ipynb #94c580cd
-def shards(filled: Filled, dtype, limit: int) -> list[list[str]]:
+def split_into_shards(filled: ComponentSource, dtype, limit: int) -> list[list[str]]:
     "Names in groups of at most `limit` bytes (or one tensor) in `dtype`, in order."
     groups, size = [[]], 0
     for name, shape in filled.wanted.items():
@@ -246,7 +250,7 @@ def shards(filled: Filled, dtype, limit: int) -> list[list[str]]:
     return groups
 
 
-class Written:
+class ConversionLedger:
     "What has been written to `out`, in `convert.json`: file → SHA-256. `made_from`: what it was made from; ValueError if the folder was begun with something else."
 
     def __init__(self, out: Path, made_from: dict):
@@ -279,9 +283,11 @@ class Written:
         write_atomic(self.note, json.dumps(dict(made_from=self.made_from, files=self.files), indent=1) + '\n')
 
 # %% ../../nbs/9_released/02_convert.ipynb #c12f7ac6
-def write_component(written: Written, part: str, filled: Filled, dtype, limit: int, progress=None) -> None:
+def write_component(
+    written: ConversionLedger, part: str, filled: ComponentSource, dtype, limit: int, progress=None
+) -> None:
     "The weights of `filled` in `dtype`, in shards, their index, and the configuration, into the folder `part`."
-    groups, total = shards(filled, dtype, limit), 0
+    groups, total = split_into_shards(filled, dtype, limit), 0
     name_of = lambda k: (
         f'{part}/{filled.files}.safetensors'
         if len(groups) == 1
@@ -373,7 +379,7 @@ def convert(
         part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}'
         for part, path in found.items()
     }
-    written = Written(
+    written = ConversionLedger(
         out,
         made_from
         | dict(
@@ -395,7 +401,7 @@ def convert(
     return out
 
 
-def _filled(parts: dict, found: dict, lora) -> Iterator[tuple[str, Filled]]:
+def _filled(parts: dict, found: dict, lora) -> Iterator[tuple[str, ComponentSource]]:
     "Each component with where its weights come from, one after the other, so that only one source is open."
     eye, weights = found['visual_tokenizer'], 'diffusion_pytorch_model'
     yield (
@@ -437,7 +443,7 @@ def _filled(parts: dict, found: dict, lora) -> Iterator[tuple[str, Filled]]:
 
 # %% ../../nbs/9_released/02_convert.ipynb #a861ac2e
 @torch.no_grad()
-def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.float32, device='cpu') -> Path:
+def write_random_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.float32, device='cpu') -> Path:
     "Released files with random weights at the sizes of `config` (see `preset`), in the release's layout and under its names, in `folder`; returns it. `tokenizer`: with the image tokens."
     from transformers.modeling_utils import local_torch_dtype
     from seed_story.released.names import released_agent_names
@@ -445,7 +451,9 @@ def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.
     folder, kept = (
         Path(folder),
         dict(
-            mllm=PLACES['mllm'][0], visual_tokenizer=PLACES['visual_tokenizer'][0], detokenizer=PLACES['detokenizer'][0]
+            mllm=RELEASED_FILES['mllm'][0],
+            visual_tokenizer=RELEASED_FILES['visual_tokenizer'][0],
+            detokenizer=RELEASED_FILES['detokenizer'][0],
         ),
     )
     for place in kept.values():
@@ -464,7 +472,7 @@ def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.
     def renamed(state):
         return {old: state[ours].cpu() for ours, old in released_agent_names(state).items()}
 
-    tokenizer.save_pretrained(folder / PLACES['tokenizer'][0])
+    tokenizer.save_pretrained(folder / RELEASED_FILES['tokenizer'][0])
     torch.save(
         renamed(made('mllm').state_dict()), folder / kept['mllm']
     )  # not held on to: one component at a time is in memory
@@ -479,6 +487,8 @@ def imitate_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.
         },
         folder / kept['detokenizer'],
     )
-    made('vae').save_pretrained(folder / PLACES['sdxl'][0] / 'vae')
-    build(config, tokenizer, only=('scheduler',))['scheduler'].save_pretrained(folder / PLACES['sdxl'][0] / 'scheduler')
+    made('vae').save_pretrained(folder / RELEASED_FILES['sdxl'][0] / 'vae')
+    build(config, tokenizer, only=('scheduler',))['scheduler'].save_pretrained(
+        folder / RELEASED_FILES['sdxl'][0] / 'scheduler'
+    )
     return folder

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 # %% auto #0
-__all__ = ['WRAPPER', 'ROTARY', 'adapted_layers', 'agent_names', 'released_agent_names', 'fold', 'folded', 'load_agent',
-           'released_size_ids']
+__all__ = ['WRAPPER', 'ROTARY', 'adapted_layers', 'agent_names', 'released_agent_names', 'merge_lora', 'merge_released_lora',
+           'load_agent', 'released_time_ids']
 
 # %% ../../nbs/9_released/01_names.ipynb #9e454030
 WRAPPER = "llm.base_model.model."
@@ -39,12 +39,12 @@ def released_agent_names(ours: Iterable[str]) -> dict[str, str]:
     return {name: WRAPPER + old.removeprefix("llm.") if old.startswith("llm.") else old for name, old in plain.items()}
 
 # %% ../../nbs/9_released/01_names.ipynb #3035eb40
-def fold(weight, a, b, lora: dict):
+def merge_lora(weight, a, b, lora: dict):
     "W + (alpha / r) B A, in fp32. `lora`: its `r` and `lora_alpha`."
     return weight.float() + lora["lora_alpha"] / lora["r"] * (b.float() @ a.float())
 
 
-def folded(weights: dict, lora: dict) -> dict:
+def merge_released_lora(weights: dict, lora: dict) -> dict:
     "Released MLLM weights → ours without LoRA. `lora`: its `r` and `lora_alpha`. Sums are made in fp32; types stay."
     names, adapted, found = agent_names(weights), adapted_layers(weights), {}
     for name, ours in names.items():
@@ -53,7 +53,7 @@ def folded(weights: dict, lora: dict) -> dict:
             continue
         tensor = weights[name]
         if layer in adapted and kind == "weight":
-            tensor = fold(
+            tensor = merge_lora(
                 tensor, *(weights[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora
             ).to(tensor.dtype)
         found[ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")] = tensor
@@ -61,7 +61,7 @@ def folded(weights: dict, lora: dict) -> dict:
 
 
 def load_agent(mllm, weights: dict):
-    "Load released MLLM weights; an MLLM without LoRA needs `folded` ones. `ValueError` names what is missing, left over, or of another shape."
+    "Load released MLLM weights; an MLLM without LoRA needs `merge_released_lora` ones. `ValueError` names what is missing, left over, or of another shape."
     names, state = agent_names(weights), mllm.state_dict()
     missing, extra = (
         state.keys() - set(names.values()) - mllm.all_tied_weights_keys.keys(),
@@ -87,7 +87,7 @@ def load_agent(mllm, weights: dict):
     return mllm
 
 # %% ../../nbs/9_released/01_names.ipynb #8cbefc23
-def released_size_ids(width: int, height: int, resolution: int) -> list[int]:
+def released_time_ids(width: int, height: int, resolution: int) -> list[int]:
     "The six numbers that the released data code gives with a picture of `width` × `height` pixels, resized and cropped to `resolution` pixels square."
     scaled = [side if side == resolution else int(resolution * side / min(width, height)) for side in (width, height)]
     left, top = (int(round((side - resolution) / 2)) for side in scaled)

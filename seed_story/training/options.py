@@ -324,10 +324,10 @@ class ModelOptions(NamedPreset):
 
     def config(self) -> dict:
         "The preset with the changes; ValueError for a change that it does not have, or of another type."
-        from seed_story.models.presets import changed
+        from seed_story.models.presets import override
 
         before = super().config()
-        after = changed(before, self.set)
+        after = override(before, self.set)
         _check_config(before, after)
         return after
 

@@ -197,9 +197,9 @@ def run_words(options: WordsOptions, log: Callable | None = None) -> dict:
 
     config, folder = options.model.config(), options.folders.out / "tokenizer"
     if config.get("backbone"):  # it has its words
-        from seed_story.models.adapter import story_tokenizer
+        from seed_story.models.adapter import load_story_tokenizer
 
-        tokenizer = story_tokenizer(config["backbone"], config["num_slots"])
+        tokenizer = load_story_tokenizer(config["backbone"], config["num_slots"])
         tokenizer.save_pretrained(folder)
         return dict(tokens=len(tokenizer))
     texts = load_store(options.folders.store, options.data.stories, options.data.wait, images=False).texts
@@ -437,7 +437,7 @@ def _assemble_beside(out: Path, config: dict) -> dict:
     """A pipeline's folder of an adapted language model.
 
     What `tiny` has, too, is named in `shared.json`; only what differs is held."""
-    from seed_story.models.adapter import story_tokenizer
+    from seed_story.models.adapter import load_story_tokenizer
     from seed_story.pipeline.story_pipeline import StoryPipeline
     from seed_story.models.presets import bundled_folder
     from seed_story.storyland.world import write_opening
@@ -446,7 +446,7 @@ def _assemble_beside(out: Path, config: dict) -> dict:
     own = _drop_copies(out, tiny)
     parts = {part: load_component(out if part in own else tiny, part) for part in DRAWING_PARTS}
     pipe = StoryPipeline(
-        tokenizer=story_tokenizer(config["backbone"], config["num_slots"]),
+        tokenizer=load_story_tokenizer(config["backbone"], config["num_slots"]),
         scheduler=build(config, (), only=("scheduler",))["scheduler"],
         mllm=load_component(out, "mllm"),
         **parts,

@@ -28,16 +28,16 @@ from safetensors.torch import load_file, save_file
 
 # %% ../../nbs/6_training/08_stages.ipynb #76954a0e
 from .page_store import Shard, load_shard, shard_paths
-from ..models.detokenizer import detokenizer_loss, pack_pixels, trainable_names, unpack_pixels
+from ..models.detokenizer import detokenizer_loss, pack_pixels, trainable_parameter_names, unpack_pixels
 from ..models.attention import attention_implementation
 from ..sinks.internals import attn_implementation
 from ..models.devices import autocast, compile_on_gpu
-from ..models.features import encode_for_training, to_pixel_values
+from ..models.features import encode_for_training, uint8_to_pixel_values
 from ..models.mllm import branched_loss
 from ..models.presets import build
 from .eviction import Eviction, keep_mask_by_page, visible_mask
 from ..story.files import atomic_path
-from ..models.sequence import IGNORE, ImageTokens, PageEncoder, branched_batch, sentence_ends
+from ..models.sequence import IGNORE_INDEX, ImageTokens, PageEncoder, build_branched_batch, sentence_end_ids
 from .options import Conditioning, DetokenizerConditioning, FeatureConditioning, Optimisation
 from seed_story.training.loop import (
     ChunkShape,
@@ -97,7 +97,7 @@ class PageBatches:
         "Pictures [N, 3, H, W] in 0…1, the chosen rows of every label, and the step's generator."
         generator = step_generator(self.images.device, self.seed, step)
         rows = torch.randint(len(self.images), (self.batch,), device=self.images.device, generator=generator)
-        return to_pixel_values(self.images[rows]), {k: v[rows] for k, v in self.labels.items()}, generator
+        return uint8_to_pixel_values(self.images[rows]), {k: v[rows] for k, v in self.labels.items()}, generator
 
 # %% ../../nbs/6_training/08_stages.ipynb #d2d98b8f
 def image_gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -330,8 +330,8 @@ def train_detokenizer(
 
 # %% ../../nbs/6_training/08_stages.ipynb #c729c068
 def _freeze_others(unet: Any, resampler: Any, trainable: str) -> None:
-    "Only what is `trainable` (see `trainable_names`) keeps its gradients."
-    wanted = set(trainable_names(unet, resampler, trainable))
+    "Only what is `trainable` (see `trainable_parameter_names`) keeps its gradients."
+    wanted = set(trainable_parameter_names(unet, resampler, trainable))
     for prefix, module in dict(resampler=resampler, unet=unet).items():
         for key, p in module.named_parameters():
             p.requires_grad_(f"{prefix}.{key}" in wanted)
@@ -370,7 +370,7 @@ class Chunks(NumberedBatches):
 
     def __post_init__(self) -> None:
         self.image = ImageTokens.from_tokenizer(self.tokenizer)
-        self.ends = sentence_ends(self.tokenizer)
+        self.ends = sentence_end_ids(self.tokenizer)
         self.encoder: PageEncoder | None = None  # made in the process that needs it
 
     def __getitem__(self, number: int) -> tuple:
@@ -380,7 +380,7 @@ class Chunks(NumberedBatches):
         if self.encoder is None:
             self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens, remember=2_000_000)
         options: dict[str, Any] = dict(length=shape.length, ends=list(ends), last=shape.last_page_only)
-        batch = branched_batch(chunks, self.encoder, shape.pages, **options)
+        batch = build_branched_batch(chunks, self.encoder, shape.pages, **options)
         kept = policies and keep_mask_by_page(batch, self.image, policies, self.ends)
         return batch, torch.from_numpy(rows), torch.tensor(starts), kept
 
@@ -562,7 +562,7 @@ class _StageTwoStep:
             self.batches = self.chunks.loader(device, self.workers, i)
         chunk, *found, kept = next(self.batches)
         generator = step_generator(device, seed + 7919 * self.chunks.share.rank, i)
-        most = int((chunk.labels != IGNORE).sum(1).max()) if self.layers else None  # only where it is not compiled in
+        most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None  # only where it is not compiled in
         chunk = chunk.to(device)
         kept = None if kept is None else kept.to(device)
         chunk.features = self.features_of(*found).float()

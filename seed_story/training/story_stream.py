@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from .eviction import Eviction, keep_mask_by_page
-from ..models.sequence import ImageTokens, PageEncoder, branched_batch, sentence_ends
+from ..models.sequence import ImageTokens, PageEncoder, build_branched_batch, sentence_end_ids
 from ..story.format import open_image
 from .loop import ChunkShape, NumberedBatches, ProcessShare
 
@@ -110,7 +110,7 @@ class StreamedChunks(NumberedBatches):
 
     def __post_init__(self) -> None:
         self.image = ImageTokens.from_tokenizer(self.tokenizer)
-        self.ends = sentence_ends(self.tokenizer)
+        self.ends = sentence_end_ids(self.tokenizer)
         self.encoder: PageEncoder | None = None  # made in the process that needs it
         self.index = _chunk_index(self.stories["captions"], self.shape.pages)
 
@@ -132,7 +132,7 @@ class StreamedChunks(NumberedBatches):
             self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens)
         numbers = chunk_numbers(step, len(self.index), shape.batch, self.seed, share.rank, share.world_size)
         texts, pictures, ends = zip(*map(self.chunk, numbers))
-        batch = branched_batch(list(texts), self.encoder, shape.pages, length=shape.length, ends=list(ends))
+        batch = build_branched_batch(list(texts), self.encoder, shape.pages, length=shape.length, ends=list(ends))
         rng = np.random.default_rng([self.seed, step, share.rank])
         kept = None
         if self.eviction:
