@@ -114,7 +114,7 @@ class Variant:
 
     def conditioning(self) -> Conditioning:
         "What its context side is like."
-        given = dict(eviction=self.eviction, eviction_share=self.share, eviction_most=self.most)
+        given: dict[str, Any] = dict(eviction=self.eviction, eviction_share=self.share, eviction_most=self.most)
         return Conditioning(
             scheduled_sampling=self.feedback,
             position_skip=self.jumps,
@@ -285,7 +285,7 @@ def trained_pipeline(room: Workshop, variant: Variant, folder):
         max_distance=round(tokens_per_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64),
         window_pages=max(1, variant.pages - 1),
     )
-    empty = dict.fromkeys(('feature_resampler', 'unet', 'vae', 'scheduler'))
+    empty: dict[str, Any] = dict.fromkeys(('feature_resampler', 'unet', 'vae', 'scheduler'))
     pipe = StoryPipeline(
         tokenizer=tokenizer, visual_tokenizer=eyes, mllm=load_component(folder, 'mllm').eval(), **empty, **settings
     )
@@ -417,7 +417,7 @@ def bytes_per_token(mllm, itemsize: int = 2) -> int:
 @torch.inference_mode()
 def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> tuple:
     "Texts [S][P] and features [S, P, V, F] of stories told on from the first pages of `texts` and `features`."
-    from seed_story.pipeline.narrate import narrate
+    from seed_story.pipeline.narrate import narrate, stack_tensors
 
     told = list(
         narrate(
@@ -431,7 +431,7 @@ def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> 
         )
     )
     return [[page[k].text for page in told] for k in range(len(texts))], torch.stack(
-        [torch.stack([page[k].features for page in told]) for k in range(len(texts))]
+        [stack_tensors(page[k].features for page in told) for k in range(len(texts))]
     )
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #76d4dbf9
@@ -441,7 +441,8 @@ def measure_variant(room: Workshop, pipe, measure: Measure) -> dict:
     from seed_story.evaluation.generate import read_stories_along, count_tokens_held
     from seed_story.storyland.oracle import FeatureOracle
 
-    oracle, figures = FeatureOracle.from_pretrained(room.oracle).to(room.device).eval(), {}
+    oracle = FeatureOracle.from_pretrained(room.oracle).to(room.device).eval()
+    figures: dict[str, Estimate] = {}
     for series in measure.series:
         texts, features, seeds = room.tests(series, measure.stories, measure.pages)
         found = {f'true/{name}': f for name, f in teacher_forced_figures(pipe, texts, features, measure.true).items()}

@@ -79,7 +79,7 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
 def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
     """Token ids, where pages stand, and embeddings [1, L, D] of the texts `story` [P] with pictures `features` [P, V,
     F]; None: of its texts alone, joined by spaces."""
-    from seed_story.pipeline.narrate import encode_page, tokenize_story
+    from seed_story.pipeline.narrate import encode_page, stack_tensors, tokenize_story
 
     if features is None:
         ids = [
@@ -90,9 +90,8 @@ def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
     pages = [encode_page(narrator, text, f) for text, f in zip(story, features)]
     ids, spans = tokenize_story(narrator, pages)
     embeds = narrator.embed_ids([ids])
-    embeds[0, torch.isin(torch.tensor(ids), torch.tensor(narrator.image_tokens.slots)).to(embeds.device)] = torch.cat(
-        [page.image_embeds for page in pages]
-    )
+    is_slot = torch.isin(torch.tensor(ids), torch.tensor(narrator.image_tokens.slots)).to(embeds.device)
+    embeds[0, is_slot] = stack_tensors(page.image_embeds for page in pages).flatten(0, 1)
     return ids, spans, embeds
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #0a1a6d5e

@@ -44,7 +44,7 @@ def tell_features(
     progress=None,
 ):
     "Texts [S][P] and regressed features [S, P, V, F] of stories told from the pages `given`; `seeds`: one a story."
-    from seed_story.pipeline.narrate import narrate
+    from seed_story.pipeline.narrate import narrate, stack_tensors
 
     sampling = pipe.sampling(temperature, top_p)
     policy = pipe.policy(attention)
@@ -65,7 +65,7 @@ def tell_features(
             if progress:
                 progress(len(told), pages, f"stories {first + 1}-{first + len(part)}")
         texts += [[page[i].text for page in told] for i in range(len(part))]
-        features.append(torch.stack([torch.stack([page[i].features for page in told]) for i in range(len(part))]))
+        features.append(torch.stack([stack_tensors(page[i].features for page in told) for i in range(len(part))]))
     return texts, torch.cat(features)
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #26ba3942

@@ -289,8 +289,12 @@ def cache_sizes(pipe, texts, attention, pages) -> dict:
     from seed_story.pipeline.narrate import tokenize_story
     from seed_story.sinks.policies import Layout
 
-    narrator, policy, found = pipe.narrator, pipe.policy(attention), {}
-    config, mode, size = pipe.mllm.llm.config, policy.position_mode, pipe.mllm.dtype.itemsize
+    found: dict[str, Estimate] = {}
+    narrator = pipe.narrator
+    policy = pipe.policy(attention)
+    config = pipe.mllm.llm.config
+    mode = policy.position_mode
+    size = pipe.mllm.dtype.itemsize
     width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
     stories = [[narrator.encode_text(text) for text in story] for story in texts]
     for page in pages:

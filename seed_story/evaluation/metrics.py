@@ -47,8 +47,8 @@ def find_appearances(names: list, species: dict, shown: list) -> list:
             kind = species.get(name)
             now = (picture or {}).get(kind)
             reference = now is not None and name not in first
-            if reference:
-                first[name] = now
+            if now is not None:
+                first.setdefault(name, now)
             then = first.get(name)
             colour = now is not None and then is not None and now[0] == then[0]
             accessory = now is not None and then is not None and now[1:] == then[1:]

@@ -355,7 +355,8 @@ def _settings(pipe, name: str, job: Job, options: BenchOptions) -> dict:
     "What decides the result of a job; `dtype`, if the weights are not fp32."
     from seed_story.pipeline.loading import fingerprint
 
-    found = dict(model=name, weights=fingerprint(pipe), protocol=job.protocol, attention=job.attention)
+    found: dict[str, str | int] = dict(model=name, weights=fingerprint(pipe))
+    found |= dict(protocol=job.protocol, attention=job.attention)
     found |= dict(pages=job.pages, stories=options.stories, device=options.device)
     kind = str(pipe.mllm.dtype).removeprefix('torch.')
     return found if kind == 'float32' else found | dict(dtype=kind)

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..story.files import write_atomic
@@ -31,11 +32,9 @@ def quantize_png(png: bytes, colours: int = 128) -> bytes:
         picture = Image.open(io.BytesIO(png))
     except OSError as error:
         raise ValueError(f'not a picture: {error}') from error
-    if (
-        getattr(picture, 'n_frames', 1) > 1
-        or picture.mode not in ('1', 'L', 'P', 'RGB', 'RGBA')
-        or picture.convert('RGBA').getchannel('A').getextrema()[0] < 255
-    ):
+    if getattr(picture, 'n_frames', 1) > 1 or picture.mode not in ('1', 'L', 'P', 'RGB', 'RGBA'):
+        return png
+    if np.asarray(picture.convert('RGBA'))[..., 3].min() < 255:
         return png
     rgb, packed = picture.convert('RGB'), io.BytesIO()
     few = rgb.getcolors(colours)

@@ -72,7 +72,9 @@ def default_parameters(path) -> dict:
     "Name → default of the parameters of the notebook `path`, from its cell tagged `parameters`."
     found = {}
     for line in ast.parse(_parameter_lines(path)).body:
-        for target in line.targets if isinstance(line, ast.Assign) else ():
+        if not isinstance(line, ast.Assign):
+            continue
+        for target in line.targets:
             if isinstance(target, ast.Name):
                 found[target.id] = ast.literal_eval(line.value)
             elif isinstance(target, ast.Tuple):
