@@ -104,6 +104,7 @@ def _tiny() -> dict:
         feature_resampler=dict(_tiny_perceiver),
         unet=dict(_tiny_unet),
         vae=dict(_tiny_vae),
+        vae_loss=dict(_vae_loss),
         scheduler=dict(_tiny_scheduler),
         pipeline=dict(
             attention="dense@clamped",
@@ -182,6 +183,7 @@ def _paper() -> dict:
         ),
         unet=dict(_sdxl_unet),
         vae=dict(_sdxl_vae),
+        vae_loss=dict(_vae_loss),
         scheduler=dict(_scheduler),
         pipeline=dict(
             attention="reencode",
@@ -237,6 +239,7 @@ _tiny_vae = dict(
     mid_block_add_attention=False,
     force_upcast=False,
 )
+_vae_loss = dict(kl_weight=1e-6, l2_weight=1.0, noise=0.0, hard=0.0)  # see `vae_loss` in training.stages
 
 # %% ../../nbs/3_models/09_presets.ipynb #25801af0
 _sdxl_unet = dict(

@@ -632,7 +632,7 @@ class VAEOptions(TrainingOptions):
     stage = 'vae'
     model: ModelOptions = piece(ModelOptions)
     data: StoreOptions = piece(StoreOptions)
-    optimisation: Optimisation = piece(Optimisation, lr=2e-3, batch=64, ema_decay=0.999)
+    optimisation: Optimisation = piece(Optimisation, lr=2e-3, batch=64, ema_decay=0.999, lr_floor=0.01)
 
 # %% ../../nbs/6_training/00_options.ipynb #6d885a6f
 @dataclass(frozen=True, kw_only=True)

@@ -230,7 +230,8 @@ def run_vae(options: VAEOptions, log: Callable | None = None) -> dict:
     "Train the VAE."
     store = load_store(options.folders.store, options.data.stories, options.data.wait)
     vae = start_component(options, "vae")
-    return train_vae(vae, store, options.folders.out, options.optimisation, saving_of(options, log))
+    saving = saving_of(options, log)
+    return train_vae(vae, store, options.folders.out, options.optimisation, saving, options.model.config()["vae_loss"])
 
 
 def run_tokenizer(options: TokenizerOptions, log: Callable | None = None) -> dict:

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXTRA_FIRST_STARTS', 'add_feature_noise', 'add_random_noise', 'with_seed', 'fresh_component', 'PageBatches',
-           'image_gradients', 'vae_loss', 'set_latent_scale', 'train_vae', 'PixelDecoder', 'train_visual_tokenizer',
-           'train_oracle', 'encode_store', 'load_encoded', 'DetokenizerPairs', 'train_detokenizer', 'Chunks',
-           'chunk_features', 'trunk_length', 'mix_regressed', 'skip_positions', 'layers_to_compile', 'keep_input_dtype',
-           'ChunkData', 'train_mllm', 'regress_pairs']
+           'image_gradients', 'picture_losses', 'add_latent_noise', 'vae_loss', 'set_latent_scale', 'train_vae',
+           'PixelDecoder', 'train_visual_tokenizer', 'train_oracle', 'encode_store', 'load_encoded', 'DetokenizerPairs',
+           'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'mix_regressed', 'skip_positions',
+           'layers_to_compile', 'keep_input_dtype', 'ChunkData', 'train_mllm', 'regress_pairs']
 
 # %% ../../nbs/6_training/08_stages.ipynb #15114cca
 import contextlib
@@ -105,16 +105,43 @@ def image_gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
 
 
-def vae_loss(vae: Any, images: torch.Tensor, kl_weight: float = 1e-6) -> dict:
-    "Reconstruction, gradients and KL of an AutoencoderKL. images [N, 3, H, W] in 0…1."
+def picture_losses(y: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    "L1, L2 and the L1 of the gradients, of each picture [N]. y, x [N, 3, H, W] in −1…1."
+
+    def per_picture(difference: torch.Tensor) -> torch.Tensor:
+        return difference.flatten(1).mean(1)
+
+    right, down = (per_picture((a - b).abs()) for a, b in zip(image_gradients(y), image_gradients(x)))
+    return per_picture((y - x).abs()), per_picture((y - x) ** 2), right + down
+
+
+def add_latent_noise(latents: torch.Tensor, most: float) -> torch.Tensor:
+    """Noise of a random strength for each picture of latents [N, C, h, w]: up to `most` of their standard deviation.
+
+    The deviation has a gradient: to make all latents larger is no way out."""
+    strength = most * torch.rand(len(latents), 1, 1, 1, device=latents.device)
+    return latents + strength * latents.std() * torch.randn_like(latents)
+
+# %% ../../nbs/6_training/08_stages.ipynb #a7c1e2b1
+def vae_loss(
+    vae: Any,  # a diffusers AutoencoderKL
+    images: torch.Tensor,  # [N, 3, H, W] in 0…1
+    kl_weight: float = 1e-6,
+    l2_weight: float = 1.0,
+    noise: float = 0.0,  # see `add_latent_noise`
+    hard: float = 0.0,  # a picture whose L2 is r times the batch's mean counts r^`hard` times
+) -> dict:
+    "Reconstruction, gradients and KL of an AutoencoderKL."
     posterior = vae.encode(pack_pixels(images, vae)).latent_dist
-    x = images * 2 - 1
-    y = unpack_pixels(vae.decode(posterior.sample()).sample.float(), vae) * 2 - 1
-    l1 = F.l1_loss(y, x)
-    l2 = F.mse_loss(y, x)
-    edge = sum(F.l1_loss(a, b) for a, b in zip(image_gradients(y), image_gradients(x)))
+    latents = posterior.sample()
+    if noise:
+        latents = add_latent_noise(latents, noise)
+    l1, l2, edge = picture_losses(unpack_pixels(vae.decode(latents).sample.float(), vae) * 2 - 1, images * 2 - 1)
     kl = posterior.kl().mean()
-    return dict(loss=l1 + l2 + edge + kl_weight * kl, l1=l1, psnr=-10 * torch.log10(l2.detach() / 4), kl=kl)
+    mean_l2 = l2.detach().mean()
+    count = (l2.detach() / mean_l2) ** hard
+    loss = (count * (l1 + l2_weight * l2 + edge)).mean() + kl_weight * kl
+    return dict(loss=loss, l1=l1.mean(), psnr=-10 * torch.log10(mean_l2 / 4), kl=kl)
 
 # %% ../../nbs/6_training/08_stages.ipynb #467c4ff2
 @torch.no_grad()
@@ -130,12 +157,13 @@ def train_vae(
     out: str | Path,  # run folder
     optimisation: Optimisation,
     saving: Saving = Saving(),
+    loss_settings: dict[str, float] | None = None,  # of `vae_loss`; None: its defaults
 ) -> dict:
     "Train the VAE on the store's pictures; writes `out/vae`."
     device = optimisation.device
-    vae = vae.to(device, memory_format=torch.channels_last)
+    vae = vae.to(device, memory_format=torch.channels_last).train()
     batches = PageBatches(store, optimisation.batch, device, optimisation.seed)
-    loss = compile_on_gpu(lambda images: vae_loss(vae, images), device)
+    loss = compile_on_gpu(lambda images: vae_loss(vae, images, **(loss_settings or {})), device)
 
     def step(i: int, used: float) -> dict:
         with autocast(device, optimisation.mixed_precision):
