@@ -76,7 +76,7 @@ class _BufferedLayer(DynamicLayer):
 # %% ../../nbs/4_sinks/05_cache.ipynb #d43995be
 Rotate = Callable[[Tensor, Tensor], Tensor]  # keys [B, heads, H, d], shift [B, H] → keys
 
-
+# %% ../../nbs/4_sinks/05_cache.ipynb #e5c19769
 class EvictingLayer(_BufferedLayer):
     "The keys and values of one layer; columns can be dropped, and keys moved."
 
@@ -166,7 +166,7 @@ def attention_span(config) -> int | None:
     slides = ('sliding_attention' in kinds or not kinds) and getattr(config, 'use_sliding_window', True)
     return window if window and slides else None
 
-
+# %% ../../nbs/4_sinks/05_cache.ipynb #0080955d
 def cache_policy(policy: str | Policy, evict_every: int, image_tokens: ImageMarkers | None) -> Policy:
     "The policy that a cache is to have; ValueError for what no cache can do."
     policy = attention_policy(policy)
@@ -238,7 +238,7 @@ class _Change:
         None  # [B, H′], by how many positions their keys move from where they were read; None: none do
     )
 
-
+# %% ../../nbs/4_sinks/05_cache.ipynb #d2ed4e2b
 class _PolicyCache(_LedgerCache):
     "Asks its `policy` after a pass, and has all layers do what it says."
 
@@ -276,6 +276,10 @@ class _PolicyCache(_LedgerCache):
         if change.index is not None or change.shift is not None:
             rotate = None if rotary is None else partial(rotary.rotate, layer=number)
             self.layers[number].select(change.index, change.shift, rotate)
+
+    def _apply_to_all(self) -> None:
+        for number in range(len(self.layers)):
+            self._apply_change(number)
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #f11aa7a2
 def _check_pass(cache: _PolicyCache, rows: int, new: int) -> None:
@@ -359,10 +363,6 @@ class _ReadingCache(_PolicyCache):
         if is_last and self.policy.needs_attention:
             self._ask_policy()
             self._apply_to_all()
-
-    def _apply_to_all(self) -> None:
-        for number in range(len(self.layers)):
-            self._apply_change(number)
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d3
 class SinkCache(_ReadingCache):

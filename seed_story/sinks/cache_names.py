@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c4e1a006
 NEW, OLD = CACHE_NAMES = 'cache', 'past_key_values'
 
-
+# %% ../../nbs/4_sinks/03_cache_names.ipynb #0fb2a608
 @functools.lru_cache(64)
 def _name(function) -> str:
     "The name under which a function, a model's `forward` for one, takes a cache."
@@ -26,19 +26,19 @@ def _name(function) -> str:
                 return name
     return NEW
 
-
+# %% ../../nbs/4_sinks/03_cache_names.ipynb #7b501d54
 def cache_name(model) -> str:
     "The name under which `model`, or any function, takes a cache."
     forward = getattr(model, 'forward', model)
     return _name(getattr(forward, '__func__', forward))
 
-
+# %% ../../nbs/4_sinks/03_cache_names.ipynb #c6ed87f4
 def cache_argument(model, cache) -> dict:
     """The keyword argument, under the name that `model` knows, with which its forward pass and its `generate` take
     `cache`; none if there is no cache."""
     return {} if cache is None else {cache_name(model): cache}
 
-
+# %% ../../nbs/4_sinks/03_cache_names.ipynb #39086b79
 def resolve_cache(cache, past_key_values):
     "What was given by either name; ValueError if it was given by both."
     if cache is not None and past_key_values is not None:

@@ -49,17 +49,17 @@ def rope_frequencies(model) -> list[tuple[str, Tensor]] | None:
         for kind in config.layer_types
     ]
 
-
+# %% ../../nbs/4_sinks/08_internals.ipynb #fd979e09
 def numbered_modules(model) -> list[tuple[int, nn.Module]]:
     "The modules of a transformers model that know the number of their layer, with it."
     return [(module.layer_idx, module) for module in model.modules() if hasattr(module, 'layer_idx')]
 
-
+# %% ../../nbs/4_sinks/08_internals.ipynb #0d38c1d4
 def attention_modules(model) -> list[nn.Module]:
     "Of these, those that attend, in the order of their layers."
     return [module for _, module in numbered_modules(model) if hasattr(module, 'q_proj')]
 
-
+# %% ../../nbs/4_sinks/08_internals.ipynb #26562861
 def layer_devices(model) -> dict[int, torch.device]:
     "Where the weights of each layer are, by its number."
     found = ((number, next(module.parameters(), None)) for number, module in numbered_modules(model))

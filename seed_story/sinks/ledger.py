@@ -41,7 +41,7 @@ def _by_position(values: Tensor, positions: Tensor, length: int) -> list[float]:
     found = torch.full((length + 1,), torch.nan).scatter(0, positions, values.float().cpu())
     return found[:length].tolist()
 
-
+# %% ../../nbs/4_sinks/04_ledger.ipynb #595b324b
 def keep_mask(
     policy: Policy,
     kept_positions: Tensor,  # [B, H], of the tokens that are held; −1: a hole, which goes
@@ -60,7 +60,7 @@ def keep_mask(
         found[row] = keep[positions]
     return found
 
-
+# %% ../../nbs/4_sinks/04_ledger.ipynb #6c763103
 def kept_columns(mask: Tensor) -> Tensor:
     """The columns [B, H′] that `mask` [B, H] keeps, in their order.
 
@@ -78,7 +78,7 @@ class ImageMarkers(Protocol):
     @property
     def eoi(self) -> int: ...
 
-
+# %% ../../nbs/4_sinks/04_ledger.ipynb #3b919ae3
 class PageTracker:
     "Reads the ids of one text, in the order in which the model does, and notes its finished `pages`."
 
@@ -205,10 +205,6 @@ class _Columns:
         "Texts of the batch."
         return len(self.tokens_seen)
 
-# %% ../../nbs/4_sinks/04_ledger.ipynb #d55af670
-class CacheLedger(_Columns):
-    "Which tokens a cache holds, and where their keys are set."
-
     def append(self, new: int) -> None:
         "`new` more columns."
         columns = torch.arange(self.columns_seen, self.columns_seen + new, device=self.padding.device)
@@ -218,6 +214,10 @@ class CacheLedger(_Columns):
         self.attention_mass = torch.cat([self.attention_mass, self.attention_mass.new_zeros(fresh.shape)], 1)
         self.columns_seen += new
         self.tokens_seen = self.tokens_seen + new
+
+# %% ../../nbs/4_sinks/04_ledger.ipynb #d55af670
+class CacheLedger(_Columns):
+    "Which tokens a cache holds, and where their keys are set."
 
     def evict(self, mask: Tensor) -> Tensor | None:
         """Keep what `mask` [B, H] says; returns the index [B, H′] of those columns, or None if all stay.

@@ -106,7 +106,7 @@ def roll_back(memory: Memory, columns: int) -> None:
     memory.positions = memory.positions[:, :-columns]
     memory.cache.crop(-columns)
 
-
+# %% ../../nbs/4_sinks/07_memory.ipynb #e15bca23
 def evict(
     memory: Memory,
     policy: Policy,

@@ -54,7 +54,7 @@ class Layout:
 PositionMode = Literal['absolute', 'contiguous', 'clamped']
 POSITION_MODES: tuple[str, ...] = get_args(PositionMode)
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #322f4ede
 class Policy:
     """The base of all policies: `keep`, and what a caller may ask of any policy. A policy that differs overrides it.
 
@@ -105,7 +105,7 @@ POLICIES: dict[str, type[Policy]] = {}  # name → class, of all policies that a
 
 PolicyClass = TypeVar('PolicyClass', bound=Policy)
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #4fa7d7ad
 @dataclass_transform(frozen_default=True)
 def policy(name: str) -> Callable[[type[PolicyClass]], type[PolicyClass]]:
     """Class decorator.
@@ -130,17 +130,17 @@ def policy(name: str) -> Callable[[type[PolicyClass]], type[PolicyClass]]:
 # %% ../../nbs/4_sinks/01_policies.ipynb #48515065
 PLUGIN_GROUP = 'seed_story.policies'  # of entry points
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #51c76417
 def _plugins() -> dict[str, EntryPoint]:
     "What installed distributions offer: name → entry point. The first on the path wins."
     return {point.name: point for point in reversed([*entry_points(group=PLUGIN_GROUP)])}
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #f759f536
 def policy_names() -> tuple[str, ...]:
     "The names of all policies, those of installed distributions last. Imports none of these."
     return (*POLICIES, *sorted(set(_plugins()) - set(POLICIES)))
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #8c558320
 def _load_plugin(point: EntryPoint) -> type[Policy]:
     "The policy that an entry point names, entered. ValueError names the distribution that is broken, and the reason."
     dist = getattr(point, 'dist', None)
@@ -154,7 +154,7 @@ def _load_plugin(point: EntryPoint) -> type[Policy]:
         why = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise ValueError(f'{source} ({why}): mend or uninstall it') from error
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #81d7e3a2
 def policy_class(name: str) -> type[Policy]:
     "The class of the policy called `name`; ValueError lists the known names."
     plugins = {} if name in POLICIES else _plugins()
@@ -168,7 +168,7 @@ def policy_class(name: str) -> type[Policy]:
 _MODE_ALIASES = {'cache': 'contiguous'}
 _WRITTEN_MODES = {mode: alias for alias, mode in _MODE_ALIASES.items()}
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #dc23d79b
 def as_position_mode(name: str) -> str:
     "The position mode called `name`, today's word or an earlier one; ValueError lists the known ones."
     mode = _MODE_ALIASES.get(name, name)
@@ -176,7 +176,7 @@ def as_position_mode(name: str) -> str:
         raise ValueError(f'unknown positions {name!r}; known: {", ".join(POSITION_MODES)}')
     return mode
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #13ef3562
 @dataclass(frozen=True)
 class PositionedPolicy(Policy):
     "A `policy` whose kept tokens are set as `position_mode` says."
@@ -210,7 +210,7 @@ def _whole_number(text: str, what: str) -> int:
     shown = text if len(text) < 20 else f'{text[:16]}…'
     raise ValueError(f'{what} must be a whole number of at most nine digits, not {shown!r}')
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #fb011b18
 def _parse_numbers(name: str, text: str) -> dict[str, int]:
     "`'4'` or `'pages=4,first=1'` → the numbers of the policy called `name`."
     known = policy_numbers(policy_class(name))
@@ -284,7 +284,7 @@ def attention_policy(name: str | Policy, **numbers: int) -> Policy:
             raise ValueError(f"attention '{spec.name}': {key} is given twice")
     return spec.build(**numbers)
 
-
+# %% ../../nbs/4_sinks/01_policies.ipynb #533d9ccd
 def policy_name(policy: Policy) -> str:
     "The words that give `policy` back through `attention_policy`; `contiguous` is written `cache`, as in all records."
     if isinstance(policy, PositionedPolicy):

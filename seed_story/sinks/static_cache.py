@@ -228,7 +228,7 @@ def _evict(cache: _StaticColumns) -> None:
     cache.kept_positions = cache.kept_positions.gather(1, source)
     cache.key_positions = cache.key_positions.gather(1, source)
 
-
+# %% ../../nbs/4_sinks/06_static_cache.ipynb #55fb1511
 def _move_keys(cache: _StaticColumns, rotary: Rotary) -> None:
     "Move the keys of the columns that belong elsewhere now."
     order = cache.kept_positions.argsort(1)
@@ -298,7 +298,7 @@ class AdvanceCriteria(StoppingCriteria):
             self.cache.advance(input_ids[:, self.cache.columns_seen : done])
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
-
+# %% ../../nbs/4_sinks/06_static_cache.ipynb #72cac207
 def _check_room(cache: _StaticColumns, rows: int, new: int) -> None:
     "ValueError if `new` tokens of each of `rows` texts do not fit, or `advance` was forgotten."
     layer = cache.layers[0]
@@ -316,7 +316,7 @@ def _check_room(cache: _StaticColumns, rows: int, new: int) -> None:
             'call advance(ids) after each pass (in generate: stopping_criteria=[cache.advance_criteria()])'
         )
 
-
+# %% ../../nbs/4_sinks/06_static_cache.ipynb #f6091907
 def _static_layers(layer_buffers: list[tuple[LayerBuffers, list[int]]]) -> list[StaticSinkLayer]:
     "The layers of all buffers, by number."
     made = {
