@@ -156,9 +156,9 @@ class NumberedBatches(torch.utils.data.Dataset):
     "A dataset whose item number i is the whole batch of pass i, whoever asks and whatever was asked before."
 
     def loader(self, device: Any = "cpu", workers: int = 0, first: int = 0) -> Iterator[Any]:
-        """All batches from number `first` on, without end, made by `workers` processes, whose number changes nothing else.
+        """All batches from number `first` on, without end, made by `workers` processes.
 
-        ValueError for a batch that cannot be made."""
+        Their number changes nothing else. ValueError for a batch that cannot be made."""
         loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
             _ErrorsAsItems(self),
             batch_size=None,
