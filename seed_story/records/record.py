@@ -253,13 +253,14 @@ class RecordStatus:
         return self.state + (': ' + '; '.join(self.reasons) if self.reasons else '')
 
 # %% ../../nbs/8_records/02_record.ipynb #66972688
-def find_valid_record(found, settings: dict, libraries=(), later=(), revision: int | None = None) -> RecordStatus:
-    """How the record `found` (a path, or a `Record`) stands to a measurement with `settings`, which may also ask for
-    `n` and `seed`.
-
-    `libraries`: packages whose version must be today's. `later`: settings that older records do not state. `revision`:
-    default, the current one of the record's command. A file that is no record is stale; a path where nothing is,
-    absent."""
+def find_valid_record(
+    found,  # a path, or a `Record`
+    settings: dict,  # of the measurement; may also ask for `n` and `seed`
+    libraries=(),  # packages whose version must be today's
+    later=(),  # settings that older records do not state
+    revision: int | None = None,  # default: the current one of the record's command
+) -> RecordStatus:
+    "Whether a measurement has been made. A file that is no record is stale; a path where nothing is, absent."
     if not isinstance(found, Record):
         if not find_record(found):
             return RecordStatus('absent')
@@ -267,38 +268,47 @@ def find_valid_record(found, settings: dict, libraries=(), later=(), revision: i
             found = read_record(found)
         except ValueError as error:
             return RecordStatus('stale', None, (str(error),))
-    wanted, held, now = (
-        _plain(settings),
-        _plain(dict(n=found.n, seed=found.seed) | found.settings),
-        installed_versions(),
-    )
-    reasons = [
-        f'{key} is {held[key]}, not {value}' for key, value in wanted.items() if key in held and held[key] != value
-    ]
-    reasons += [
-        f'{key} is not stated, wanted is {value}'
-        for key, value in wanted.items()
-        if key not in held and key not in later
-    ]
-    reasons += [
-        f'{key} is {value}, which is not asked for'
-        for key, value in _plain(found.settings).items()
-        if key not in wanted and key not in later
-    ]
-    if found.revision != (current := current_revision(found.command, found.settings) if revision is None else revision):
-        reasons.append(f'revision of the measurement is {found.revision}, not {current}')
-    others = {
-        name: f'{name} was {found.versions.get(name)}, is {now.get(name)}'
-        for name in dict.fromkeys((*libraries, *found.versions))
-        if found.versions.get(name) != now.get(name)
-    }
+    reasons = _setting_differences(found, settings, later)
+    if revision is None:
+        revision = current_revision(found.command, found.settings)
+    if found.revision != revision:
+        reasons.append(f'revision of the measurement is {found.revision}, not {revision}')
+    others = _version_differences(found, libraries)
     reasons += [words for name, words in others.items() if name in libraries]
-    notes = [f'{key} is not stated' for key in later if key not in held] + [
-        words for name, words in others.items() if name not in libraries
-    ]
+    held = found.settings.keys() | {'n', 'seed'}
+    notes = [f'{key} is not stated' for key in later if key not in held]
+    notes += [words for name, words in others.items() if name not in libraries]
     if found.code.get('source') != source_hash():
         notes.append(f"code was {found.code.get('source')}, is {source_hash()}")
     return RecordStatus('stale' if reasons else 'valid', found, tuple(reasons), tuple(notes))
+
+# %% ../../nbs/8_records/02_record.ipynb #a2c56149
+def _setting_differences(record: Record, settings: dict, later) -> list[str]:
+    "In words: which settings of the record are not those that are wanted."
+    wanted = _plain(settings)
+    stated = _plain(record.settings)
+    held = _plain(dict(n=record.n, seed=record.seed)) | stated
+    reasons = []
+    for key, value in wanted.items():
+        if key in held and held[key] != value:
+            reasons.append(f'{key} is {held[key]}, not {value}')
+    for key, value in wanted.items():
+        if key not in held and key not in later:
+            reasons.append(f'{key} is not stated, wanted is {value}')
+    for key, value in stated.items():
+        if key not in wanted and key not in later:
+            reasons.append(f'{key} is {value}, which is not asked for')
+    return reasons
+
+
+def _version_differences(record: Record, libraries) -> dict[str, str]:
+    "Name → what it was and is, of `libraries` and of those that the record names."
+    now = installed_versions()
+    return {
+        name: f'{name} was {record.versions.get(name)}, is {now.get(name)}'
+        for name in dict.fromkeys((*libraries, *record.versions))
+        if record.versions.get(name) != now.get(name)
+    }
 
 # %% ../../nbs/8_records/02_record.ipynb #986273f5
 def has_valid_record(path, settings: dict, say=None, **more) -> bool:

@@ -8,9 +8,10 @@ __all__ = ['PublishedNumber', 'ReportRow', 'check_records', 'report_table', 'lis
 # %% ../../nbs/8_records/03_reports.ipynb #410d80f0
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from .estimates import UNITS, Estimate, format_interval, format_value
-from .record import find_valid_record, markdown_table
+from .record import Record, RecordStatus, find_valid_record, markdown_table
 
 # %% ../../nbs/8_records/03_reports.ipynb #08b96274
 @dataclass(frozen=True)
@@ -30,20 +31,16 @@ class PublishedNumber:
 # %% ../../nbs/8_records/03_reports.ipynb #3da0c0c7
 @dataclass(frozen=True)
 class ReportRow:
-    """One line of a report: `figure` of `record` (its path below `data/results`, without .json).
-
-    `better`: as in `PublishedNumber`. `published`: `PublishedNumber` numbers to stand beside it. `unit`: see `UNITS`.
-    `setting`: names of the record's settings to show. `spread`: what the figure's bounds are, where they are no 95 %
-    interval."""
+    "One line of a report."
 
     what: str
-    record: str
+    record: str  # its path below `data/results`, without .json
     figure: str
-    better: str = '↑'
-    published: tuple = ()
-    unit: str = '%'
-    setting: tuple = ()
-    spread: str = ''
+    better: Literal['↑', '↓', ''] = '↑'
+    published: tuple = ()  # `PublishedNumber`s to stand beside it
+    unit: str = '%'  # see `UNITS`
+    setting: tuple = ()  # names of the record's settings to show
+    spread: str = ''  # what the figure's bounds are, where they are no 95 % interval
 
     def __post_init__(self):
         if self.better not in ('↑', '↓', ''):
@@ -51,33 +48,36 @@ class ReportRow:
         if self.unit not in UNITS:
             raise ValueError(f"{self.what}: no unit {self.unit!r}; known: {', '.join(map(repr, UNITS))}")
 
-    def cells(self, record, found) -> list:
-        """The row's cells for `record` (None: there is none), whose standing is `found`.
-
-        Of a single story there is no interval."""
+    def cells(self, record: Record | None, found: RecordStatus | None) -> list[str]:
+        "The row's cells for `record` (None: there is none), whose status is `found`."
+        label = f'{self.what} {self.better}'.strip()
         published = ' · '.join(map(str, self.published)) or '–'
-        if record is None:
-            return [f'{self.what} {self.better}'.strip(), published, '–', '–', 'not measured', '–']
-        figure = record.figures.get(self.figure, Estimate(math.nan))
-        samples = (
-            f'{figure.n} of {record.n} {record.unit}'
-            if record.unit == 'stories' and 0 < figure.n < record.n
-            else f'{record.n:,} {record.unit}'
-        )
-        bounds = format_interval(figure, self.unit) if figure.n != 1 else ''
-        bounds = f'{bounds} ({self.spread})' if bounds and self.spread else bounds or '–'
-        setting = ', '.join(
-            [
-                *(f'{name} {record.settings[name]}' for name in self.setting if name in record.settings),
-                record.hardware.get('gpu') or record.hardware.get('cpu', ''),
-            ]
-        )
-        ours = (
-            format_value(figure.value, self.unit)
-            if found.valid
-            else f'**stale** {format_value(figure.value, self.unit)}: ' + '; '.join(found.reasons)
-        )
-        return [f'{self.what} {self.better}'.strip(), published, ours, bounds, setting, samples]
+        if record is None or found is None:
+            return [label, published, '–', '–', 'not measured', '–']
+        estimate = record.figures.get(self.figure, Estimate(math.nan))
+        ours = format_value(estimate.value, self.unit)
+        if not found.valid:
+            ours = f'**stale** {ours}: ' + '; '.join(found.reasons)
+        return [label, published, ours, _bounds(self, estimate), _setting(self, record), _samples(record, estimate)]
+
+# %% ../../nbs/8_records/03_reports.ipynb #f6e64d82
+def _bounds(row: ReportRow, estimate: Estimate) -> str:
+    "The interval; of a single story there is none."
+    bounds = format_interval(estimate, row.unit) if estimate.n != 1 else ''
+    return f'{bounds} ({row.spread})' if bounds and row.spread else bounds or '–'
+
+
+def _setting(row: ReportRow, record: Record) -> str:
+    "The settings that the row names, and the machine."
+    settings = [f'{name} {record.settings[name]}' for name in row.setting if name in record.settings]
+    return ', '.join([*settings, record.hardware.get('gpu') or record.hardware.get('cpu', '')])
+
+
+def _samples(record: Record, estimate: Estimate) -> str:
+    "How many went into the figure, of how many."
+    if record.unit == 'stories' and 0 < estimate.n < record.n:
+        return f'{estimate.n} of {record.n} {record.unit}'
+    return f'{record.n:,} {record.unit}'
 
 # %% ../../nbs/8_records/03_reports.ipynb #a36bdadb
 def check_records(records: dict, wanted: dict | None = None) -> dict:

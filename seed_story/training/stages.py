@@ -590,7 +590,9 @@ class _StageTwoStep:
             self.batches = self.chunks.loader(device, self.workers, i)
         chunk, *found, kept = next(self.batches)
         generator = step_generator(device, seed + 7919 * self.chunks.share.rank, i)
-        most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None  # only where it is not compiled in
+        most = (
+            int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
+        )  # only where it is not compiled in
         chunk = chunk.to(device)
         kept = None if kept is None else kept.to(device)
         chunk.features = self.features_of(*found).float()
