@@ -316,7 +316,7 @@ def _observe_inputs(cache: SinkCache, model) -> None:
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d2
 class _ReadingCache(_PolicyCache):
-    "Reads passes, takes tokens back, adds up attention."
+    "Reads passes, and takes tokens back."
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
@@ -353,17 +353,6 @@ class _ReadingCache(_PolicyCache):
             self._set_positions(None)
         self._apply_to_all()
 
-    def add_attention(self, attention: Tensor, is_last: bool) -> None:
-        "Add what a layer has attended to: [B, columns]. After the last one a policy that needs to know it is asked."
-        self.tracks_attention = True
-        index = self._change.index
-        self.ledger.attention_mass = self.ledger.attention_mass + (
-            attention if index is None else attention.gather(1, index)
-        )
-        if is_last and self.policy.needs_attention:
-            self._ask_policy()
-            self._apply_to_all()
-
 # %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d3
 class SinkCache(_ReadingCache):
     """A cache for `model.generate(cache=…)` (before transformers 5.24: `past_key_values=…`) and plain forward passes
@@ -397,6 +386,17 @@ class SinkCache(_ReadingCache):
         self.ledger = CacheLedger()
         self.inputs.reset()
         self._change = _Change()
+
+    def add_attention(self, attention: Tensor, is_last: bool) -> None:
+        "Add what a layer has attended to: [B, columns]. After the last one a policy that needs to know it is asked."
+        self.tracks_attention = True
+        index = self._change.index
+        self.ledger.attention_mass = self.ledger.attention_mass + (
+            attention if index is None else attention.gather(1, index)
+        )
+        if is_last and self.policy.needs_attention:
+            self._ask_policy()
+            self._apply_to_all()
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #c9267e3d
 def track_attention(cache: SinkCache | EvictingCache, model) -> SinkCache | EvictingCache:
