@@ -8,59 +8,66 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, PretrainedConfig, PreTrainedModel
 
-from ..sinks.internals import attn_implementation, mark_adapted, mark_initialized
+from ..sinks.internals import attn_implementation, mark_initialized
 from ..sinks.cache_names import CacheOutput, cache_argument, output_cache, resolve_cache
 from .attention import as_attention_mask
+from seed_story.models.losses import (
+    REC_LOSSES,
+    RecLoss,
+    at_least_fp32,
+    next_token_loss,
+    regression_loss,
+    supervised_positions,
+    total_loss,
+)
+from .lora import LoraMixin, add_lora
 from .resampler import Resampler
-from .sequence import IGNORE_INDEX, BranchedBatch, ImageTokens, branch_mask
+from .sequence import BranchedBatch, ImageTokens, branch_mask
 
 # %% auto #0
-__all__ = ['REC_LOSSES', 'StoryMLLMConfig', 'next_token_loss', 'supervised_positions', 'cosine_loss', 'mse_loss',
-           'regression_loss', 'add_lora', 'merge_and_unload_lora', 'MLLMOutput', 'total_loss', 'StoryMLLM',
-           'embed_branched_batch', 'branched_loss', 'ImageTokenLogits']
+__all__ = ['StoryMLLMConfig', 'MLLMOutput', 'insert_image_embeds', 'states_at_slots', 'StoryMLLMPreTrainedModel',
+           'StoryMLLMParts', 'StoryMLLM', 'embed_branched_batch', 'branched_loss', 'ImageTokenLogits']
 
 # %% ../../nbs/3_models/04_mllm.ipynb #407781f1
-REC_LOSSES = ("cosine", "mse", "both")
-
-
 class StoryMLLMConfig(PretrainedConfig):
-    """Sizes of a `StoryMLLM`.
-
-    `llm_config`: a transformers configuration as dict, with `model_type`; its `vocab_size` counts the image tokens. `lora`: arguments of `peft.LoraConfig` (or one), or None.
-    `feature_norm`: L2 norm that every regressed token is scaled to (None: left as it is, as released). `rec_loss`: see `regression_loss`. `input_resampler`, `output_resampler`: arguments of `Resampler`.
-    """
+    "Sizes of a `StoryMLLM`. ValueError for sizes that do not fit together."
 
     model_type = "story_mllm"
 
     def __init__(
         self,
-        llm_config: dict | None = None,
-        lora=None,
-        num_slots: int | None = None,
-        feature_norm: float | None = None,
-        input_resampler: dict | None = None,
-        output_resampler: dict | None = None,
+        llm_config: dict | None = None,  # a transformers configuration, with `model_type`; counts the image tokens
+        lora=None,  # arguments of `peft.LoraConfig` (or one); None: no adapters
+        num_slots: int | None = None,  # Q; None: what the input resampler gives
+        feature_norm: float | None = None,  # L2 norm of every regressed token; None: free, as released
+        input_resampler: dict | None = None,  # arguments of `Resampler`
+        output_resampler: dict | None = None,  # arguments of `Resampler`
         lm_loss_scale: float = 1.0,
         rec_loss_scale: float = 1.0,
-        rec_loss: str = "cosine",
+        rec_loss: RecLoss = "cosine",  # see `regression_loss`
         **kwargs,
     ):
         if input_resampler and output_resampler and llm_config:
             _check_sizes(llm_config, input_resampler, output_resampler, num_slots)
-        self.llm_config, self.lora = _portable(llm_config), _lora_arguments(lora)
-        self.num_slots = input_resampler["grid_size"] ** 2 if num_slots is None and input_resampler else num_slots
-        self.feature_norm, self.input_resampler, self.output_resampler = feature_norm, input_resampler, output_resampler
         if rec_loss not in REC_LOSSES:
             raise ValueError(f"rec_loss is {rec_loss!r}; it must be one of: {', '.join(REC_LOSSES)}")
-        self.lm_loss_scale, self.rec_loss_scale, self.rec_loss = lm_loss_scale, rec_loss_scale, rec_loss
+        self.llm_config = _portable_config(llm_config)
+        self.lora = _lora_arguments(lora)
+        self.num_slots = input_resampler["grid_size"] ** 2 if num_slots is None and input_resampler else num_slots
+        self.feature_norm = feature_norm
+        self.input_resampler = input_resampler
+        self.output_resampler = output_resampler
+        self.lm_loss_scale = lm_loss_scale
+        self.rec_loss_scale = rec_loss_scale
+        self.rec_loss = rec_loss
         super().__init__(**kwargs)
 
 # %% ../../nbs/3_models/04_mllm.ipynb #aa7f67c4
-def _portable(llm_config):
+def _portable_config(llm_config):
     "A language model's configuration without what depends on where it came from and how it was loaded."
     skip = {"dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures", "quantization_config"}
     return None if llm_config is None else {k: v for k, v in llm_config.items() if k not in skip}
@@ -78,13 +85,15 @@ def _lora_arguments(lora):
     }
     return {k: sorted(v) if isinstance(v, set) else v for k, v in given.items()}
 
-
-def _check_sizes(llm_config, reads, writes, num_slots):
-    "Raises `ValueError` where language model, input resampler (`reads`) and output resampler (`writes`) do not fit together."
-    width, slots = llm_config["hidden_size"], reads["grid_size"] ** 2
+# %% ../../nbs/3_models/04_mllm.ipynb #aa7f67c5
+def _check_sizes(llm_config: dict, reads: dict, writes: dict, num_slots: int | None) -> None:
+    "ValueError where language model, input resampler (`reads`) and output resampler (`writes`) do not fit together."
+    width = llm_config["hidden_size"]
+    slots = reads["grid_size"] ** 2
     if num_slots not in (None, slots):
         raise ValueError(
-            f"num_slots={num_slots}, but the input resampler's grid of {reads['grid_size']} gives {slots} embeddings per image"
+            f"num_slots={num_slots}, but the input resampler's grid of {reads['grid_size']} "
+            f"gives {slots} embeddings per image"
         )
     if reads["embed_dim"] != width or (writes.get("kv_dim") or writes["embed_dim"]) != width:
         raise ValueError(
@@ -95,264 +104,66 @@ def _check_sizes(llm_config, reads, writes, num_slots):
             "regressed features are read again: input_resampler kv_dim must equal output_resampler embed_dim"
         )
 
-# %% ../../nbs/3_models/04_mllm.ipynb #8c598005
-def _wide(x):
-    "fp32 at least."
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def next_token_loss(logits, labels) -> torch.Tensor:
-    "Mean cross-entropy of `labels` [B, L] (−100: ignored) one step ahead of `logits` [B, L, vocabulary] (or [B, L − 1, vocabulary]), in fp32 at least."
-    logits = _wide(logits[:, : labels.shape[1] - 1])
-    return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
-
-
-def supervised_positions(hidden, labels, most: int | None = None):
-    """The states `hidden` [B, L, D] whose next token is learned, and those tokens: [B, most, D] and [B, most + 1] as `next_token_loss` wants labels; None: all positions.
-
-    `most`: no row may learn more tokens than this."""
-    if most is None or most >= labels.shape[1] - 1:
-        return hidden[:, : labels.shape[1] - 1], labels
-    at = (labels[:, 1:] == IGNORE_INDEX).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])), torch.cat(
-        [labels[:, :1], labels[:, 1:].gather(1, at)], 1
-    )
-
-
-def cosine_loss(regressed, target, mask=None) -> torch.Tensor:
-    "Mean of 1 − cosine over the tokens of [..., V, F]; `mask` [...] bool picks the images that count. 0 where there are none."
-    return _over_images((1 - F.cosine_similarity(_wide(regressed), _wide(target), dim=-1)).mean(-1), mask)
-
-
-def mse_loss(regressed, target, mask=None) -> torch.Tensor:
-    "Mean squared difference of [..., V, F]; `mask` as in `cosine_loss`. Of tokens of length √F it is 2 · (1 − cosine)."
-    return _over_images((_wide(regressed) - _wide(target)).square().mean((-2, -1)), mask)
-
-
-def _over_images(loss, mask=None):
-    "The mean of a loss an image [...] over those that the `mask` picks."
-    mask = torch.ones_like(loss) if mask is None else mask
-    return (loss * mask).sum() / mask.sum().clamp(min=1)
-
-
-def regression_loss(kind: str, regressed, target, mask=None) -> torch.Tensor:
-    "`cosine_loss` (kind `cosine`, as published), `mse_loss` (`mse`), or their sum (`both`)."
-    losses = [
-        loss(regressed, target, mask)
-        for name, loss in (("cosine", cosine_loss), ("mse", mse_loss))
-        if kind in (name, "both")
-    ]
-    return sum(losses[1:], losses[0])
-
-# %% ../../nbs/3_models/04_mllm.ipynb #fedb5b9d
-def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
-    """Put adapters (`peft.LoraConfig(**lora)`) into a language model. Trainable afterwards: adapters, `modules_to_save`, and input and output embeddings.
-
-    Of the embeddings only the rows `trainable_token_indices`, if `lora` names them."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    adapter = LoraConfig(**lora)
-    adapter.base_model_name_or_path = llm.name_or_path
-    inject_adapter_in_model(
-        adapter, llm
-    )  # as `llm.add_adapter`, which in transformers 5.24 asks for a peft not out yet
-    mark_adapted(llm, True)
-    if not lora.get("trainable_token_indices"):
-        for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):
-            embedding.weight.requires_grad_(True)
-    return llm
-
-
-def _adapted(llm, layers=True, saved=True):
-    "The modules that peft put in, by name: adapted `layers`, and wrappers of modules that are trained whole (`saved`)."
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import ModulesToSaveWrapper
-
-    kinds = (BaseTunerLayer,) * layers + (ModulesToSaveWrapper,) * saved
-    return [(name, module) for name, module in llm.named_modules() if isinstance(module, kinds)]
-
-# %% ../../nbs/3_models/04_mllm.ipynb #0018986b
-def merge_and_unload_lora(llm: nn.Module) -> nn.Module:
-    "Fold the adapters into the weights and take them out: W + (alpha / r) B A. The outputs stay the same."
-    for name, module in _adapted(llm):
-        if hasattr(module, "modules_to_save"):
-            plain = module.modules_to_save[module.active_adapter]
-        else:
-            module.merge()
-            plain = module.get_base_layer()
-        parent, _, child = name.removesuffix(".token_adapter").rpartition(
-            "."
-        )  # trained rows of an embedding stand in a wrapper
-        setattr(llm.get_submodule(parent), child, plain)
-    del llm.peft_config
-    mark_adapted(llm, False)
-    return llm
-
 # %% ../../nbs/3_models/04_mllm.ipynb #63f4d0c3
 @dataclass
 class MLLMOutput(CacheOutput):
-    "What a forward pass gives; `image_features` [N, V, F] are the regressed ones, `hidden` [B, L, D] the states after the final norm."
+    "What a forward pass gives: losses and logits, regressed features, and what the language model handed out."
 
-    loss: torch.Tensor | None = None
-    lm_loss: torch.Tensor | None = None
-    rec_loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    image_features: torch.Tensor | None = None
-    hidden: torch.Tensor | None = None
+    loss: Tensor | None = None  # the weighted sum of those below
+    lm_loss: Tensor | None = None
+    rec_loss: Tensor | None = None
+    logits: Tensor | None = None  # [B, L, vocabulary]
+    image_features: Tensor | None = None  # [N, V, F], regressed
+    last_hidden_state: Tensor | None = None  # [B, L, D], after the final norm
     cache: object | None = None
     attentions: tuple | None = None
 
-# %% ../../nbs/3_models/04_mllm.ipynb #f07f6160
-class _ImageParts:
-    "How images enter and leave the language model."
-
-    def embed_images(self, features):
-        "Visual features [N, V, F] → embeddings for the image slots [N, Q, D]."
-        return self.input_resampler(features.to(self.input_resampler.query.dtype))
-
-    def regress(self, hidden):
-        "Hidden states at the image slots [N, Q, D] → visual features [N, V, F], of norm `feature_norm` if the configuration fixes it."
-        features = self.output_resampler(hidden)
-        norm = self.config.feature_norm
-        return features if norm is None else norm * F.normalize(_wide(features), dim=-1)
-
-    def embed(self, input_ids, image_embeds=None, ids_cmp_mask=None, embeds_cmp_mask=None):
-        "Token embeddings [B, L, D], the images `image_embeds[embeds_cmp_mask]` (None: all) resampled into the slots at `ids_cmp_mask`, in order."
-        embeds = self.get_input_embeddings()(input_ids)
-        if image_embeds is None or ids_cmp_mask is None:
-            return embeds
-        slots = ids_cmp_mask.bool()
-        context = image_embeds if embeds_cmp_mask is None else image_embeds[embeds_cmp_mask.bool()]
-        if slots.sum() != len(context) * self.config.num_slots:
-            raise ValueError(
-                f"{int(slots.sum())} context slots in ids_cmp_mask, but {len(context)} context images of {self.config.num_slots} slots each"
-            )
-        return embeds.masked_scatter(slots[..., None], self.embed_images(context).to(embeds.dtype))
-
-# %% ../../nbs/3_models/04_mllm.ipynb #13eadc6d
-class _LanguageParts:
-    "What a caller may do to the language model inside."
-
-    def get_input_embeddings(self):
-        return self.llm.get_input_embeddings()
-
-    def get_output_embeddings(self):
-        return self.llm.get_output_embeddings()
-
-    def resize_token_embeddings(self, *args, **kwargs):
-        "As transformers does it; the configuration follows."
-        embeddings = self.llm.resize_token_embeddings(*args, **kwargs)
-        self.config.llm_config = {**self.config.llm_config, "vocab_size": self.llm.config.vocab_size}
-        return embeddings
-
-    def merge_adapter(self):
-        "Fold the adapters into the weights for speed; `unmerge_adapter` undoes it (up to rounding). `unmerged` keeps the first 64 values of each matrix, by which weights are known."
-        adapted = [(name, layer) for name, layer in _adapted(self.llm, saved=False) if not layer.merged]
-        kept = {
-            f'llm.{name}.base_layer.weight': layer.get_base_layer().weight.detach().flatten()[:64].clone()
-            for name, layer in adapted
-        }
-        self.unmerged = getattr(self, 'unmerged', {}) | kept
-        for _, layer in adapted:
-            layer.merge()
-
-    def unmerge_adapter(self):
-        "Take the folded adapters out of the weights again."
-        for _, layer in _adapted(self.llm, saved=False):
-            if layer.merged:
-                layer.unmerge()
-        self.unmerged = {}
-
-    def merge_and_unload(self):
-        "Fold the adapters into the weights for good; the configuration then has no `lora`."
-        if self.config.lora:
-            merge_and_unload_lora(self.llm)
-        self.config.lora = None
-        return self
-
-# %% ../../nbs/3_models/04_mllm.ipynb #81bd3ed4
-def total_loss(config, lm_loss=None, rec_loss=None):
-    "The weighted sum of the losses that there are, None if there are none."
-    terms = [
-        scale * loss
-        for scale, loss in ((config.lm_loss_scale, lm_loss), (config.rec_loss_scale, rec_loss))
-        if loss is not None
-    ]
-    return sum(terms) if terms else None
-
 # %% ../../nbs/3_models/04_mllm.ipynb #bdb2a66d
-class _ForwardPass:
-    "One pass through the language model, with the losses that its arguments allow."
+def _new_llm(config: StoryMLLMConfig, implementation: str) -> PreTrainedModel:
+    "A language model with random weights."
+    arguments = dict(config.llm_config or {})
+    llm_config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
+    return AutoModelForCausalLM.from_config(llm_config, attn_implementation=implementation)
 
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        labels=None,
-        image_embeds=None,
-        ids_cmp_mask=None,
-        ids_gen_mask=None,
-        embeds_cmp_mask=None,
-        embeds_gen_mask=None,
-        inputs_embeds=None,
-        cache=None,
-        use_cache=None,
-        past_key_values=None,
-        **kwargs,
-    ) -> MLLMOutput:
-        """Token ids [B, L], or `inputs_embeds` [B, L, D]; `attention_mask` [B, L], or [B, 1, L, H + L] (bool, True: seen; or additive).
 
-        `image_embeds` [N, V, F]: features of all images of the batch, in order. Those of `embeds_cmp_mask` [N] are written over the slots at `ids_cmp_mask` [B, L],
-        those of `embeds_gen_mask` [N] are what `rec_loss` wants at the slots of `ids_gen_mask` [B, L]. `labels` [B, L], −100 where nothing is learned.
-        `past_key_values` is another name of `cache`."""
-        if inputs_embeds is None:
-            inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)
-        mask = as_attention_mask(attention_mask, inputs_embeds.dtype, attn_implementation(self.llm))
-        cache = resolve_cache(cache, past_key_values)
-        use_cache = cache is not None if use_cache is None else use_cache
-        output = self.llm.base_model(
-            inputs_embeds=inputs_embeds,
-            attention_mask=mask,
-            position_ids=position_ids,
-            use_cache=use_cache,
-            **cache_argument(self.llm.base_model, cache),
-            **kwargs,
+def insert_image_embeds(inputs_embeds: Tensor, image_embeds: Tensor, slots: Tensor) -> Tensor:
+    """Embeddings [B, L, D] with those of images [N, Q, D] written over the `slots` ([B, L] bool), in order.
+
+    ValueError unless the slots are as many as the images have."""
+    images, per_image = image_embeds.shape[:2]
+    if slots.sum() != images * per_image:
+        raise ValueError(
+            f"{int(slots.sum())} context slots in ids_cmp_mask, but {images} context images of {per_image} slots each"
         )
-        hidden, losses, features = output.last_hidden_state, {}, None
-        logits = self.llm.lm_head(hidden)
-        if labels is not None:
-            losses["lm_loss"] = next_token_loss(logits, labels)
-        if ids_gen_mask is not None:
-            features = self.regress(self.slots_of(hidden, ids_gen_mask))
-        if features is not None and image_embeds is not None and embeds_gen_mask is not None:
-            losses["rec_loss"] = regression_loss(self.config.rec_loss, features, image_embeds[embeds_gen_mask.bool()])
-        return MLLMOutput(
-            total_loss(self.config, **losses),
-            **losses,
-            logits=logits,
-            image_features=features,
-            hidden=hidden,
-            cache=output_cache(output) if use_cache else None,
-            attentions=output.attentions,
-        )
+    return inputs_embeds.masked_scatter(slots[..., None], image_embeds.to(inputs_embeds.dtype))
 
-    def slots_of(self, hidden, slots):
-        "The states [N, Q, D] of `hidden` [B, L, D] at the `slots` [B, L]."
-        slots, q = slots.bool(), self.config.num_slots
-        if slots.sum() % q:
-            raise ValueError(f"{int(slots.sum())} slots in ids_gen_mask do not make whole images of {q} slots each")
-        return hidden[slots].view(-1, q, hidden.shape[-1])
+
+def states_at_slots(hidden_states: Tensor, slots: Tensor, num_slots: int) -> Tensor:
+    "Of hidden states [B, L, D] those at the `slots` ([B, L] bool), [N, Q, D]. ValueError if they make no whole images."
+    if slots.sum() % num_slots:
+        raise ValueError(f"{int(slots.sum())} slots in ids_gen_mask do not make whole images of {num_slots} slots each")
+    return hidden_states[slots].view(-1, num_slots, hidden_states.shape[-1])
 
 # %% ../../nbs/3_models/04_mllm.ipynb #440a3942
-class _Loading:
-    "Where a model comes from."
+class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
+    "Where a model of this family comes from, and what may be done to the language model `llm` inside."
+
+    config_class: type[StoryMLLMConfig] = StoryMLLMConfig
+    config: StoryMLLMConfig
+    llm: PreTrainedModel
+    _supports_sdpa = True
+    _no_split_modules = ["Resampler"]
+
+    def _init_weights(self, module):
+        if isinstance(module, Resampler):
+            module.reset_parameters()
 
     @classmethod
-    def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config) -> StoryMLLM:
-        """Around a pretrained language model: `llm` is one, or what `AutoModelForCausalLM.from_pretrained` takes. `config`: the other fields of `StoryMLLMConfig`.
+    def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config):
+        """Around a pre-trained language model: `llm` is one, or what `AutoModelForCausalLM.from_pretrained` takes.
 
-        `vocab_size`: resize its embeddings to this, `len(tokenizer)` once the image tokens are added."""
+        `vocab_size`: resize its embeddings to this, `len(tokenizer)` once the image tokens are added.
+        `config`: the other fields of `StoryMLLMConfig`."""
         if not isinstance(llm, PreTrainedModel):
             llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
         if vocab_size is not None:
@@ -368,37 +179,99 @@ class _Loading:
             model.get_parameter(name).requires_grad_(False)
         return loaded
 
-# %% ../../nbs/3_models/04_mllm.ipynb #85dd630b
-class StoryMLLM(_Loading, _ForwardPass, _ImageParts, _LanguageParts, PreTrainedModel):
-    "A causal language model that reads images and regresses the features of new ones. `llm`: use this one instead of a new one (see `from_llm`)."
+    def get_input_embeddings(self):
+        return self.llm.get_input_embeddings()
 
-    config_class = StoryMLLMConfig
-    _supports_sdpa = True
-    _no_split_modules = ["Resampler"]
+    def get_output_embeddings(self):
+        return self.llm.get_output_embeddings()
 
-    def __init__(self, config: StoryMLLMConfig, llm: nn.Module | None = None):
+    def resize_token_embeddings(self, *args, **kwargs):
+        "As transformers does it; the configuration follows."
+        embeddings = self.llm.resize_token_embeddings(*args, **kwargs)
+        self.config.llm_config = {**self.config.llm_config, "vocab_size": self.llm.config.vocab_size}
+        return embeddings
+
+# %% ../../nbs/3_models/04_mllm.ipynb #f07f6160
+class StoryMLLMParts(StoryMLLMPreTrainedModel):
+    "The boxes of the paper's figure: language model, input resampler, output resampler. `llm`: use this one."
+
+    def __init__(self, config: StoryMLLMConfig, llm: PreTrainedModel | None = None):
         super().__init__(config)
-        arguments = dict(config.llm_config)
-        llm_config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
-        self.llm = (
-            AutoModelForCausalLM.from_config(llm_config, attn_implementation=attn_implementation(self))
-            if llm is None
-            else llm
-        )
+        self.llm = _new_llm(config, attn_implementation(self)) if llm is None else llm
         if config.lora:
             add_lora(self.llm, config.lora)
-        self.input_resampler, self.output_resampler = (
-            Resampler(**config.input_resampler),
-            Resampler(**config.output_resampler),
-        )
+        self.input_resampler = Resampler(**(config.input_resampler or {}))
+        self.output_resampler = Resampler(**(config.output_resampler or {}))
         if self.device.type != "meta":  # every part has its start values by now: transformers must not draw them again
             mark_initialized(self)
         self._frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
         self.post_init()
 
-    def _init_weights(self, module):
-        if isinstance(module, Resampler):
-            module.reset_parameters()
+    def embed_images(self, features: Tensor) -> Tensor:
+        "Visual features [N, V, F] → embeddings for the image slots [N, Q, D]."
+        return self.input_resampler(features.to(self.input_resampler.query.dtype))
+
+    def embed(self, input_ids, image_embeds=None, ids_cmp_mask=None, embeds_cmp_mask=None) -> Tensor:
+        "Token embeddings [B, L, D]; `image_embeds[embeds_cmp_mask]` are resampled into the slots at `ids_cmp_mask`."
+        inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, L, D]
+        if image_embeds is None or ids_cmp_mask is None:
+            return inputs_embeds
+        features = image_embeds if embeds_cmp_mask is None else image_embeds[embeds_cmp_mask.bool()]  # [n, V, F]
+        return insert_image_embeds(inputs_embeds, self.embed_images(features), ids_cmp_mask.bool())
+
+    def run_llm(self, inputs_embeds, attention_mask=None, position_ids=None, use_cache=False, cache=None, **kwargs):
+        "The language model without its output layer: embeddings [B, L, D] → `last_hidden_state` [B, L, D], and more."
+        llm = self.llm.base_model
+        mask = as_attention_mask(attention_mask, inputs_embeds.dtype, attn_implementation(self.llm))
+        given = dict(inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, use_cache=use_cache)
+        return llm(**given, **cache_argument(llm, cache), **kwargs)
+
+    def regress(self, hidden_states: Tensor) -> Tensor:
+        "Hidden states at the slots [N, Q, D] → visual features [N, V, F], of norm `feature_norm` if that is fixed."
+        features = self.output_resampler(hidden_states)
+        norm = self.config.feature_norm
+        return features if norm is None else norm * F.normalize(at_least_fp32(features), dim=-1)
+
+# %% ../../nbs/3_models/04_mllm.ipynb #85dd630b
+class StoryMLLM(StoryMLLMParts):
+    "A causal language model that reads images and regresses the features of new ones: the figure of the paper."
+
+    def forward(
+        self,
+        input_ids=None,  # [B, L]
+        attention_mask=None,  # [B, L], or [B, 1, L, H + L]: bool (True: seen), or additive
+        position_ids=None,  # [B, L]
+        labels=None,  # [B, L], −100 where nothing is learned
+        image_embeds=None,  # [N, V, F]: visual features of all images of the batch, in order
+        ids_cmp_mask=None,  # [B, L]: the slots of images that are read …
+        ids_gen_mask=None,  # [B, L]: … and of those that are regressed
+        embeds_cmp_mask=None,  # [N]: which images stand in the slots that are read; None: all …
+        embeds_gen_mask=None,  # [N]: … and which ones should be regressed
+        inputs_embeds=None,  # [B, L, D], instead of `input_ids`
+        cache=None,
+        use_cache=None,  # None: if there is a cache
+        past_key_values=None,  # another name of `cache`
+        **kwargs,  # for the language model
+    ) -> MLLMOutput:
+        "One pass; losses are computed where the arguments allow it."
+        if inputs_embeds is None:
+            inputs_embeds = self.embed(input_ids, image_embeds, ids_cmp_mask, embeds_cmp_mask)  # [B, L, D]
+        cache = resolve_cache(cache, past_key_values)
+        use_cache = cache is not None if use_cache is None else use_cache
+        output = self.run_llm(inputs_embeds, attention_mask, position_ids, use_cache, cache, **kwargs)
+        hidden_states = output.last_hidden_state  # [B, L, D], after the final norm
+        logits = self.llm.lm_head(hidden_states)  # [B, L, vocabulary]
+        features = lm_loss = rec_loss = None
+        if ids_gen_mask is not None:
+            states = states_at_slots(hidden_states, ids_gen_mask.bool(), self.config.num_slots)  # [n, Q, D]
+            features = self.regress(states)  # [n, V, F]
+        if labels is not None:
+            lm_loss = next_token_loss(logits, labels)
+        if features is not None and image_embeds is not None and embeds_gen_mask is not None:
+            rec_loss = regression_loss(self.config.rec_loss, features, image_embeds[embeds_gen_mask.bool()])
+        loss = total_loss(self.config, lm_loss, rec_loss)
+        found = output_cache(output) if use_cache else None
+        return MLLMOutput(loss, lm_loss, rec_loss, logits, features, hidden_states, found, output.attentions)
 
 # %% ../../nbs/3_models/04_mllm.ipynb #5360331c
 def embed_branched_batch(mllm, batch: BranchedBatch, context_features):
@@ -411,32 +284,34 @@ def embed_branched_batch(mllm, batch: BranchedBatch, context_features):
     placed = torch.where(slot > 0, table.gather(1, slot.expand(-1, -1, tokens.shape[-1])), tokens[:, :trunk])
     return torch.cat([placed, tokens[:, trunk:]], 1)
 
-
+# %% ../../nbs/3_models/04_mllm.ipynb #5360331d
 def branched_loss(
-    mllm, batch: BranchedBatch, context_features=None, visible=None, most: int | None = None, position_ids=None
+    mllm: StoryMLLM,
+    batch: BranchedBatch,
+    context_features: Tensor | None = None,  # [B, P, V, F] in the context instead of the true ones: noisy, or regressed
+    visible: Tensor | None = None,  # see `branch_mask`
+    most: int | None = None,  # see `supervised_positions`
+    position_ids: Tensor | None = None,  # [B, L]: where the language model is told that the tokens stand
 ) -> MLLMOutput:
-    """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages. No logits are kept.
+    """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages.
 
-    `context_features` [B, P, V, F]: what stands in the context instead of the true features (noisy, or regressed before). `visible`: see `branch_mask`. `most`: see `supervised_positions`.
-    `position_ids` [B, L]: where the language model is told that the tokens stand, if not at `batch.position_ids`; what they see does not change."""
+    No logits are kept. What the tokens see does not change with `position_ids`. ValueError for a batch without features."""
+    if batch.features is None:
+        raise ValueError("the batch has no features: give them to `build_branched_batch`, or set them")
     context = batch.features if context_features is None else context_features
-    mask = branch_mask(batch.position_ids, batch.trunk_length, batch.num_slots, visible)
-    embeds, trunk = embed_branched_batch(mllm, batch, context), batch.trunk_length
-    if torch.is_autocast_enabled(embeds.device.type):
-        embeds = embeds.to(torch.get_autocast_dtype(embeds.device.type))
-    mask = as_attention_mask(mask, embeds.dtype, attn_implementation(mllm.llm))
-    hidden = mllm.llm.base_model(
-        inputs_embeds=embeds,
-        attention_mask=mask,
-        position_ids=batch.position_ids if position_ids is None else position_ids,
-        use_cache=False,
-    ).last_hidden_state
-    states, labels = supervised_positions(hidden[:, :trunk], batch.labels, most)
+    trunk = batch.trunk_length
+    mask = branch_mask(batch.position_ids, trunk, batch.num_slots, visible)  # [B, 1, L, L]
+    inputs_embeds = embed_branched_batch(mllm, batch, context)  # [B, L, D]
+    if torch.is_autocast_enabled(inputs_embeds.device.type):
+        inputs_embeds = inputs_embeds.to(torch.get_autocast_dtype(inputs_embeds.device.type))
+    positions = batch.position_ids if position_ids is None else position_ids
+    hidden_states = mllm.run_llm(inputs_embeds, mask, positions).last_hidden_state  # [B, L, D]
+    states, labels = supervised_positions(hidden_states[:, :trunk], batch.labels, most)
     lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
-    slots = hidden[:, trunk:].unflatten(1, (-1, batch.num_slots))
-    told = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
-    rec_loss = regression_loss(mllm.config.rec_loss, told, batch.of_targets(batch.features), batch.target_mask)
-    return MLLMOutput(total_loss(mllm.config, lm_loss, rec_loss), lm_loss, rec_loss, image_features=told)
+    slots = hidden_states[:, trunk:].unflatten(1, (-1, batch.num_slots))  # [B, T, Q, D]
+    regressed = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])  # [B, T, V, F]
+    rec_loss = regression_loss(mllm.config.rec_loss, regressed, batch.of_targets(batch.features), batch.target_mask)
+    return MLLMOutput(total_loss(mllm.config, lm_loss, rec_loss), lm_loss, rec_loss, image_features=regressed)
 
 # %% ../../nbs/3_models/04_mllm.ipynb #7560535e
 class ImageTokenLogits(LogitsProcessor):

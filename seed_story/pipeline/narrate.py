@@ -200,7 +200,7 @@ def regress_image(narrator: Narrator, memory: Memory) -> Tensor:
     "Features [B, V, F] of the image that follows what was written: `<img>` and slots are fed, slots rolled back."
     ids = [narrator.image_tokens.boi, *narrator.image_tokens.slots]
     embeds = narrator.embed_ids(ids).expand(len(memory.tokens_seen), -1, -1)
-    hidden = memory.feed(narrator.mllm, embeds).hidden[:, 1:]
+    hidden = memory.feed(narrator.mllm, embeds).last_hidden_state[:, 1:]
     roll_back(memory, narrator.image_tokens.num_slots)
     return narrator.mllm.regress(hidden)
 
