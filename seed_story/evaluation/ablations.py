@@ -162,13 +162,8 @@ class Workshop:
         features; made if it is not there."""
         folder = Path(self.folder) / kind / f'{name}_{stories}x{pages}'
         if not (folder / 'done').is_file():
-            render_store(
-                folder,
-                stories,
-                seed=first,
-                format=StoreFormat(pages=pages, wordings=wordings, series=None if name == 'all' else name),
-                workers=processes,
-            )
+            form = StoreFormat(pages=pages, wordings=wordings, series=None if name == 'all' else name)
+            render_store(folder, stories, seed=first, format=form, workers=processes)
             encode_store(folder, folder / 'features', self.parts()[1], self.device)
             (folder / 'done').touch()
         return folder
