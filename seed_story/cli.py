@@ -360,8 +360,10 @@ def repro(
     "Run a reproduction notebook with papermill; -p NAME VALUE sets a parameter, as often as wanted."
     from seed_story.records.reproduce import find_notebooks, run_all, run_notebook, runs_table, read_summary
 
-    parameters, folder = notebook_parameters(context.args), repro_folder()
-    known, root = find_notebooks(folder), folder.parent.parent
+    parameters = notebook_parameters(context.args)
+    folder = repro_folder()
+    known = find_notebooks(folder)
+    root = folder.parent.parent
     if (smallest or jobs != 1) and not every:
         raise ValueError('--smallest and --jobs go with --all')
     if name is None and not every:

@@ -52,7 +52,8 @@ def token_classes(ids, tokenizer, image: ImageTokens | None = None, slots: bool 
         ]
     )
     if image:
-        found[ids == image.boi], found[ids == image.eoi] = at['BoI'], at['EoI']
+        found[ids == image.boi] = at['BoI']
+        found[ids == image.eoi] = at['EoI']
         for k, slot in enumerate(image.slots):
             found[ids == slot] = at[f'slot {k}' if slots else 'slots']
     found[0] = at['first']
@@ -101,7 +102,9 @@ def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor,
     (None: texts alone); the classes' names, and the share of the tokens that each is.
 
     `slots`: see `token_classes`."""
-    narrator, masses, shares = pipe.narrator, [], []
+    narrator = pipe.narrator
+    masses = []
+    shares = []
     for number, story in enumerate(texts):
         ids, _, embeds = embed_story(narrator, story, None if features is None else features[number])
         kinds = token_classes(ids, pipe.tokenizer, narrator.image_tokens if features is not None else None, slots)
@@ -162,7 +165,8 @@ class AttentionMaps:
 def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
     """The part of a page to which each token belongs, [L], and the names: first, then `1 text`, `1 BoI`, `1 slots`, `1
     EoI`, `2 text`, …"""
-    names, found = ['first'], torch.zeros(len(ids), dtype=torch.long)
+    names = ['first']
+    found = torch.zeros(len(ids), dtype=torch.long)
     for number, span in enumerate(spans, 1):
         for name, a, b in (
             ('text', span.start, span.boi),
@@ -178,7 +182,8 @@ def _parts(ids, spans, image: ImageTokens) -> tuple[Tensor, tuple[str, ...]]:
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #28ff876d
 def _story_maps(pipe, story, features, k: int, top: Counter) -> tuple:
     "Mass [layers, heads, classes], parts [layers, parts, parts], the classes, the parts' names; `top` is counted on."
-    narrator, tokens = pipe.narrator, pipe.narrator.image_tokens
+    narrator = pipe.narrator
+    tokens = pipe.narrator.image_tokens
     ids, spans, embeds = embed_story(narrator, story, features)
     kinds = token_classes(ids, pipe.tokenizer, tokens, slots=True)
     part, names = _parts(ids, spans, tokens)
@@ -257,10 +262,8 @@ def _look(narrator, memory, story, page) -> tuple:
     from seed_story.pipeline.reading import score_page
 
     ids, spans = tokenize_story(narrator, [*story, page])
-    kinds, number = (
-        token_classes(ids, narrator.tokenizer, narrator.image_tokens),
-        torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([s.stop - s.start for s in spans])),
-    )
+    kinds = token_classes(ids, narrator.tokenizer, narrator.image_tokens)
+    number = torch.repeat_interleave(torch.arange(len(spans)), torch.tensor([s.stop - s.start for s in spans]))
     back = torch.zeros(len(ids), dtype=torch.long)
     for k, (low, high) in enumerate(PAGES_BACK.values()):
         back[(len(spans) - 1 - number >= low) & (len(spans) - 1 - number <= high)] = k
@@ -268,16 +271,15 @@ def _look(narrator, memory, story, page) -> tuple:
         torch.nn.functional.one_hot(x, n).float().to(narrator.device)
         for x, n in ((kinds.number, len(kinds.names)), (back, len(PAGES_BACK)))
     ]
-    found, keys = {}, memory.tokens_held
+    found = {}
+    keys = memory.tokens_held
 
     def see(layer, weights):
         at = torch.cat(
             [memory.positions[0], memory.tokens_seen[0] + torch.arange(weights.shape[2], device=narrator.device)]
         )
-        w, slots = (
-            weights[0].float(),
-            bool(memory.tokens_held > keys),
-        )  # the text is read first, then `<img>` and the slots
+        w = weights[0].float()  # the text is read first, then `<img>` and the slots
+        slots = bool(memory.tokens_held > keys)
         w = w[:, 1:] if slots else w
         found[int(slots), layer] = [*((w @ member[at]).mean(1).cpu() for member in members), entropy(w).mean(1).cpu()]
 
@@ -298,14 +300,18 @@ def attention_along(pipe, texts, features, attention: str, pages) -> AttentionBy
     from seed_story.pipeline.narrate import NarratedPage, begin_page, encode_page, with_image_embeds
     from seed_story.pipeline.reading import score_page
 
-    policy, narrator, pages = pipe.policy(attention), pipe.narrator, tuple(sorted(pages))
+    policy = pipe.policy(attention)
+    narrator = pipe.narrator
+    pages = tuple(sorted(pages))
     if policy.reencodes or policy.needs_attention:
         raise ValueError(f'{attention}: choose a policy that neither re-encodes nor measures')
     if not pages or pages[0] < 2 or pages[-1] > len(texts[0]):
         raise ValueError(f'pages {pages} must lie between 2 and {len(texts[0])}')
     looks = []
     for text, seen in zip(texts, features):
-        story, memory, rows = [encode_page(narrator, text[0], seen[0])], None, []
+        story = [encode_page(narrator, text[0], seen[0])]
+        memory = None
+        rows = []
         for number in range(1, pages[-1]):
             memory = begin_page(narrator, memory, [story], policy)
             page = NarratedPage(text[number], narrator.encoder([text[number]])[0].tolist(), seen[number])

@@ -48,9 +48,11 @@ def tell_features(
 
     sampling = pipe.sampling(temperature, top_p)
     policy = pipe.policy(attention)
-    texts, features = [], []
+    texts = []
+    features = []
     for first in range(0, len(given), batch):
-        part, numbers = given[first : first + batch], seeds[first : first + batch]
+        part = given[first : first + batch]
+        numbers = seeds[first : first + batch]
         told = []
         for page in narrate(
             pipe.narrator,
@@ -75,7 +77,8 @@ def count_tokens_held(pipe, texts, attention: str) -> list[int]:
     from seed_story.pipeline.narrate import tokenize_story
     from seed_story.sinks.policies import Layout
 
-    narrator, policy = pipe.narrator, pipe.policy(attention)
+    narrator = pipe.narrator
+    policy = pipe.policy(attention)
 
     def held(story):
         ids, spans = tokenize_story(narrator, [narrator.encode_text(text) for text in story])
@@ -99,7 +102,8 @@ def draw_features(
 
     numbers = range(features.shape[1]) if numbers is None else numbers
     noise = [picture_seed(seed, number) for seed in seeds for number in numbers]
-    nothing, drawn = pipe.unconditional(guidance), []
+    nothing = pipe.unconditional(guidance)
+    drawn = []
     for first in range(0, len(noise), batch):
         part = slice(first, first + batch)
         images = pipe.illustrate(

@@ -87,7 +87,8 @@ def write_true_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> 
     )
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #7f26fb82
-EARLY, AFTER = 10, 20  # a fact is early if it was told on the first ten pages; its recall counts after page 20
+EARLY = 10  # a fact is early if it was told on the first ten pages; its recall counts after page 20
+AFTER = 20
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #d9c8f43a
 def story_tally(measured: list, pages: int) -> dict:
@@ -298,7 +299,8 @@ def cache_sizes(pipe, texts, attention, pages) -> dict:
     width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
     stories = [[narrator.encode_text(text) for text in story] for story in texts]
     for page in pages:
-        held, room = [], []
+        held = []
+        room = []
         for story in stories:
             ids, spans = tokenize_story(narrator, story[:page])
             at = torch.tensor([[i for r in policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids))) for i in r]])

@@ -306,7 +306,8 @@ def evaluate_stories(
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #fb149a36
 def score_picture(reading, truth) -> dict:
     "Right answers and questions, name → (hits, count), for one `Reading` against another that is true."
-    there, who = list(truth.characters), reading.characters
+    there = list(truth.characters)
+    who = reading.characters
     scores = {name: (getattr(reading, name) == getattr(truth, name), 1) for name in ('place', 'time', 'weather')}
     scores['species'] = (set(who) == set(there), 1)
     parts = {

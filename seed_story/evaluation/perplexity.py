@@ -34,7 +34,9 @@ def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress
 
     A `StaticSinkCache` is shown what was read. The first pass, in which caches allocate their buffers, is never
     compiled."""
-    first, here, losses = one_step(model), ids.to(model.device), []
+    first = one_step(model)
+    here = ids.to(model.device)
+    losses = []
     places = torch.arange(len(here), device=here.device)
     for at in range(0, len(here) - 1, chunk):
         to = min(at + chunk, len(here) - 1)
@@ -54,7 +56,8 @@ def recomputed_losses(model, ids: Tensor, window: int, stride: int = 1, batch: i
     ValueError if `stride` is not within 1 … `window`."""
     if not 1 <= stride <= window:
         raise ValueError(f'stride must lie within 1 and the window of {window} tokens, not {stride}')
-    here, total = ids.to(model.device), len(ids) - 1
+    here = ids.to(model.device)
+    total = len(ids) - 1
     first = min(window, total)
     losses = [
         cross_entropy(

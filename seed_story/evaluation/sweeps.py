@@ -123,10 +123,12 @@ class Job:
 
     @property
     def known(self) -> bool:
+        "Whether the stories are known, and not told."
         return self.protocol in ('read', 'visualise')  # the texts are Storyland's
 
     @property
     def path(self) -> Path:
+        "The file of its record."
         return Path(self.protocol) / record_path(self.attention)
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #87cc5826
@@ -202,7 +204,8 @@ def run_job(bench: Bench, job: Job) -> Outcome:
     if job.known:
         return _read_along(bench, job)
     if job.protocol == 'tell':
-        began, given = time.monotonic(), draw_openings(bench.seeds)
+        began = time.monotonic()
+        given = draw_openings(bench.seeds)
         texts, features = tell_features(bench.pipe, given, job.pages, job.attention, bench.seeds, bench.batch)
         return Outcome(texts, features.float().cpu(), time.monotonic() - began)
     return _write_first(bench, job)
@@ -210,8 +213,10 @@ def run_job(bench: Bench, job: Job) -> Outcome:
 
 def _read_along(bench: Bench, job: Job) -> Outcome:
     "True texts, with the true pictures (`read`) or the model's own (`visualise`)."
-    known, truth = bench.known(job.pages), bench.truth(job.pages)
-    began, own = time.monotonic(), job.protocol == 'visualise'
+    known = bench.known(job.pages)
+    truth = bench.truth(job.pages)
+    began = time.monotonic()
+    own = job.protocol == 'visualise'
     found = read_stories_along(bench.pipe, known.texts, truth, job.attention, bench.batch, free_running=own)
     features = torch.cat([truth[:, :1], found['features']], 1)
     return Outcome(known.texts, features, time.monotonic() - began, found['nats'])
@@ -219,13 +224,15 @@ def _read_along(bench: Bench, job: Job) -> Outcome:
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #4eeef83f
 def _write_first(bench: Bench, job: Job) -> Outcome:
     "Texts written with no picture in sight, and their pictures."
-    pipe, blank = bench.pipe, job.protocol == 'first-blank'
+    pipe = bench.pipe
+    blank = job.protocol == 'first-blank'
     opening = pipe.encode([page.pil() for page in draw_openings(bench.seeds)]).float().cpu()
     key = job.attention, job.pages, blank
     if key not in bench.written:  # once for all ways to illustrate them
         began = time.monotonic()
         bench.written[key] = _write_texts(bench, job, _blank(pipe) if blank else None), time.monotonic() - began
-    (texts, spent), began = bench.written[key], time.monotonic()
+    (texts, spent) = bench.written[key]
+    began = time.monotonic()
     pages = [_illustrate(pipe, job, texts[part], opening[part].to(pipe.device)) for part in bench.parts()]
     seconds = spent + time.monotonic() - began
     return Outcome(texts, torch.cat([opening[:, None], torch.cat(pages)], 1), seconds)
@@ -235,8 +242,11 @@ def _write_texts(bench: Bench, job: Job, blank: Tensor | None) -> list[list[str]
     "Texts [S][P] from the openings' texts; `blank`: features that stand in the place of every picture."
     from seed_story.pipeline.words_first import write_texts_first
 
-    pipe, texts, opening = bench.pipe, [], [page.text for page in draw_openings(bench.seeds)]
-    policy, sampling = pipe.policy(job.attention), pipe.sampling()
+    pipe = bench.pipe
+    texts = []
+    opening = [page.text for page in draw_openings(bench.seeds)]
+    policy = pipe.policy(job.attention)
+    sampling = pipe.sampling()
     for part in bench.parts():
         written = write_texts_first(
             pipe.narrator, opening[part], job.pages, policy, sampling, bench.seeds[part], blank_features=blank
@@ -250,7 +260,8 @@ def _illustrate(pipe, job: Job, texts: list, given: Tensor) -> Tensor:
     from seed_story.pipeline.reading import read_teacher_forced
     from seed_story.pipeline.words_first import regress_images_from_texts
 
-    narrator, policy = pipe.narrator, pipe.policy(job.attention)
+    narrator = pipe.narrator
+    policy = pipe.policy(job.attention)
     if job.protocol == 'first-along':
         pages = [
             page.features for page in read_teacher_forced(narrator, texts, given[:, None], policy, own_images=True)
@@ -259,7 +270,8 @@ def _illustrate(pipe, job: Job, texts: list, given: Tensor) -> Tensor:
         blanks = _blank(pipe).expand(len(texts), job.pages, -1, -1)
         pages = [page.features for page in read_teacher_forced(narrator, texts, blanks, policy)]
     else:
-        alone, sight = job.protocol == 'first-alone', given if job.protocol == 'first-opening' else None
+        alone = job.protocol == 'first-alone'
+        sight = given if job.protocol == 'first-opening' else None
         pages = list(regress_images_from_texts(narrator, texts, alone, policy, sight))
     return torch.stack(pages, 1).float().cpu()
 
@@ -285,7 +297,8 @@ def score_outcome(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     readings = bench.readings(found.features)
     stories = [Story([Page(text, None) for text in texts], id=seed) for texts, seed in zip(found.texts, bench.seeds)]
     measured = [measure_story(story, read, storyland_reader(), job.pages) for story, read in zip(stories, readings)]
-    tallies, figures = story_tally(measured, job.pages), consistency_figures(measured, [])
+    tallies = story_tally(measured, job.pages)
+    figures = consistency_figures(measured, [])
     if job.known:
         tallies = {name: tally for name, tally in tallies.items() if name in ('looks', 'page 1', 'place')}
         tallies |= _teacher_forced_tallies(bench, job, found, readings)
@@ -321,20 +334,24 @@ def _curves(job: Job, tallies: dict) -> dict:
 def _sizes(bench: Bench, job: Job, found: Outcome) -> dict:
     "Tokens and bytes held at each length, from at most 20 stories, and seconds a page of all stories together."
     pages = [b for _, b in bands_of(job.pages)][-1 if job.slim else 0 :]
-    policy, count = bench.pipe.policy(job.attention), Estimate(found.seconds / (job.pages - 1))
+    policy = bench.pipe.policy(job.attention)
+    count = Estimate(found.seconds / (job.pages - 1))
     return cache_sizes(bench.pipe, found.texts[:20], policy, pages) | {'seconds a page': count}
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #f613f8e8
 def _distances(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     """Figures, of the last, and curves: `features FID`, `features KID` in each band up to a length, and of drawn pages
     `pictures FID`, `pictures KID`; behind each as many pages as `at`."""
-    bands, curves, figures = ([late_band(job.pages)] if job.slim else bands_of(job.pages)), {}, {}
+    bands = [late_band(job.pages)] if job.slim else bands_of(job.pages)
+    curves = {}
+    figures = {}
 
     def add(kind, ours, truth, at):
         between = feature_distances(ours, truth, at)
         for name in ('FID', 'KID'):
             each = [f for key, f in between.items() if key.startswith(name)]
-            curves[f'{kind} {name}'], figures[f'{kind} {name}, last'] = [f.value for f in each], each[-1]
+            curves[f'{kind} {name}'] = [f.value for f in each]
+            figures[f'{kind} {name}, last'] = each[-1]
         curves[f'{kind} at'] = [b for _, b in at]
 
     if len(bench.seeds) > 1:
@@ -383,10 +400,13 @@ def measure_policies(
     """Measures the `jobs` of one model that have no valid record in `folder`; returns how many.
 
     A record that also has drawn pictures serves a job that asks for none, and a full one a slim one."""
-    pipe, bench, done = make(name, where, options.device), None, 0
+    pipe = make(name, where, options.device)
+    bench = None
+    done = 0
     say = say or (lambda text: None)
     for job in dict.fromkeys(jobs):
-        path, label = Path(folder) / name / job.path, f'{name}, {job.protocol}, {job.attention}'
+        path = Path(folder) / name / job.path
+        label = f'{name}, {job.protocol}, {job.attention}'
         more, may_have = _extras(job, options)
         settings = _settings(pipe, name, job, options) | more
         found = find_valid_record(path, settings, later=may_have)
@@ -394,7 +414,8 @@ def measure_policies(
             continue
         if found.state == 'stale':
             say(f'{label}: {found}')
-        bench, began = bench or Bench(pipe, options), time.monotonic()
+        bench = bench or Bench(pipe, options)
+        began = time.monotonic()
         _measure(bench, job, path, command, settings)
         say(f'{label}: {time.monotonic() - began:.1f} s')
         done += 1
@@ -403,11 +424,13 @@ def measure_policies(
 
 def _measure(bench: Bench, job: Job, path: Path, command: str, settings: dict) -> None:
     "Runs a job and writes its record; of a story that the model wrote, it holds the last page."
-    began, outcome = time.monotonic(), run_job(bench, job)
+    began = time.monotonic()
+    outcome = run_job(bench, job)
     figures, curves = score_outcome(bench, job, outcome)
     notes = '' if job.known else f'Story {bench.seeds[0]}, last page: {outcome.texts[0][-1]}'
     seconds = time.monotonic() - began
-    n, seed = len(bench.seeds), bench.seeds[0]
+    n = len(bench.seeds)
+    seed = bench.seeds[0]
     write_record(path, command, figures, n, seed, seconds, settings=settings, curves=curves, notes=notes)
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #bc54d5a1

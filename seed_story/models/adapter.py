@@ -28,7 +28,8 @@ class AdaptedMLLMConfig(StoryMLLMConfig):
     model_type = 'adapted_story_mllm'
 
     def __init__(self, backbone: str | None = None, packed: bool = False, **kwargs):
-        self.backbone, self.packed = backbone, packed
+        self.backbone = backbone
+        self.packed = packed
         super().__init__(**kwargs)
 
 
@@ -129,9 +130,9 @@ class AdaptedMLLM(_Resized, StoryMLLM, PreTrainedModel):
             metadata=dict(format='pt'),
         )
         adapter = copy.copy(self.llm.peft_config['default'])
-        adapter.inference_mode, adapter.base_model_name_or_path = (
-            True,
-            BACKBONES[self.config.backbone].hub if self.config.backbone in BACKBONES else self.config.backbone,
+        adapter.inference_mode = True
+        adapter.base_model_name_or_path = (
+            BACKBONES[self.config.backbone].hub if self.config.backbone in BACKBONES else self.config.backbone
         )
         adapter.save_pretrained(folder)
 
@@ -148,7 +149,8 @@ class AdaptedMLLM(_Resized, StoryMLLM, PreTrainedModel):
     @classmethod
     def from_pretrained(cls, folder, *args, dtype=None, torch_dtype=None, **kwargs):
         "From a folder that `save_pretrained` wrote, in `dtype` (default: fp32). ValueError if the pre-trained language model is not there. A warning if it is another copy than the adapter was trained on."
-        folder, dtype = Path(folder), dtype or torch_dtype or torch.float32
+        folder = Path(folder)
+        dtype = dtype or torch_dtype or torch.float32
         config = AdaptedMLLMConfig.from_pretrained(folder)
         llm, _, packed = cls._base(config.backbone, config.llm_config['vocab_size'], dtype, cls._own_config(config))
         if packed != config.packed:

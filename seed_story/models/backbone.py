@@ -78,7 +78,8 @@ def _no_bars():
     from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging
 
-    shown, bar = logging.is_progress_bar_enabled(), getattr(gguf, 'tqdm', None)
+    shown = logging.is_progress_bar_enabled()
+    bar = getattr(gguf, 'tqdm', None)
     logging.disable_progress_bar()
     if bar:
         gguf.tqdm = lambda things, **options: things  # it asks nobody

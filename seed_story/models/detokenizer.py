@@ -44,7 +44,8 @@ class PerceiverAttention(nn.Module):
         self.to_out = nn.Linear(dim_head * heads, dim, bias=False)
 
     def forward(self, features, latents):
-        features, latents = self.norm1(features), self.norm2(latents)
+        features = self.norm1(features)
+        latents = self.norm2(latents)
         keys, values = self.to_kv(torch.cat([features, latents], dim=1)).chunk(2, dim=-1)
         q, k, v = (_split_heads(x, self.heads) for x in (self.to_q(latents), keys, values))
         return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
@@ -63,7 +64,9 @@ class AttentionPool(nn.Module):
         super().__init__()
         self.heads = heads
         self.positional_embedding = nn.Parameter(torch.randn(count + 1, dim) / dim**0.5)
-        self.q_proj, self.k_proj, self.v_proj = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
         self.c_proj = nn.Linear(dim, output_dim)
 
     def forward(self, x):
@@ -105,7 +108,8 @@ class FeatureResampler(ModelMixin, ConfigMixin):
         if dim % heads:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
         self.latents = nn.Parameter(torch.randn(1, num_queries, dim) / dim**0.5)
-        self.proj_in, self.norm_out = nn.Linear(embedding_dim, dim), nn.LayerNorm(dim)
+        self.proj_in = nn.Linear(embedding_dim, dim)
+        self.norm_out = nn.LayerNorm(dim)
         self.layers = nn.ModuleList(
             nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)]) for _ in range(depth)
         )
@@ -347,8 +351,10 @@ def denoise(
     latents = latents.float() * scheduler.init_noise_sigma
     time_ids = full_image_time_ids(latents) if time_ids is None else time_ids
     if guidance_scale > 1:
-        condition, time_ids = concat_unconditional(condition, unconditional), torch.cat([time_ids, time_ids])
-    options, steps = _step_options(scheduler, generators), len(scheduler.timesteps)
+        condition = concat_unconditional(condition, unconditional)
+        time_ids = torch.cat([time_ids, time_ids])
+    options = _step_options(scheduler, generators)
+    steps = len(scheduler.timesteps)
     for step, t in enumerate(scheduler.timesteps, 1):
         prediction = predict_guided_noise(
             scheduler.scale_model_input(latents, t), t, condition, unet, time_ids, guidance_scale

@@ -51,7 +51,8 @@ def encode_images(
     device=None,  # where it comes back; None: where the encoder computes
 ) -> Tensor:  # features [N, V, F], or scaled latents [N, C, h, w]
     "Images as the models read them. Raises `ValueError` where there are none."
-    computes_on, parts = execution_device(encoder), []
+    computes_on = execution_device(encoder)
+    parts = []
     for batch in _batches(images, batch_size):
         with autocast(computes_on) if mixed else nullcontext():
             parts.append(_encode(batch, encoder, computes_on).to(device=device, dtype=dtype))

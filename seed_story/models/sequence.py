@@ -21,7 +21,8 @@ __all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE_INDEX', 'slot_token', 'image_text'
            'PageEncoder', 'BranchedBatch', 'build_branched_batch', 'branch_mask']
 
 # %% ../../nbs/3_models/01_sequence.ipynb #83295a6f
-BOI, EOI = "<img>", "</img>"
+BOI = "<img>"
+EOI = "</img>"
 SEPARATOR = "[INST]"
 IGNORE_INDEX = -100
 
@@ -100,6 +101,7 @@ class ImageTokens:
 
     @property
     def num_slots(self) -> int:
+        "Image slots of a picture."
         return len(self.slots)
 
     @property
@@ -131,12 +133,14 @@ def clean_text(text: str) -> str:
 # %% ../../nbs/3_models/01_sequence.ipynb #521271d0
 def with_num_slots(tokenizer, num_slots: int):
     "A copy of `tokenizer` with exactly `num_slots` image slots; all other tokens keep their ids. ValueError if slots to be taken away are not its last tokens."
-    fresh, have = copy.deepcopy(tokenizer), ImageTokens.from_tokenizer(tokenizer).num_slots
+    fresh = copy.deepcopy(tokenizer)
+    have = ImageTokens.from_tokenizer(tokenizer).num_slots
     if have <= num_slots:
         add_image_tokens(fresh, num_slots)
         return fresh
     gone = {slot_token(i) for i in range(num_slots, have)}
-    core, ids = json.loads(tokenizer.backend_tokenizer.to_str()), tokenizer.get_vocab()
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    ids = tokenizer.get_vocab()
     if {ids[name] for name in gone} != set(range(len(tokenizer) - len(gone), len(tokenizer))):
         raise ValueError(f"the slots from {num_slots} on are not the last tokens: build the tokenizer anew")
     core["added_tokens"] = [token for token in core["added_tokens"] if token["content"] not in gone]
@@ -171,7 +175,8 @@ def training_item(captions, tokenizer, num_given: int, max_length: int, separato
         raise ValueError(
             f"num_given={num_given} needs a story of at least {num_given + 2} pages, this one has {len(captions)}"
         )
-    tokens, pages = ImageTokens.from_tokenizer(tokenizer), num_given + 2
+    tokens = ImageTokens.from_tokenizer(tokenizer)
+    pages = num_given + 2
     text = story_text(captions[:pages], tokens.num_slots, separator)
     ids = np.array(
         [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
@@ -214,14 +219,14 @@ class PageEncoder:
     def __init__(
         self, tokenizer, max_text_tokens: int | None = None, separator: str = SEPARATOR, remember: int = 200_000
     ):
-        self.tokenizer, self.separator, self.max_text_tokens, self.remember = (
-            tokenizer,
-            separator,
-            max_text_tokens,
-            remember,
-        )
+        self.tokenizer = tokenizer
+        self.separator = separator
+        self.max_text_tokens = max_text_tokens
+        self.remember = remember
         self.image = ImageTokens.from_tokenizer(tokenizer)
-        self.bos, self.eos, self.pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+        self.bos = tokenizer.bos_token_id
+        self.eos = tokenizer.eos_token_id
+        self.pad = tokenizer.pad_token_id
         self._memory = {}
 
     def __call__(self, captions, first=None) -> list[np.ndarray]:
@@ -263,6 +268,7 @@ class BranchedBatch:
 
     @property
     def trunk_length(self) -> int:
+        "Tokens of the trunk."
         return self.labels.shape[1]
 
     @property
@@ -326,7 +332,9 @@ def build_branched_batch(
     `ends`: bool, or one per chunk: the story ends here, so `</s>` is learned. `features`: [B, P, V, F] or None.
     `last`: only the last page of each chunk is learned and has a branch, as released; all others are context.
     """
-    batch, image, q = len(stories), encoder.image, encoder.image.num_slots
+    batch = len(stories)
+    image = encoder.image
+    q = encoder.image.num_slots
     shape = (batch, pages)
     page_mask = np.arange(pages) < np.array([len(story) for story in stories])[:, None]
     rows, columns = np.nonzero(page_mask)
@@ -342,9 +350,12 @@ def build_branched_batch(
         else np.broadcast_to(np.arange(first_target, pages), (batch, pages - first_target))
     )
     learn = (np.arange(pages) >= np.maximum(targets[:, :1], first_target)) & page_mask
-    flat, total = np.concatenate(ids), length + targets.shape[1] * q
-    input_ids, labels = np.full((batch, total), encoder.pad, np.int64), np.full((batch, length), IGNORE_INDEX, np.int64)
-    page, context_slot = np.full((batch, total), -1, np.int64), np.zeros((batch, length), np.int64)
+    flat = np.concatenate(ids)
+    total = length + targets.shape[1] * q
+    input_ids = np.full((batch, total), encoder.pad, np.int64)
+    labels = np.full((batch, length), IGNORE_INDEX, np.int64)
+    page = np.full((batch, total), -1, np.int64)
+    context_slot = np.zeros((batch, length), np.int64)
     input_ids[:, 0] = encoder.bos
     _write_text(flat, counts[rows, columns], rows, columns, start, page_mask, learn, input_ids, labels, page)
     _write_images(
@@ -366,14 +377,16 @@ def build_branched_batch(
 def _write_text(flat, counts, rows, columns, start, page_mask, learn, input_ids, labels, page):
     "Write the text of every page that fits, and its labels where `learn` [B, P] says so."
     step = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
-    row, number, at = (
-        np.repeat(rows, counts),
-        np.repeat(columns, counts),
-        np.repeat(start[rows, columns], counts) + step,
-    )
+    row = np.repeat(rows, counts)
+    number = np.repeat(columns, counts)
+    at = np.repeat(start[rows, columns], counts) + step
     keep = page_mask[row, number]
-    row, number, at, flat = row[keep], number[keep], at[keep], flat[keep]
-    input_ids[row, at], page[row, at] = flat, number
+    row = row[keep]
+    number = number[keep]
+    at = at[keep]
+    flat = flat[keep]
+    input_ids[row, at] = flat
+    page[row, at] = number
     learned = learn[row, number]
     labels[row[learned], at[learned]] = flat[learned]
 
@@ -382,17 +395,20 @@ def _write_images(boi, page_mask, context, image, learn, input_ids, labels, page
     "Write every BoI (learned where `learn` says so), and the slots and EoI of context images (not learned)."
     row, number = np.nonzero(page_mask)
     at = boi[row, number]
-    input_ids[row, at], page[row, at] = image.boi, number
+    input_ids[row, at] = image.boi
+    page[row, at] = number
     labels[row[learn[row, number]], at[learn[row, number]]] = image.boi
     row, number = np.nonzero(context)
     row, number, at = row[:, None], number[:, None], boi[row, number][:, None] + 1 + np.arange(image.num_slots + 1)
-    input_ids[row, at], page[row, at] = image.ids[1:], number
+    input_ids[row, at] = image.ids[1:]
+    page[row, at] = number
     context_slot[row, at[:, :-1]] = 1 + number * image.num_slots + np.arange(image.num_slots)
 
 
 def _write_branches(boi, page_mask, image, targets, length, input_ids, page):
     "Write the branches of the pages `targets` [B, T] behind the trunk; returns the position ids of trunk and branches."
-    q, batch = image.num_slots, len(boi)
+    q = image.num_slots
+    batch = len(boi)
     number = np.take_along_axis(np.where(page_mask, np.arange(boi.shape[1]), -1), targets, 1)
     begin = np.take_along_axis(
         np.where(page_mask, boi, 0), targets, 1
@@ -410,8 +426,10 @@ def branch_mask(position_ids, trunk_length: int, num_slots: int, visible=None) -
     """
     length = position_ids.shape[1]
     index = torch.arange(length, device=position_ids.device)
-    in_trunk, behind = index < trunk_length, index - trunk_length
-    branch, step = behind // num_slots, behind % num_slots
+    in_trunk = index < trunk_length
+    behind = index - trunk_length
+    branch = behind // num_slots
+    step = behind % num_slots
     limit = torch.where(in_trunk, index, position_ids - 1 - step)  # [B, L]: the last trunk token that i sees
     to_trunk = in_trunk & (index <= limit[:, :, None])
     to_branch = ~in_trunk & ~in_trunk[:, None] & (branch == branch[:, None]) & (step <= step[:, None])

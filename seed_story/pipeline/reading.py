@@ -50,7 +50,8 @@ def pad_right(rows: Sequence[Sequence[int]], fill: int, device) -> tuple[Tensor,
 # %% ../../nbs/5_pipeline/03_reading.ipynb #d9780120
 def score_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]) -> ScoredPage:
     "Read the text of one page a row, and regress its image. `memory` ends where `narrate` leaves it: behind `<img>`."
-    before, boi = narrator.separator_ids, narrator.image_tokens.boi
+    before = narrator.separator_ids
+    boi = narrator.image_tokens.boi
     held = (memory.positions >= 0).sum(1)
     ids, there = pad_right([[*before, *page.ids, boi] for page in pages], boi, narrator.device)
     asked = there[:, 1:].clone()  # a token is read if there is one after it, and asked for it

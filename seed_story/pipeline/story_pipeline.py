@@ -143,7 +143,8 @@ def check_text(pipe: StoryDefaults, text: str, sampling: Sampling) -> None:
     "ValueError if `text` is empty, or if it, its picture and one page more do not fit the language model's context."
     if not clean_text(text):
         raise ValueError('the text is empty: give the first sentence of the story')
-    count, limit = len(pipe.tokenizer(text, add_special_tokens=False)['input_ids']), context_length(pipe.mllm)
+    count = len(pipe.tokenizer(text, add_special_tokens=False)['input_ids'])
+    limit = context_length(pipe.mllm)
     room = limit and limit - sampling.max_text_tokens - 2 * (pipe.mllm.config.num_slots + 4)
     if room and count > room:
         raise ValueError(
@@ -199,14 +200,17 @@ class NarrationPipeline(OpeningPipeline):
         each item, also of `known_pages`, is then a list, one page a story."""
         sampling = self.sampling() if sampling is None else sampling
         if isinstance(text, str):
-            images, texts = [image], [text]
+            images = [image]
+            texts = [text]
         else:
-            images, texts = list(image), list(text)
+            images = list(image)
+            texts = list(text)
         given = list(seed) if isinstance(seed, Sequence) else [seed] * len(texts)
         seeds = [resolve_seed(one) for one in given]
         features = self._check_openings(images, texts, seeds, sampling, features)
         known = [[page] for page in known_pages] if isinstance(text, str) else known_pages
-        pages, policy = self._check_pages(pages), self.policy(attention)
+        pages = self._check_pages(pages)
+        policy = self.policy(attention)
         rows = narrate(self.narrator, texts, features, pages, policy, sampling, seeds, known, progress)
         return (row[0] for row in rows) if isinstance(text, str) else rows
 
@@ -264,7 +268,8 @@ class IllustrationPipeline(DrawingPipeline):
         nothing = self.unconditional(scale) if unconditional is None else unconditional
         parts = []
         for k in range(0, len(seeds), batch_size):
-            some, numbers = features[k : k + batch_size], seeds[k : k + batch_size]
+            some = features[k : k + batch_size]
+            numbers = seeds[k : k + batch_size]
             parts.append(self._draw(some, numbers, nothing, steps, scale, output_type, progress))
         return torch.cat(parts) if output_type == 'pt' else [image for part in parts for image in part]
 
@@ -288,7 +293,8 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
         progress: Progress | None = None,
     ) -> Iterator[Page]:
         "Pages as they come, with `image` a PIL picture: the given one, then new ones; `meta['page']` is their number."
-        seed, first = resolve_seed(seed), load_image(image)
+        seed = resolve_seed(seed)
+        first = load_image(image)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
         narrated = self.narrate(first, text, pages, attention, seed, sampling, progress=progress)
         return self._illustrated(first, narrated, seed, num_inference_steps, guidance_scale, progress)

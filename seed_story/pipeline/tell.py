@@ -103,6 +103,7 @@ class ProgressBars:
         bar.update(done - bar.n)
 
     def close(self) -> None:
+        "Leave the terminal as it was."
         for bar in (*self.parts.values(), self.pages):
             bar.close()
 
@@ -225,7 +226,9 @@ def narrate_pages(
     from seed_story.pipeline.narrate import NarratedPage
 
     known_pages = [NarratedPage(*state) for state in read_page_states(book)] if book else []
-    pages, attention, seed = settings['pages'], settings['attention'], settings['seed']
+    pages = settings['pages']
+    attention = settings['attention']
+    seed = settings['seed']
     sampling = pipe.sampling(settings['temperature'])
     return pipe.narrate(*opening, pages, attention, seed, sampling, known_pages=known_pages, progress=bars)
 
@@ -242,7 +245,8 @@ def add_pages(
     from seed_story.pipeline.narrate import stack_tensors
     from seed_story.pipeline.story_pipeline import picture_seed
 
-    steps, guidance = settings['steps'], settings['guidance']
+    steps = settings['steps']
+    guidance = settings['guidance']
     nothing = pipe.unconditional(guidance)
     for number, page in enumerate(narrated):
         if number < len(book):

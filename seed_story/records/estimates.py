@@ -31,10 +31,12 @@ class Estimate:
 
 def bootstrap_ratio(hits, counts, draws: int = 2000, seed: int = 0) -> Estimate:
     "`sum(hits) / sum(counts)` over stories, with the 95 % bootstrap interval over stories. NaN if nothing was counted."
-    hits, counts = np.asarray(hits, float), np.asarray(counts, float)
+    hits = np.asarray(hits, float)
+    counts = np.asarray(counts, float)
     if hits.shape != counts.shape or hits.ndim != 1:
         raise ValueError(f'hits {hits.shape} and counts {counts.shape} must be two lists of the same length')
-    hits, counts = hits[counts > 0], counts[counts > 0]
+    hits = hits[counts > 0]
+    counts = counts[counts > 0]
     if not len(hits):
         return Estimate(math.nan)
     weights = np.random.default_rng(seed).multinomial(len(hits), np.full(len(hits), 1 / len(hits)), size=draws)
@@ -114,11 +116,13 @@ def wilson_share(yes) -> Estimate:
     """Share of stories for which something holds, with Wilson's 95 % interval (a bootstrap says nothing where all of
     them do)."""
     yes = np.asarray(yes, bool)
-    n, z = len(yes), 1.959964
+    n = len(yes)
+    z = 1.959964
     if not n:
         return Estimate(math.nan)
     p = yes.mean()
-    centre, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    centre = p + z * z / (2 * n)
+    reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (centre - reach) / (1 + z * z / n), (centre + reach) / (1 + z * z / n)
     return Estimate(float(p), max(0.0, low), min(1.0, high), n, n)
 

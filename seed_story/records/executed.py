@@ -36,7 +36,8 @@ def quantize_png(png: bytes, colours: int = 128) -> bytes:
         return png
     if np.asarray(picture.convert('RGBA'))[..., 3].min() < 255:
         return png
-    rgb, packed = picture.convert('RGB'), io.BytesIO()
+    rgb = picture.convert('RGB')
+    packed = io.BytesIO()
     few = rgb.getcolors(colours)
     if few and picture.mode != 'RGB' and picture.mode != 'RGBA':
         return png
@@ -115,7 +116,8 @@ PYTHON = re.compile(BEFORE + r'[~/][^\s\'":,;()<>\x1b]*/(?=site-packages/|python
 def private_folders(root, parameters: dict | None = None) -> list:
     """(folder, what stands for it), longest first: the checkout `root`, absolute paths outside it among the values of
     `parameters`, temporary folder, home."""
-    root, home = Path(root).resolve(), Path.home()
+    root = Path(root).resolve()
+    home = Path.home()
     found = {
         str(value): Path(value).name
         for value in (parameters or {}).values()
@@ -185,7 +187,8 @@ def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
     `root`: the checkout; its folder becomes `.`, but in the cell of injected parameters, which is to be run again, it
     becomes relative to `start` (the folder in which the notebook ran; default: `root`)."""
     papermill = notebook.get('metadata', {}).get('papermill', {})
-    found, root = private_folders(root, papermill.get('parameters')), Path(root).resolve()
+    found = private_folders(root, papermill.get('parameters'))
+    root = Path(root).resolve()
     back = os.path.relpath(root, Path(start or root).resolve())
 
     def change(text):

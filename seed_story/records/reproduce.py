@@ -85,7 +85,8 @@ def default_parameters(path) -> dict:
 def data_hash(root) -> str:
     """16 hex digits over names and bytes of all files in `root`/data, `data/results` apart: weights, the oracle, the
     sample."""
-    data, total = Path(root) / 'data', hashlib.sha256()
+    data = Path(root) / 'data'
+    total = hashlib.sha256()
     for path in sorted(p for p in data.rglob('*') if p.is_file() and 'results' not in p.relative_to(data).parts[:1]):
         total.update(path.relative_to(data).as_posix().encode() + b'\0' + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
@@ -119,9 +120,13 @@ def run_notebook(path, out, root, parameters: dict | None = None, bar: bool = Fa
         import papermill
     except ImportError:
         raise ValueError("repro needs papermill: pip install 'seed_story[dev]'") from None
-    path, out, parameters, began = Path(path), Path(out), parameters or {}, time.monotonic()
+    path = Path(path)
+    out = Path(out)
+    parameters = parameters or {}
+    began = time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
-    done, key = {}, run_key(path, root, parameters)  # of what is run, whatever is edited meanwhile
+    done = {}  # of what is run, whatever is edited meanwhile
+    key = run_key(path, root, parameters)
     try:
         papermill.execute_notebook(
             str(path.resolve()), str(out.resolve()), parameters=parameters, cwd=str(path.parent), progress_bar=bar
@@ -146,13 +151,17 @@ class NotebookRun:
 
     @property
     def ok(self) -> bool:
+        "Whether it ran to its end, now or before."
         return self.state in ('ok', 'kept')
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #af8ee9de
 def _run_one(path, folder, out, root, smallest: bool) -> NotebookRun:
     "One notebook of `run_all`."
-    path, out = Path(path), Path(out)
-    name, writes, began = path.stem, 'out' in default_parameters(path), time.monotonic()
+    path = Path(path)
+    out = Path(out)
+    name = path.stem
+    writes = 'out' in default_parameters(path)
+    began = time.monotonic()
     parameters = (dict(out=os.path.relpath(out / name, folder)) if writes else {}) | (
         smallest_parameters(path) if smallest else {}
     )
@@ -174,13 +183,11 @@ def _run_apart(path, **more) -> NotebookRun:
         'import json, sys; from dataclasses import astuple; from seed_story.records.reproduce import _run_one; '
         'print(json.dumps(astuple(_run_one(**json.loads(sys.argv[1])))))'
     )
-    began, done = (
-        time.monotonic(),
-        subprocess.run(
-            [sys.executable, '-c', call, json.dumps(dict(path=path, **more), default=str)],
-            capture_output=True,
-            text=True,
-        ),
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, '-c', call, json.dumps(dict(path=path, **more), default=str)],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         return NotebookRun(
@@ -203,7 +210,8 @@ def run_all(folder, out, root, smallest: bool = False, jobs: int = 1):
     more."""
     if jobs < 1:
         raise ValueError(f'jobs must be 1 or more, not {jobs}')
-    folder, out = Path(folder).resolve(), Path(out).resolve()
+    folder = Path(folder).resolve()
+    out = Path(out).resolve()
     one = partial(_run_one if jobs == 1 else _run_apart, folder=folder, out=out, root=root, smallest=smallest)
     if jobs == 1:
         yield from map(one, find_notebooks(folder).values())

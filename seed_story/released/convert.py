@@ -91,7 +91,8 @@ class Weights(Mapping):
     "Name → tensor of a weights file, or of a folder of them (`*.safetensors`, else `*.bin`), read when asked for. `prefix`: only names that begin with it, without it. ValueError for files that cannot be read."
 
     def __init__(self, path, prefix: str = ''):
-        self.path, self._at = Path(path), {}
+        self.path = Path(path)
+        self._at = {}
         files = (
             sorted(self.path.glob('*.safetensors')) or sorted(self.path.glob('*.bin'))
             if self.path.is_dir()
@@ -108,10 +109,8 @@ class Weights(Mapping):
     def below(self, prefix: str) -> Weights:
         "Those whose names begin with `prefix`, without it."
         found = object.__new__(Weights)
-        found.path, found._at = (
-            self.path,
-            {name.removeprefix(prefix): held for name, held in self._at.items() if name.startswith(prefix)},
-        )
+        found.path = self.path
+        found._at = {name.removeprefix(prefix): held for name, held in self._at.items() if name.startswith(prefix)}
         return found
 
     def _open(self, file: Path) -> Iterator[tuple[str, tuple]]:
@@ -195,7 +194,8 @@ def _plain(module, source: Mapping, part: str, files: str, origin, spare: Mappin
 # %% ../../nbs/9_released/02_convert.ipynb #6e9c9faf
 def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> ComponentSource:
     "The multimodal language model, with its adapters (`lora` None), or with them folded in. `base`: the language model's own weights, for what `held` does not bring along."
-    names, adapted = agent_names(held), adapted_layers(held)
+    names = agent_names(held)
+    adapted = adapted_layers(held)
     kept = {
         name: ours
         for name, ours in names.items()
@@ -239,7 +239,8 @@ def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> Co
 # %% ../../nbs/9_released/02_convert.ipynb #94c580cd
 def split_into_shards(filled: ComponentSource, dtype, limit: int) -> list[list[str]]:
     "Names in groups of at most `limit` bytes (or one tensor) in `dtype`, in order."
-    groups, size = [[]], 0
+    groups = [[]]
+    size = 0
     for name, shape in filled.wanted.items():
         bytes_ = torch.Size(shape).numel() * dtype.itemsize
         if groups[-1] and size + bytes_ > limit:
@@ -254,7 +255,8 @@ class ConversionLedger:
     "What has been written to `out`, in `convert.json`: file → SHA-256. `made_from`: what it was made from; ValueError if the folder was begun with something else."
 
     def __init__(self, out: Path, made_from: dict):
-        self.out, self.note = out, out / 'convert.json'
+        self.out = out
+        self.note = out / 'convert.json'
         known = json.loads(self.note.read_text()) if self.note.is_file() else None
         if known and known['made_from'] != made_from:
             other = [
@@ -265,7 +267,8 @@ class ConversionLedger:
             raise ValueError(f'{out} was begun with another {other[0]}: choose another folder, or delete this one')
         if known is None and out.is_dir() and any(out.iterdir()):
             raise ValueError(f'{out} is not empty: choose another folder')
-        self.made_from, self.files = made_from, known['files'] if known else {}
+        self.made_from = made_from
+        self.files = known['files'] if known else {}
         out.mkdir(parents=True, exist_ok=True)
 
     def has(self, name: str) -> bool:
@@ -274,7 +277,8 @@ class ConversionLedger:
 
     def write(self, name: str, data: bytes) -> None:
         "The file `name` whole, read back and compared. OSError if the disk gives back something else."
-        path, digest = self.out / name, hashlib.sha256(data).hexdigest()
+        path = self.out / name
+        digest = hashlib.sha256(data).hexdigest()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
         if sha256_of(path) != digest:
@@ -287,7 +291,8 @@ def write_component(
     written: ConversionLedger, part: str, filled: ComponentSource, dtype, limit: int, progress=None
 ) -> None:
     "The weights of `filled` in `dtype`, in shards, their index, and the configuration, into the folder `part`."
-    groups, total = split_into_shards(filled, dtype, limit), 0
+    groups = split_into_shards(filled, dtype, limit)
+    total = 0
     name_of = lambda k: (
         f'{part}/{filled.files}.safetensors'
         if len(groups) == 1
@@ -326,11 +331,9 @@ def _tokenizer(path, config: dict):
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as e:
         raise ValueError(f'{path} is no tokenizer ({str(e).splitlines()[0][:150]}): download it again') from e
-    size, slots, image = (
-        config['mllm']['llm_config']['vocab_size'],
-        config['num_slots'],
-        ImageTokens.from_tokenizer(tokenizer),
-    )
+    size = config['mllm']['llm_config']['vocab_size']
+    slots = config['num_slots']
+    image = ImageTokens.from_tokenizer(tokenizer)
     if len(tokenizer) != size or image.num_slots != slots:
         raise ValueError(
             f'{path} has {len(tokenizer)} tokens, {image.num_slots} of them image slots; the checkpoint has {size} and {slots}'
@@ -369,11 +372,9 @@ def convert(
     ValueError names the file that is missing, damaged, of other sizes, or begun with other options."""
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
-    found, out, config = (
-        find_released(folder),
-        Path(out),
-        preset(preset_name) if isinstance(preset_name, str) else preset_name,
-    )
+    found = find_released(folder)
+    out = Path(out)
+    config = preset(preset_name) if isinstance(preset_name, str) else preset_name
     tokenizer = _tokenizer(found['tokenizer'], config)
     made_from = {
         part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}'
@@ -389,10 +390,8 @@ def convert(
             shard_bytes=shard_bytes,
         ),
     )
-    lora, parts = (
-        config['mllm']['lora'],
-        _sizes(dict(config, mllm=config['mllm'] | dict(lora=None)) if merge else config, tokenizer, found),
-    )
+    lora = config['mllm']['lora']
+    parts = _sizes(dict(config, mllm=config['mllm'] | dict(lora=None)) if merge else config, tokenizer, found)
     for part, filled in _filled(parts, found, lora if merge else None):
         write_component(written, part, filled, dtype, shard_bytes, progress)
     tokenizer.save_pretrained(out / 'tokenizer')
@@ -403,7 +402,8 @@ def convert(
 
 def _filled(parts: dict, found: dict, lora) -> Iterator[tuple[str, ComponentSource]]:
     "Each component with where its weights come from, one after the other, so that only one source is open."
-    eye, weights = found['visual_tokenizer'], 'diffusion_pytorch_model'
+    eye = found['visual_tokenizer']
+    weights = 'diffusion_pytorch_model'
     yield (
         'visual_tokenizer',
         _plain(
@@ -448,13 +448,11 @@ def write_random_release(folder, config: dict, tokenizer, seed: int = 0, dtype=t
     from transformers.modeling_utils import local_torch_dtype
     from seed_story.released.names import released_agent_names
 
-    folder, kept = (
-        Path(folder),
-        dict(
-            mllm=RELEASED_FILES['mllm'][0],
-            visual_tokenizer=RELEASED_FILES['visual_tokenizer'][0],
-            detokenizer=RELEASED_FILES['detokenizer'][0],
-        ),
+    folder = Path(folder)
+    kept = dict(
+        mllm=RELEASED_FILES['mllm'][0],
+        visual_tokenizer=RELEASED_FILES['visual_tokenizer'][0],
+        detokenizer=RELEASED_FILES['detokenizer'][0],
     )
     for place in kept.values():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,8 @@ def adapted_layers(names: Iterable[str]) -> set[str]:
 def agent_names(released: Iterable[str]) -> dict[str, str]:
     "Names in a released MLLM checkpoint → ours; rotary tables, which we compute, are left out. Plain names (merged, or ours) stay."
     released = list(released)
-    adapted, names = adapted_layers(released), {}
+    adapted = adapted_layers(released)
+    names = {}
     for name in released:
         layer, _, kind = name.rpartition(".")
         ours = f"{layer}.base_layer.{kind}" if layer in adapted else name
@@ -46,7 +47,9 @@ def merge_lora(weight, a, b, lora: dict):
 
 def merge_released_lora(weights: dict, lora: dict) -> dict:
     "Released MLLM weights → ours without LoRA. `lora`: its `r` and `lora_alpha`. Sums are made in fp32; types stay."
-    names, adapted, found = agent_names(weights), adapted_layers(weights), {}
+    names = agent_names(weights)
+    adapted = adapted_layers(weights)
+    found = {}
     for name, ours in names.items():
         layer, _, kind = name.rpartition(".")
         if ".lora_" in name or ".original_module." in name:
@@ -62,11 +65,10 @@ def merge_released_lora(weights: dict, lora: dict) -> dict:
 
 def load_agent(mllm, weights: dict):
     "Load released MLLM weights; an MLLM without LoRA needs `merge_released_lora` ones. `ValueError` names what is missing, left over, or of another shape."
-    names, state = agent_names(weights), mllm.state_dict()
-    missing, extra = (
-        state.keys() - set(names.values()) - mllm.all_tied_weights_keys.keys(),
-        set(names.values()) - state.keys(),
-    )
+    names = agent_names(weights)
+    state = mllm.state_dict()
+    missing = state.keys() - set(names.values()) - mllm.all_tied_weights_keys.keys()
+    extra = set(names.values()) - state.keys()
     shapes = [
         f"{ours} {list(weights[old].shape)} instead of {list(state[ours].shape)}"
         for old, ours in names.items()

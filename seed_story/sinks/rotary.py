@@ -42,7 +42,8 @@ class Rotary:
         dynamic, longrope).
 
         `check`: two passes over one token make sure that the model turns its keys as this class does."""
-        name, found = type(model).__name__, rope_frequencies(model)
+        name = type(model).__name__
+        found = rope_frequencies(model)
         if found is None:
             raise ValueError(
                 f'{name} has no rotary position embedding: keys of its cache cannot be moved to other positions'

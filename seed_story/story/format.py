@@ -34,7 +34,8 @@ class ImageError(ValueError):
 
     def __init__(self, what: str, fix: str):
         super().__init__(f'{what}: {fix}')
-        self.what, self.fix = what, fix
+        self.what = what
+        self.fix = fix
 
 # %% ../../nbs/1_story/01_format.ipynb #3f716906
 def _as_rgb(im: Image.Image) -> Image.Image:
@@ -267,7 +268,8 @@ def _to_story(row: dict, paths: list[Path]) -> Story:
 # %% ../../nbs/1_story/01_format.ipynb #c7d2d156
 def _image_problems(jsonl: Path, number: int, names: list[str], folder: Path, pixels: bool):
     "(paths, problems) of the images of a line; a path for each image that can be used."
-    paths, problems = [], []
+    paths = []
+    problems = []
     for k, name in enumerate(names):
         try:
             path = resolve_image_path(name, folder)

@@ -346,19 +346,23 @@ def write_book(
     return write_atomic(path, book_html(story, title, finished, lang, max_side))
 
 # %% ../../nbs/1_story/02_storybook.ipynb #fdb54001
-_PAPER, _INK, _SOFT = (255, 252, 245), (55, 40, 27), (140, 120, 90)
+_PAPER = (255, 252, 245)
+_INK = (55, 40, 27)
+_SOFT = (140, 120, 90)
 
 
 def wrap_text(text: str, font, width: float, lines: int = 12) -> list[str]:
     """Break `text` into at most `lines` lines of `width` pixels in `font`.
 
     Words wider than a line are broken; what is left out becomes '…'."""
-    out, line = [], ''
+    out = []
+    line = ''
     for word in text.split():
         while word:
             trial = f'{line} {word}' if line else word
             if font.getlength(trial) <= width:
-                line, word = trial, ''
+                line = trial
+                word = ''
             elif line:
                 out.append(line)
                 line = ''
@@ -416,7 +420,8 @@ def contact_sheet(story: Story, columns: int = 5, size: int = 256, captions: boo
     if columns < 1 or size < 16:
         raise ValueError(f'columns must be at least 1 and size at least 16, not {columns} and {size}')
     cells = _cells(story, size, captions)
-    columns, gap = min(columns, len(cells)), max(4, size // 16)
+    columns = min(columns, len(cells))
+    gap = max(4, size // 16)
     rows = -(-len(cells) // columns)
     width, height = cells[0].size
     sheet = Image.new('RGB', (columns * (width + gap) + gap, rows * (height + gap) + gap), _PAPER)

@@ -141,7 +141,8 @@ def pack_store(
         pieces += parts
         while len(pieces) >= shard_stories:
             save_shard(_packed_shard(pieces[:shard_stories], size), out / f"{count:09d}.npz")
-            count, pieces = count + shard_stories, pieces[shard_stories:]
+            count = count + shard_stories
+            pieces = pieces[shard_stories:]
     if pieces:
         save_shard(_packed_shard(pieces, size), out / f"{count:09d}.npz")
     if left:

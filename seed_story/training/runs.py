@@ -195,7 +195,8 @@ def run_words(options: WordsOptions, log: Callable | None = None) -> dict:
     "Make the text tokenizer: that of the pre-trained language model with image tokens, or one of the store's texts."
     from seed_story.models.sequence import build_tokenizer
 
-    config, folder = options.model.config(), options.folders.out / "tokenizer"
+    config = options.model.config()
+    folder = options.folders.out / "tokenizer"
     if config.get("backbone"):  # it has its words
         from seed_story.models.adapter import load_story_tokenizer
 
@@ -254,7 +255,8 @@ def run_oracle(options: OracleOptions, log: Callable | None = None) -> dict:
 # %% ../../nbs/6_training/09_runs.ipynb #40b053d9
 def detokenizer_components(options: TrainingOptions, folder: Path | None) -> dict:
     "Components for the de-tokenizer's training: trained ones of a folder, or (None) fresh ones."
-    seed, config = options.optimisation.seed, options.model.config()
+    seed = options.optimisation.seed
+    config = options.model.config()
     parts = with_seed(seed, build, config, (), only=("feature_resampler", "unet", "scheduler"))
     if folder is not None:
         parts |= {k: load_component(folder, k) for k in ("feature_resampler", "unet")}
@@ -278,7 +280,8 @@ def detokenizer_pairs(options: TrainingOptions, features: torch.Tensor, latents:
 # %% ../../nbs/6_training/09_runs.ipynb #67910e4a
 def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) -> dict:
     "Stage 1."
-    store, stories = options.folders.store, options.data.stories
+    store = options.folders.store
+    stories = options.data.stories
     features, latents = (load_encoded(store / what, stories).flatten(0, 1) for what in ("features", "latents"))
     components = detokenizer_components(options, init_folder(options))
     pairs = detokenizer_pairs(options, features, latents)
@@ -308,12 +311,14 @@ def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
 # %% ../../nbs/6_training/09_runs.ipynb #a5c7e7b2
 def stage_two_data(options: MLLMOptions, tokenizer: Any, accelerator: Any = None) -> ChunkData:
     "Texts and features of the page store, or a stream of chunks with their pictures."
-    pages, workers = options.model.config()["pages"], options.data.workers
+    pages = options.model.config()["pages"]
+    workers = options.data.workers
     if options.data.data:
         stream = streamed_chunks(options, tokenizer, accelerator)
         encoder = load_component(options.folders.out, "visual_tokenizer")
         return ChunkData(tokenizer, stream=stream, visual_tokenizer=encoder, pages=pages, workers=workers)
-    store, stories = options.folders.store, options.data.stories
+    store = options.folders.store
+    stories = options.data.stories
     features = load_encoded(store / "features", stories)
     texts = load_store(store, stories, images=False).texts[: len(features)]
     return ChunkData(tokenizer, texts, features, pages=pages, workers=workers)
@@ -339,7 +344,8 @@ def launched_accelerator() -> Any:
     from accelerate import Accelerator, DistributedType
 
     accelerator = Accelerator(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"))
-    kind, version = accelerator.distributed_type, os.environ.get("FSDP_VERSION", "1")
+    kind = accelerator.distributed_type
+    version = os.environ.get("FSDP_VERSION", "1")
     if fsdp_requested() and version != "2":
         raise ValueError(
             f"weights are sharded by FSDP 2 only: add --fsdp_version 2 to accelerate launch (it is {version})"
@@ -351,7 +357,8 @@ def launched_accelerator() -> Any:
 # %% ../../nbs/6_training/09_runs.ipynb #d82cd54f
 def story_samples(options: MLLMOptions, tokenizer: Any) -> StorySamples:
     "Tells stories with what the run folder holds beside the language model."
-    config, out = options.model.config(), options.folders.out
+    config = options.model.config()
+    out = options.folders.out
     drawing = {"vae", "feature_resampler", "unet"}
     complete = all((out / part).is_dir() for part in drawing)
     parts = {"visual_tokenizer": load_component(out, "visual_tokenizer").eval()}
@@ -365,7 +372,8 @@ def streamed_chunks(options: MLLMOptions, tokenizer: Any, accelerator: Any = Non
     "The chunks of a StoryStream folder, file or hub id, as the options want them."
     from seed_story.training.story_stream import StreamedChunks, image_folder, load_story_dataset
 
-    config, data = options.model.config(), options.data
+    config = options.model.config()
+    data = options.data
     assert data.data is not None
     stories = load_story_dataset(data.data)
     if data.stories:
@@ -387,10 +395,13 @@ def streamed_chunks(options: MLLMOptions, tokenizer: Any, accelerator: Any = Non
 # %% ../../nbs/6_training/09_runs.ipynb #9e39faa3
 def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
     "Stage 3: four fifths of the pairs are regressed features, one fifth true ones, so that nothing is forgotten."
-    store, out, stories = options.folders.store, options.folders.out, options.data.stories
+    store = options.folders.store
+    out = options.folders.out
+    stories = options.data.stories
     features, latents = (load_encoded(store / what, stories) for what in ("features", "latents"))
     texts = load_store(store, stories, images=False).texts[: len(features)]
-    pages, workers = options.model.config()["pages"], options.data.workers
+    pages = options.model.config()["pages"]
+    workers = options.data.workers
     data = ChunkData(load_text_tokenizer(out), texts, features, pages=pages, workers=workers)
     how = options.optimisation
     chunks = min(12_000, 2 * len(texts))
@@ -412,7 +423,8 @@ def run_assemble(options: AssembleOptions, log: Callable | None = None) -> dict:
     from seed_story.pipeline.story_pipeline import StoryPipeline
     from seed_story.storyland.world import write_opening
 
-    config, out = options.model.config(), options.folders.out
+    config = options.model.config()
+    out = options.folders.out
     if config.get("backbone"):
         return _assemble_beside(out, config)
     parts = {k: load_component(out, k) for k in ("vae", "visual_tokenizer", "mllm", "feature_resampler", "unet")}

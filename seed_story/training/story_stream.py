@@ -121,13 +121,15 @@ class StreamedChunks(NumberedBatches):
     def chunk(self, number: int) -> tuple[list[str], np.ndarray, bool]:
         "Texts, pictures [P, S, S, 3] and whether the story ends there."
         row, start = self.index[number]
-        story, pages = self.stories[row], self.shape.pages
+        story = self.stories[row]
+        pages = self.shape.pages
         pictures = [_pixels(Path(self.images) / name, self.size) for name in story["images"][start : start + pages]]
         ends = start + pages >= len(story["captions"])
         return story["captions"][start : start + pages], np.stack(pictures), ends
 
     def __getitem__(self, step: int) -> tuple:
-        shape, share = self.shape, self.share
+        shape = self.shape
+        share = self.share
         if self.encoder is None:
             self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens)
         numbers = chunk_numbers(step, len(self.index), shape.batch, self.seed, share.rank, share.world_size)

@@ -39,6 +39,7 @@ class ProgressBar:
         self.bar.refresh()
 
     def close(self) -> None:
+        "Leave the terminal as it was."
         self.bar.close()
 
 # %% ../../nbs/6_training/04_watching.ipynb #640fb93d
@@ -56,6 +57,7 @@ class TensorboardCurves:
         self.writer.flush()
 
     def close(self) -> None:
+        "Write what is not on disk yet."
         self.writer.close()
 
 
