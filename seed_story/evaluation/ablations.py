@@ -192,8 +192,10 @@ def _loaded(folder: str) -> tuple:
 def tokens_per_step(room: Workshop, variant: Variant, batches: int = 8, trunk: bool = False) -> float:
     """Mean number of tokens, padding not counted, that a step of training reads (feeding back reads them again).
     `trunk`: without the slots of pictures that are learned."""
-    config, (tokenizer, _) = variant.config(), room.parts()
-    texts, tokenizer = room.training(variant.data[0])[0], with_num_slots(tokenizer, config['num_slots'])
+    config = variant.config()
+    (tokenizer, _) = room.parts()
+    texts = room.training(variant.data[0])[0]
+    tokenizer = with_num_slots(tokenizer, config['num_slots'])
     length = trunk_length(texts, tokenizer, variant.pages, config['num_slots'], samples=500)
     shape = ChunkShape(variant.pages, length, variant.batch, last_page_only=variant.last)
     chunks = Chunks(texts, tokenizer, shape)
@@ -217,7 +219,8 @@ def initial_model(variant: Variant, tokenizer, seed: int):
     new = fresh_component(variant.config(), 'mllm', seed, tokenizer)
     if not variant.start:
         return new
-    old, own = load_component(variant.origin(), 'mllm').state_dict(), new.state_dict()
+    old = load_component(variant.origin(), 'mllm').state_dict()
+    own = new.state_dict()
     for name, weights in own.items():
         if not name.startswith('llm.') and variant.fresh:
             continue
@@ -242,12 +245,14 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
     folder = Path(room.folder) / 'trained' / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     if (folder / 'mllm' / 'training.json').is_file() and not (folder / 'checkpoints').exists():
         return folder
-    config, (tokenizer, _) = variant.config(), room.parts()
+    config = variant.config()
+    (tokenizer, _) = room.parts()
     texts: list = []
     features: list[torch.Tensor] = []
     for name in variant.data:
         found = room.training(name)
-        texts, features = texts + found[0], features + [found[1]]
+        texts = texts + found[0]
+        features = features + [found[1]]
     tokenizer = with_num_slots(tokenizer, config['num_slots'])
     (folder / 'checkpoints').mkdir(parents=True, exist_ok=True)
     train_mllm(
@@ -269,7 +274,8 @@ def trained_pipeline(room: Workshop, variant: Variant, folder):
     It looks back as far as its trained chunks are long, and forgets pages that are older than these."""
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
-    config, (tokenizer, eyes) = variant.config(), room.parts()
+    config = variant.config()
+    (tokenizer, eyes) = room.parts()
     tokenizer = with_num_slots(tokenizer, config['num_slots'])
     settings = config['pipeline'] | dict(
         max_distance=round(tokens_per_step(room, replace(variant, last=False, batch=64), 1, trunk=True) / 64),
@@ -289,7 +295,9 @@ def steps_per_second(room: Workshop, variant: Variant, steps: int = 100, skip: i
     import shutil
     from seed_story.training.loop import read_log
 
-    out, (tokenizer, _), config = Path(room.folder) / f'pace_{os.getpid()}', room.parts(), variant.config()
+    out = Path(room.folder) / f'pace_{os.getpid()}'
+    (tokenizer, _) = room.parts()
+    config = variant.config()
     texts, features = room.training(variant.data[0])
     try:
         tokenizer = with_num_slots(tokenizer, config['num_slots'])
@@ -345,13 +353,13 @@ def teacher_forced_figures(pipe, texts, features, policy: str) -> dict:
 
     found = read_stories_along(pipe, texts, features, policy)
     near: dict[str, Estimate] = {}
-    told, true = found['features'], features[:, 1:]
-    cos, length = (
-        torch.nn.functional.cosine_similarity(told, true, dim=-1).mean(-1),
-        (told.norm(dim=-1) / true.norm(dim=-1)).mean(-1),
-    )
+    told = found['features']
+    true = features[:, 1:]
+    cos = torch.nn.functional.cosine_similarity(told, true, dim=-1).mean(-1)
+    length = (told.norm(dim=-1) / true.norm(dim=-1)).mean(-1)
     for low, high in (band for band in BANDS if band[0] <= features.shape[1]):
-        at, name = slice(low - 2, high - 1), f'pages {low}-{high}'
+        at = slice(low - 2, high - 1)
+        name = f'pages {low}-{high}'
         ones = torch.ones_like(cos[:, at]).sum(1)
         near |= {
             f'nats/{name}': bootstrap_ratio(found['nats'][:, at].sum(1), found['tokens'][:, at].sum(1)),
@@ -473,6 +481,7 @@ class Trial:
 
     @property
     def path(self) -> Path:
+        "The file of its record."
         return Path(self.out) / slug(self.variant.name) / f'seed_{self.seed}.json'
 
     def settings(self) -> dict:
@@ -515,6 +524,7 @@ def run_trial(trial: Trial) -> Record:
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #e06565c6
 def trial_to_json(trial: Trial) -> str:
+    "A trial as text, for the process that runs it; see `trial_from_json`."
     return json.dumps(asdict(trial))
 
 
@@ -575,7 +585,8 @@ def run_trials(
 def _make_stores(trials: list[Trial], processes: int) -> None:
     "The stories that the trials train and are tested on."
     for trial in trials:
-        room, measure = trial.room, trial.measure
+        room = trial.room
+        measure = trial.measure
         for name in trial.variant.data:
             room.made('training', name, room.stories, 30, room.first, 4, processes)
         for name in measure.series:
@@ -636,9 +647,9 @@ def student_mean(values, least: float = -math.inf, most: float = math.inf) -> Es
         return Estimate(math.nan)
     if len(values) == 1:
         return Estimate(float(values[0]), n=1)
-    mean, reach = (
-        float(values.mean()),
-        float((STUDENT[len(values) - 2] if len(values) < 11 else 1.96) * values.std(ddof=1) / math.sqrt(len(values))),
+    mean = float(values.mean())
+    reach = float(
+        (STUDENT[len(values) - 2] if len(values) < 11 else 1.96) * values.std(ddof=1) / math.sqrt(len(values))
     )
     return Estimate(mean, max(mean - reach, least), min(mean + reach, most), len(values))
 

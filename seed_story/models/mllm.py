@@ -276,7 +276,8 @@ class StoryMLLM(StoryMLLMParts):
 # %% ../../nbs/3_models/04_mllm.ipynb #5360331c
 def embed_branched_batch(mllm, batch: BranchedBatch, context_features):
     "Embeddings [B, L, D] of a branched batch, `context_features` [B, P, V, F] resampled into the slots of the trunk."
-    tokens, trunk = mllm.get_input_embeddings()(batch.input_ids), batch.trunk_length
+    tokens = mllm.get_input_embeddings()(batch.input_ids)
+    trunk = batch.trunk_length
     images = mllm.embed_images(context_features.flatten(0, 1)).to(tokens.dtype)
     images = images.reshape(len(tokens), -1, tokens.shape[-1])
     table = torch.cat([torch.zeros_like(images[:, :1]), images], 1)  # row 0: no image here
@@ -318,7 +319,8 @@ class ImageTokenLogits(LogitsProcessor):
     "After BoI or a slot, force the next token of the image; elsewhere set the logits of slots and EoI to 0 (as released)."
 
     def __init__(self, image: ImageTokens, bonus: float = 10.0):
-        self.image, self.bonus = image, bonus
+        self.image = image
+        self.bonus = bonus
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         run = torch.tensor(self.image.ids, device=scores.device)

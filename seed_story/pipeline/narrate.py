@@ -248,7 +248,8 @@ def generate_new_text(
     "Text ids of page `number`, none of them (if `sampling.repetition_tries` suffice) of a text in `earlier`."
     rows: list[list[int]] = [[] for _ in seeds]
     busy = [True] * len(rows)
-    held, seen = memory.tokens_held, memory.tokens_seen
+    held = memory.tokens_held
+    seen = memory.tokens_seen
     warmer = replace(sampling, temperature=max(sampling.temperature, RETRY_TEMPERATURE))
     for attempt in range(sampling.repetition_tries + 1):
         if attempt:
@@ -398,9 +399,11 @@ def narrate_as_released(
     """The released story generator; yields `(prompt_ids, generated_ids, features)` a page.
 
     There are fewer pages if the model says `</s>`. `generated_ids` end with `</img>`, `features` are [1, V, F]."""
-    image_tokens, eos = narrator.image_tokens, narrator.tokenizer.eos_token_id
+    image_tokens = narrator.image_tokens
+    eos = narrator.tokenizer.eos_token_id
     zeroed = torch.tensor([*image_tokens.slots, image_tokens.eoi], device=narrator.device)
-    sampling, uniforms = Sampling(max_text_tokens=max_text_tokens), torch.zeros(1, max_text_tokens)
+    sampling = Sampling(max_text_tokens=max_text_tokens)
+    uniforms = torch.zeros(1, max_text_tokens)
 
     def rules(logits: Tensor, step: int, sampling: Sampling) -> Tensor:
         return logits.index_fill(1, zeroed, 0.0)

@@ -62,7 +62,8 @@ PACKAGE = Path(seed_story.__file__).parent
 
 def source_hash(folder=None) -> str:
     "12 hex digits over the names and bytes of all Python files of the package (or of `folder`)."
-    folder, total = Path(folder or PACKAGE), hashlib.sha256()
+    folder = Path(folder or PACKAGE)
+    total = hashlib.sha256()
     for path in sorted(folder.rglob('*.py'), key=lambda p: p.relative_to(folder).as_posix()):
         total.update(path.relative_to(folder).as_posix().encode() + b'\0' + path.read_bytes() + b'\0')
     return total.hexdigest()[:12]
@@ -247,6 +248,7 @@ class RecordStatus:
 
     @property
     def valid(self) -> bool:
+        "Whether it is what would be measured now."
         return self.state == 'valid'
 
     def __str__(self) -> str:
@@ -411,7 +413,8 @@ def _lines(record: dict) -> str:
 def set_aside(path) -> Path:
     """Renames the record's file `path` to `NAME.json.stale` (packed: `NAME.json.xz.stale`), `.stale2`, …, which
     `read_records` passes over; returns the new path."""
-    path, number = Path(path), 1
+    path = Path(path)
+    number = 1
     while (target := path.with_name(f"{path.name}.stale{'' if number == 1 else number}")).exists():
         number += 1
     return path.rename(target)
@@ -443,6 +446,7 @@ class Claim:
     below: float | None = None
 
     def holds(self, figure: Estimate) -> bool:
+        "Whether a figure lies within its bounds."
         return (self.least is None or figure.value >= self.least) and (self.below is None or figure.value < self.below)
 
 # %% ../../nbs/8_records/02_record.ipynb #34ce2022

@@ -115,7 +115,8 @@ def records_table(records: dict, wanted: dict | None = None) -> str:
     """A Markdown table, one row a folder of `records`: how many there are, are valid, are stale and why.
 
     When and with which PyTorch they were made; settings that could not be checked."""
-    found, rows = check_records(records, wanted), []
+    found = check_records(records, wanted)
+    rows = []
     for folder in dict.fromkeys(name.split('/')[0] for name in records):
         names = [name for name in records if name.split('/')[0] == folder]
 

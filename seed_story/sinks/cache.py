@@ -263,7 +263,8 @@ class _PolicyCache(_LedgerCache):
 
     def _set_positions(self, index: Tensor | None) -> None:
         "Set all keys where they belong now; `index` [B, H]: their columns before others were evicted."
-        ledger, mode = self.ledger, self.policy.position_mode
+        ledger = self.ledger
+        mode = self.policy.position_mode
         before = ledger.key_positions if index is None else ledger.key_positions.gather(1, index)
         now = key_positions(ledger.kept_positions, ledger.tokens_seen, mode, self.max_distance)
         ledger.key_positions = now
@@ -272,7 +273,8 @@ class _PolicyCache(_LedgerCache):
 
     def _apply_change(self, number: int) -> None:
         "Do in one layer what was decided for all."
-        change, rotary = self._change, self.rotary
+        change = self._change
+        rotary = self.rotary
         if change.index is not None or change.shift is not None:
             rotate = None if rotary is None else partial(rotary.rotate, layer=number)
             self.layers[number].select(change.index, change.shift, rotate)

@@ -93,7 +93,8 @@ def check_counts(policy: Policy, **least: int) -> None:
     "ValueError naming the first number of `policy` that is no whole number, or below its `least` (0 if none is given)."
     kind = type(policy).__name__.lower()
     for name in policy_numbers(policy):
-        value, bound = getattr(policy, name), least.get(name, 0)
+        value = getattr(policy, name)
+        bound = least.get(name, 0)
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
             raise ValueError(f'{kind}: {name} must be a whole number, not {value!r}')
         if value < bound:

@@ -271,8 +271,10 @@ def _restore(state: _TrainState, was: dict) -> None:
         state.ema.step = was["average"]["step"]
         for mean, old in zip(state.ema.mean, was["average"]["mean"]):
             mean.copy_(shard_like(old, mean))
-    state.i, state.seconds = was["i"], was["seconds"]
-    state.count, state.means = was["count"], was["means"]
+    state.i = was["i"]
+    state.seconds = was["seconds"]
+    state.count = was["count"]
+    state.means = was["means"]
     state.sums = {k: v.to(state.live[0].device) for k, v in was["sums"].items()}
     torch.set_rng_state(was["random"])
     if was["cuda"]:
@@ -364,7 +366,8 @@ class _Fit:
 
     def until_spent(self, stop: Sequence) -> None:
         "Steps until the budget is spent; what all processes have to do at the same time is decided by the first."
-        state, saving = self.state, self.saving
+        state = self.state
+        saving = self.saving
         start = time.perf_counter() - state.seconds
         saved = time.perf_counter()
         while True:
@@ -441,7 +444,8 @@ def _write_log(run: _Fit) -> None:
     "One line of the log."
     state = run.state
     state.means = _mean_losses(run)
-    state.sums, state.count = {}, 0
+    state.sums = {}
+    state.count = 0
     if run.log and run.is_main:
         means = {name: round(value, 5) for name, value in state.means.items()}
         run.log(step=state.i, seconds=round(state.seconds, 2), **means)

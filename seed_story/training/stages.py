@@ -220,7 +220,8 @@ def train_visual_tokenizer(
     "Train the visual tokenizer through noise; writes `out/visual_tokenizer`, and the heads that read it to `out/logs`."
     from seed_story.storyland.oracle import TruthHeads
 
-    device, seed = optimisation.device, optimisation.seed
+    device = optimisation.device
+    seed = optimisation.seed
     model = model.to(device).train()
     config = model.config
     heads = with_seed(seed, TruthHeads, config.output_dim, 128, config.num_queries).to(device)
@@ -414,7 +415,8 @@ class Chunks(NumberedBatches):
 
     def _draw(self, number: int) -> tuple[np.ndarray, list, list | None]:
         "Story rows, (texts, first page, end) and policies of the chunks that this process reads as batch `number`."
-        share, shape = self.share, self.shape
+        share = self.share
+        shape = self.shape
         step, part = divmod(number, share.accumulate)
         rng = np.random.default_rng([self.seed, step])
         part = part * share.world_size + share.rank
@@ -477,7 +479,8 @@ def skip_positions(batch: Any, furthest: int, generator: torch.Generator | None 
 
     The last page skips a whole number, drawn evenly from 0 to where it would end at `furthest`.
     Those between skip sorted shares of it."""
-    size, device = batch.page_mask.shape, batch.page.device
+    size = batch.page_mask.shape
+    device = batch.page.device
     most = (furthest - batch.position_ids.amax(1, keepdim=True)).clamp(min=0)
     most = most * torch.rand(size[0], 1, device=device, generator=generator)
     share = torch.rand(size, device=device, generator=generator)
@@ -584,8 +587,10 @@ class _StageTwoStep:
         return branched_loss(self.mllm, batch, context, visible, most, positions)
 
     def __call__(self, i: int, used: float) -> dict:
-        optimisation, conditioning = self.optimisation, self.conditioning
-        device, seed = optimisation.device, optimisation.seed
+        optimisation = self.optimisation
+        conditioning = self.conditioning
+        device = optimisation.device
+        seed = optimisation.seed
         if self.batches is None:
             self.batches = self.chunks.loader(device, self.workers, i)
         chunk, *found, kept = next(self.batches)
@@ -694,7 +699,8 @@ def regress_pairs(
         chunk = chunk.to(device)
         chunk.features = chunk_features(data.features, rows, starts, data.pages).to(device).float()
         regressed = _regress_again(mllm, chunk, rounds, device, optimisation.mixed_precision)
-        first, there = chunk.first_target, chunk.target_mask.cpu()
+        first = chunk.first_target
+        there = chunk.target_mask.cpu()
         found["regressed"].append(regressed.bfloat16().cpu()[there])
         found["features"].append(chunk.features[:, first:].bfloat16().cpu()[there])
         found["latents"].append(chunk_features(latents, rows, starts, data.pages)[:, first:][there])
