@@ -311,7 +311,7 @@ def branched_loss(
     lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
     slots = hidden_states[:, trunk:].unflatten(1, (-1, batch.num_slots))  # [B, T, Q, D]
     regressed = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])  # [B, T, V, F]
-    rec_loss = regression_loss(mllm.config.rec_loss, regressed, batch.of_targets(batch.features), batch.target_mask)
+    rec_loss = regression_loss(mllm.config.rec_loss, regressed, batch.select_targets(batch.features), batch.target_mask)
     return MLLMOutput(total_loss(mllm.config, lm_loss, rec_loss), lm_loss, rec_loss, image_features=regressed)
 
 # %% ../../nbs/3_models/04_mllm.ipynb #7560535e

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 # %% auto #0
-__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE_INDEX', 'slot_token', 'image_text', 'sentence_end_ids', 'add_image_tokens',
-           'build_tokenizer', 'ImageTokens', 'clean_text', 'with_num_slots', 'story_text', 'training_item', 'collate',
-           'PageEncoder', 'BranchedBatch', 'build_branched_batch', 'branch_mask']
+__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE_INDEX', 'logger', 'slot_token', 'image_text', 'sentence_end_ids',
+           'add_image_tokens', 'build_tokenizer', 'ImageTokens', 'clean_text', 'with_num_slots', 'story_text',
+           'training_item', 'collate', 'PageEncoder', 'BranchedBatch', 'build_branched_batch', 'branch_mask']
 
 # %% ../../nbs/3_models/01_sequence.ipynb #83295a6f
 BOI = "<img>"
 EOI = "</img>"
 SEPARATOR = "[INST]"
 IGNORE_INDEX = -100
+
+logger = logging.getLogger(__name__)
 
 
 def slot_token(index: int) -> str:
@@ -48,7 +53,8 @@ def sentence_end_ids(tokenizer) -> frozenset[int]:
 def add_image_tokens(tokenizer, num_slots: int) -> int:
     """Add BoI, EoI and `num_slots` image slots to a tokenizer; returns how many were new.
 
-    Llama-2's 32,000 tokens become 32,066 with 64 slots. Afterwards the language model's embeddings must be resized to `len(tokenizer)`.
+    Llama-2's 32,000 tokens become 32,066 with 64 slots.
+    Afterwards the language model's embeddings must be resized to `len(tokenizer)`.
     """
     names = [BOI, EOI, *(slot_token(i) for i in range(num_slots))]
     return tokenizer.add_tokens(
@@ -56,37 +62,47 @@ def add_image_tokens(tokenizer, num_slots: int) -> int:
     )
 
 # %% ../../nbs/3_models/01_sequence.ipynb #de8ff053
-def build_tokenizer(texts, vocab_size: int = 4096, num_slots: int = 16) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer on `texts` (an iterable of str), image tokens included in `vocab_size`.
-
-    `<pad> <s> </s> [INST]` are the ids 0 to 3. Raises `ValueError` when `vocab_size` cannot hold the 256 bytes and the special tokens.
-    """
-    special = ["<pad>", "<s>", "</s>", SEPARATOR]
-    own = vocab_size - num_slots - 2
-    if own < 256 + len(special):
-        raise ValueError(
-            f"vocab_size={vocab_size} is too small: 256 bytes, {len(special)} special tokens and {num_slots + 2} image tokens must fit"
-        )
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=own,
-            special_tokens=special,
-            show_progress=False,
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(
+def _as_tokenizer(core: Tokenizer, extra: Sequence[str]) -> PreTrainedTokenizerFast:
+    "A tokenizer of transformers around `core`, with `extra` special tokens."
+    return PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
-        additional_special_tokens=[SEPARATOR],
+        additional_special_tokens=list(extra),
         clean_up_tokenization_spaces=False,
     )
+
+
+def _train_bpe(texts: Iterable[str], vocab_size: int, special: Sequence[str]) -> Tokenizer:
+    "Byte-level BPE with `vocab_size` tokens, of which the first are the `special` ones."
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    core.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=list(special), show_progress=False, initial_alphabet=alphabet
+    )
+    core.train_from_iterator(texts, trainer)
+    return core
+
+# %% ../../nbs/3_models/01_sequence.ipynb #de8ff054
+def build_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int = 4096,  # image tokens included
+    num_slots: int = 16,
+) -> PreTrainedTokenizerFast:  # `<pad> <s> </s> [INST]` are the ids 0 to 3
+    """Train a byte-level BPE tokenizer on `texts`.
+
+    Raises `ValueError` when `vocab_size` cannot hold the 256 bytes and the special tokens."""
+    special = ["<pad>", "<s>", "</s>", SEPARATOR]
+    for_texts = vocab_size - num_slots - 2
+    if for_texts < 256 + len(special):
+        raise ValueError(
+            f"vocab_size={vocab_size} is too small: 256 bytes, {len(special)} special tokens "
+            f"and {num_slots + 2} image tokens must fit"
+        )
+    tokenizer = _as_tokenizer(_train_bpe(texts, for_texts, special), [SEPARATOR])
     add_image_tokens(tokenizer, num_slots)
     return tokenizer
 
@@ -101,6 +117,7 @@ class ImageTokens:
 
     @property
     def num_slots(self) -> int:
+        "Q, the slots of one image."
         "Image slots of a picture."
         return len(self.slots)
 
@@ -110,12 +127,13 @@ class ImageTokens:
         return (self.boi, *self.slots, self.eoi)
 
     @classmethod
-    def from_tokenizer(cls, tokenizer) -> "ImageTokens":
+    def from_tokenizer(cls, tokenizer) -> ImageTokens:
         "Look the ids up by name; raises `ValueError` if the tokenizer has no image tokens."
         vocab = tokenizer.get_vocab()
         if BOI not in vocab or EOI not in vocab or slot_token(0) not in vocab:
             raise ValueError(
-                f"this tokenizer has no image tokens ({BOI}, {EOI}, {slot_token(0)} …): call add_image_tokens(tokenizer, num_slots) first"
+                f"this tokenizer has no image tokens ({BOI}, {EOI}, {slot_token(0)} …): "
+                "call add_image_tokens(tokenizer, num_slots) first"
             )
         count = next(i for i in range(len(vocab) + 1) if slot_token(i) not in vocab)
         return cls(vocab[BOI], vocab[EOI], tuple(vocab[slot_token(i)] for i in range(count)))
@@ -131,140 +149,148 @@ def clean_text(text: str) -> str:
     return " ".join(text.split())
 
 # %% ../../nbs/3_models/01_sequence.ipynb #521271d0
-def with_num_slots(tokenizer, num_slots: int):
-    "A copy of `tokenizer` with exactly `num_slots` image slots; all other tokens keep their ids. ValueError if slots to be taken away are not its last tokens."
-    fresh = copy.deepcopy(tokenizer)
-    have = ImageTokens.from_tokenizer(tokenizer).num_slots
-    if have <= num_slots:
+def with_num_slots(tokenizer, num_slots: int) -> PreTrainedTokenizerFast:
+    """A copy of `tokenizer` with exactly `num_slots` image slots; all other tokens keep their ids.
+
+    ValueError if slots to be taken away are not its last tokens."""
+    present = ImageTokens.from_tokenizer(tokenizer).num_slots
+    if present <= num_slots:
+        fresh = copy.deepcopy(tokenizer)
         add_image_tokens(fresh, num_slots)
         return fresh
-    gone = {slot_token(i) for i in range(num_slots, have)}
-    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    surplus = {slot_token(i) for i in range(num_slots, present)}
     ids = tokenizer.get_vocab()
-    if {ids[name] for name in gone} != set(range(len(tokenizer) - len(gone), len(tokenizer))):
+    if {ids[name] for name in surplus} != set(range(len(tokenizer) - len(surplus), len(tokenizer))):
         raise ValueError(f"the slots from {num_slots} on are not the last tokens: build the tokenizer anew")
-    core["added_tokens"] = [token for token in core["added_tokens"] if token["content"] not in gone]
-    extra = [
-        token
-        for token in tokenizer.all_special_tokens
-        if token not in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) and token not in gone
-    ]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(core)),
-        bos_token=tokenizer.bos_token,
-        eos_token=tokenizer.eos_token,
-        pad_token=tokenizer.pad_token,
-        additional_special_tokens=extra,
-        clean_up_tokenization_spaces=False,
-    )
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core["added_tokens"] = [token for token in core["added_tokens"] if token["content"] not in surplus]
+    named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token}
+    extra = [token for token in tokenizer.all_special_tokens if token not in named | surplus]
+    return _as_tokenizer(Tokenizer.from_str(json.dumps(core)), extra)
 
 # %% ../../nbs/3_models/01_sequence.ipynb #62bbad80
-def story_text(captions, num_slots: int, separator: str = SEPARATOR) -> str:
+def story_text(captions: Iterable[str], num_slots: int, separator: str = SEPARATOR) -> str:
     "Texts and images interleaved as one string; `separator` stands before every page but the first."
     return separator.join(caption + image_text(num_slots) for caption in captions)
 
 
-def training_item(captions, tokenizer, num_given: int, max_length: int, separator: str = SEPARATOR) -> dict | None:
-    """One page supervised, as in the released code: pages `0 … num_given` are context, page `num_given + 1` is the target.
+def _item_tensors(ids: np.ndarray, target: np.ndarray, image: ImageTokens, pad: int, max_length: int) -> dict:
+    "The tensors [max_length] of an item; `target` says which of its tokens `ids` belong to the supervised page."
+    slot = np.isin(ids, image.slots)
+    labels = np.where(target & ~slot & (ids != image.eoi), ids, IGNORE_INDEX)
 
-    Returns 1-D tensors `input_ids, attention_mask, labels, ids_cmp_mask, ids_gen_mask` of `max_length`, and `embeds_cmp_mask, embeds_gen_mask`
-    with one entry per image (`cmp`: context that is read, `gen`: target that is regressed); None when the item is too long.
-    Raises `ValueError` when the story has no page `num_given + 1`.
-    """
-    if not 0 <= num_given < len(captions) - 1:
-        raise ValueError(
-            f"num_given={num_given} needs a story of at least {num_given + 2} pages, this one has {len(captions)}"
-        )
-    tokens = ImageTokens.from_tokenizer(tokenizer)
-    pages = num_given + 2
-    text = story_text(captions[:pages], tokens.num_slots, separator)
-    ids = np.array(
-        [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    )
-    if len(ids) >= max_length:
-        return None
-    target = np.arange(len(ids)) > np.flatnonzero(ids == tokens.eoi)[num_given]
-    slot = np.isin(ids, tokens.slots)
-    labels = np.where(target & ~slot & (ids != tokens.eoi), ids, IGNORE_INDEX)
-    padded = lambda values, fill: torch.from_numpy(np.pad(values, (0, max_length - len(ids)), constant_values=fill))
-    is_target = torch.arange(pages) == pages - 1
+    def padded(values, fill) -> Tensor:
+        return torch.from_numpy(np.pad(values, (0, max_length - len(ids)), constant_values=fill))
+
     return dict(
-        input_ids=padded(ids, tokenizer.pad_token_id),
+        input_ids=padded(ids, pad),
         attention_mask=padded(np.ones_like(ids), 0),
         labels=padded(labels, IGNORE_INDEX),
         ids_cmp_mask=padded(slot & ~target, False),
         ids_gen_mask=padded(slot & target, False),
-        embeds_cmp_mask=~is_target,
-        embeds_gen_mask=is_target,
     )
 
+# %% ../../nbs/3_models/01_sequence.ipynb #62bbad81
+def training_item(
+    captions: Sequence[str],
+    tokenizer,
+    num_given: int,  # the pages 0 … num_given are context, page num_given + 1 is the target
+    max_length: int,
+    separator: str = SEPARATOR,
+) -> dict | None:  # None when the item is too long
+    """One page supervised, as in the released code.
+
+    1-D tensors `input_ids, attention_mask, labels, ids_cmp_mask, ids_gen_mask` of `max_length`,
+    and `embeds_cmp_mask, embeds_gen_mask` with one entry an image (`cmp`: context that is read, `gen`: regressed).
+    Raises `ValueError` when the story has no page `num_given + 1`."""
+    if not 0 <= num_given < len(captions) - 1:
+        raise ValueError(
+            f"num_given={num_given} needs a story of at least {num_given + 2} pages, this one has {len(captions)}"
+        )
+    image = ImageTokens.from_tokenizer(tokenizer)
+    pages = num_given + 2
+    text = story_text(captions[:pages], image.num_slots, separator)
+    inner = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = np.array([tokenizer.bos_token_id, *inner, tokenizer.eos_token_id])
+    if len(ids) >= max_length:
+        return None
+    target = np.arange(len(ids)) > np.flatnonzero(ids == image.eoi)[num_given]
+    is_target = torch.arange(pages) == pages - 1
+    tensors = _item_tensors(ids, target, image, tokenizer.pad_token_id, max_length)
+    return tensors | dict(embeds_cmp_mask=~is_target, embeds_gen_mask=is_target)
+
 # %% ../../nbs/3_models/01_sequence.ipynb #c013ef9b
-def collate(items) -> dict:
-    "Stack training items along the batch; the per-image masks are concatenated, in order. Items that were dropped (None) are left out."
-    items = [item for item in items if item is not None]
-    if not items:
+def collate(items: Iterable[dict | None]) -> dict:
+    """Stack training items along the batch; the per-image masks are concatenated, in order.
+
+    Items that were dropped (None) are left out. ValueError if all were."""
+    kept = [item for item in items if item is not None]
+    if not kept:
         raise ValueError("every item was dropped as too long: raise max_length or give fewer pages")
-    return {
-        key: (torch.cat if key.startswith("embeds_") else torch.stack)([item[key] for item in items])
-        for key in items[0]
-    }
+    joined = {key: [item[key] for item in kept] for key in kept[0]}
+    return {k: torch.cat(parts) if k.startswith("embeds_") else torch.stack(parts) for k, parts in joined.items()}
 
 # %% ../../nbs/3_models/01_sequence.ipynb #6c7179f2
 class PageEncoder:
     """Text of pages → token ids (`np.int32`), with a memory.
 
-    The ids of a page include its separator, and exclude its BoI. Texts longer than `max_text_tokens` are cut at the end.
-    """
+    The ids of a page include its separator, and exclude its BoI."""
 
     def __init__(
-        self, tokenizer, max_text_tokens: int | None = None, separator: str = SEPARATOR, remember: int = 200_000
+        self,
+        tokenizer,
+        max_text_tokens: int | None = None,  # longer texts are cut at the end; None: none is
+        separator: str = SEPARATOR,
+        cache_size: int = 200_000,  # pages that are remembered
     ):
         self.tokenizer = tokenizer
         self.separator = separator
         self.max_text_tokens = max_text_tokens
-        self.remember = remember
+        self.cache_size = cache_size
         self.image = ImageTokens.from_tokenizer(tokenizer)
         self.bos = tokenizer.bos_token_id
         self.eos = tokenizer.eos_token_id
         self.pad = tokenizer.pad_token_id
-        self._memory = {}
+        self._memory: dict[tuple[str, bool], np.ndarray] = {}
 
-    def __call__(self, captions, first=None) -> list[np.ndarray]:
+    def __call__(self, captions: Sequence[str], first: Sequence[bool] | None = None) -> list[np.ndarray]:
         "Encode pages; `first[i]` says that page i opens its story (no separator). Default: only the first of the list."
         first = [i == 0 for i in range(len(captions))] if first is None else first
         keys = list(zip(captions, first))
         new = [key for key in dict.fromkeys(keys) if key not in self._memory]
-        found = dict(zip(new, self._encode(new))) if new else {}
+        found = dict(zip(new, _encode_pages(self, new))) if new else {}
         pages = [found[key] if key in found else self._memory[key] for key in keys]
-        if len(self._memory) + len(found) > self.remember:
+        if len(self._memory) + len(found) > self.cache_size:
             self._memory = {}
         self._memory.update(found)
         return pages
 
-    def _encode(self, keys):
-        texts = [(text if first else EOI + self.separator + text) + BOI for text, first in keys]
-        rows = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        rows = [np.array(row[0 if first else 1 : -1], dtype=np.int32) for row, (_, first) in zip(rows, keys)]
-        return rows if self.max_text_tokens is None else [row[: self.max_text_tokens] for row in rows]
+# %% ../../nbs/3_models/01_sequence.ipynb #6c7179f3
+def _encode_pages(encoder: PageEncoder, keys: Sequence[tuple[str, bool]]) -> list[np.ndarray]:
+    "The ids of (text, opens its story), each encoded between its neighbours and cut out again."
+    texts = [(text if first else EOI + encoder.separator + text) + BOI for text, first in keys]
+    rows = encoder.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    rows = [np.array(row[0 if first else 1 : -1], dtype=np.int32) for row, (_, first) in zip(rows, keys)]
+    limit = encoder.max_text_tokens
+    if limit is not None and (long := sum(len(row) > limit for row in rows)):
+        logger.info("%d of %d texts are longer than %d tokens and are cut", long, len(rows), limit)
+    return [row[:limit] for row in rows]
 
 # %% ../../nbs/3_models/01_sequence.ipynb #5d18152c
 @dataclass
 class BranchedBatch:
-    """Chunks of stories in which every page is supervised. L = trunk + T·Q tokens, T = P − first_target branches of Q slots.
+    "Chunks of stories in which every page is supervised: L = trunk + T·Q tokens, T branches of Q slots."
 
-    `context_slot` is 0, or 1 + page·Q + k where the embedding k of that page's image belongs. `page` is the page of each token (−1: `<s>`, `</s>`, padding).
-    """
-
-    input_ids: torch.Tensor  # [B, L]
-    position_ids: torch.Tensor  # [B, L]
-    page: torch.Tensor  # [B, L]
-    context_slot: torch.Tensor  # [B, trunk]
-    labels: torch.Tensor  # [B, trunk], −100 where nothing is learned
-    page_mask: torch.Tensor  # [B, P] bool: this page exists
-    features: torch.Tensor | None = None  # [B, P, V, F] true visual features
+    input_ids: Tensor  # [B, L]
+    position_ids: Tensor  # [B, L]
+    page: Tensor  # [B, L] the page of each token; −1: `<s>`, `</s>`, padding
+    context_slot: Tensor  # [B, trunk] 1 + page·Q + k where embedding k of that page's image belongs; 0: nowhere
+    labels: Tensor  # [B, trunk], −100 where nothing is learned
+    page_mask: Tensor  # [B, P] bool: this page exists
+    features: Tensor | None = None  # [B, P, V, F] true visual features
     num_slots: int = 16
     first_target: int = 1
-    targets: torch.Tensor | None = None  # [B, T] the pages of the branches; None: all from `first_target` on
+    targets: Tensor | None = None  # [B, T] the pages of the branches; None: all from `first_target` on
 
     @property
     def trunk_length(self) -> int:
@@ -272,158 +298,189 @@ class BranchedBatch:
         return self.labels.shape[1]
 
     @property
-    def target_mask(self) -> torch.Tensor:
+    def target_mask(self) -> Tensor:
         "[B, T] bool: this branch belongs to a page that exists."
-        return self.of_targets(self.page_mask)
+        return self.select_targets(self.page_mask)
 
-    def of_targets(self, pages: torch.Tensor) -> torch.Tensor:
+    def select_targets(self, pages: Tensor) -> Tensor:
         "Of something for each page [B, P, …] what belongs to the branches [B, T, …]."
         if self.targets is None:
             return pages[:, self.first_target :]
         return pages[torch.arange(len(pages), device=pages.device)[:, None], self.targets]
 
-    def _map(self, change) -> "BranchedBatch":
-        return replace(
-            self, **{f.name: change(v) for f in fields(self) if isinstance(v := getattr(self, f.name), torch.Tensor)}
-        )
-
-    def to(self, device, non_blocking: bool = True) -> "BranchedBatch":
+    def to(self, device, non_blocking: bool = True) -> BranchedBatch:
         "The batch on another device."
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> "BranchedBatch":
+    def pin_memory(self) -> BranchedBatch:
         "The batch in page-locked memory, for copies that overlap with work on the GPU."
-        return self._map(lambda tensor: tensor.pin_memory())
+        return _map_tensors(self, lambda tensor: tensor.pin_memory())
+
+
+def _map_tensors(batch: BranchedBatch, change: Callable[[Tensor], Tensor]) -> BranchedBatch:
+    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return replace(batch, **{name: change(v) for name, v in values.items() if isinstance(v, Tensor)})
 
 # %% ../../nbs/3_models/01_sequence.ipynb #52df0d95
-def _layout(counts, page_mask, num_slots, length, ends):
-    "Where pages start and where their BoI stands, which pages fit into `length`, whether `</s>` follows, and the trunk's length."
-    size = np.where(page_mask, counts + num_slots + 2, 0)
+@dataclass(frozen=True)
+class _Layout:
+    "Where everything of B chunks of P pages stands in their trunks."
+
+    counts: np.ndarray  # [B, P] text tokens of each page; 0: no such page
+    exists: np.ndarray  # [B, P] bool
+    start: np.ndarray  # [B, P] where the text begins
+    boi: np.ndarray  # [B, P] where the BoI stands
+    fits: np.ndarray  # [B, P] bool: the page stands in the trunk
+    ends: np.ndarray  # [B] bool: `</s>` follows
+    length: int  # of the trunks
+
+    @property
+    def context(self) -> np.ndarray:
+        "[B, P] bool: the image stands in the trunk: of all pages but the last, and of that one where `</s>` follows."
+        last = np.arange(self.fits.shape[1]) == self.fits.sum(1, keepdims=True) - 1
+        return self.fits & (~last | self.ends[:, None])
+
+
+def _lay_out(counts: np.ndarray, exists: np.ndarray, num_slots: int, length: int | None, ends: np.ndarray) -> _Layout:
+    "The layout; `length` None: the shortest (a multiple of 8) that holds all pages."
+    size = np.where(exists, counts + num_slots + 2, 0)
     start = 1 + np.cumsum(size, 1) - size
     boi = start + counts
     full = 2 + size.sum(1)  # <s>, all pages with their images, </s>
     if length is None:
-        needed = np.where(ends, full, np.where(page_mask, boi + 1, 0).max(1)).max()
+        needed = np.where(ends, full, np.where(exists, boi + 1, 0).max(1)).max()
         length = int(-(-needed // 8) * 8)
-    fits = page_mask & (boi < length)
-    ends = ends & (fits == page_mask).all(1) & (full <= length)
-    return start, boi, fits, ends, full - 1, length
+    fits = exists & (boi < length)
+    if left_out := int((exists & ~fits).sum()):
+        logger.info(
+            "%d of %d pages do not fit into trunks of %d tokens and are left out", left_out, exists.sum(), length
+        )
+    ends = ends & (fits == exists).all(1) & (full <= length)
+    return _Layout(counts, exists, start, boi, fits, ends, length)
+
+# %% ../../nbs/3_models/01_sequence.ipynb #511fdda5
+class _BatchWriter:
+    "The arrays of a `BranchedBatch` while they are being filled."
+
+    def __init__(self, layout: _Layout, encoder: PageEncoder, targets: np.ndarray, learn: np.ndarray):
+        batch, branches = targets.shape
+        length = layout.length + branches * encoder.image.num_slots
+        self.layout = layout
+        self.image = encoder.image
+        self.targets = targets  # [B, T]
+        self.learn = learn  # [B, P] bool
+        self.input_ids = np.full((batch, length), encoder.pad, np.int64)
+        self.page = np.full((batch, length), -1, np.int64)
+        self.labels = np.full((batch, layout.length), IGNORE_INDEX, np.int64)
+        self.context_slot = np.zeros((batch, layout.length), np.int64)
+        self.input_ids[:, 0] = encoder.bos
+
+    def write_texts(self, ids: np.ndarray) -> None:
+        "The texts of all pages, one after the other in `ids`; those that do not fit are passed over."
+        layout = self.layout
+        counts = layout.counts[layout.exists]
+        rows, columns = np.nonzero(layout.exists)
+        step = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
+        row = np.repeat(rows, counts)
+        number = np.repeat(columns, counts)
+        at = np.repeat(layout.start[rows, columns], counts) + step
+        fits = layout.fits[row, number]
+        self._write(row[fits], number[fits], at[fits], ids[fits])
+
+    def _write(self, row: np.ndarray, number: np.ndarray, at: np.ndarray, ids) -> None:
+        "Tokens of the pages `number`, with labels where these are learned."
+        self.input_ids[row, at] = ids
+        self.page[row, at] = number
+        learned = self.learn[row, number]
+        self.labels[row[learned], at[learned]] = self.input_ids[row[learned], at[learned]]
+
+# %% ../../nbs/3_models/01_sequence.ipynb #511fdda6
+def _write_images(writer: _BatchWriter) -> None:
+    "Every BoI, and the slots and EoI of context images (which are not learned)."
+    layout = writer.layout
+    image = writer.image
+    row, number = np.nonzero(layout.fits)
+    writer._write(row, number, layout.boi[row, number], image.boi)
+    row, number = np.nonzero(layout.context)
+    at = layout.boi[row, number][:, None] + 1 + np.arange(image.num_slots + 1)
+    row = row[:, None]
+    number = number[:, None]
+    writer.input_ids[row, at] = image.ids[1:]
+    writer.page[row, at] = number
+    writer.context_slot[row, at[:, :-1]] = 1 + number * image.num_slots + np.arange(image.num_slots)
 
 
-def _context_images(boi, page_mask, ends):
-    "[B, P] bool: pages whose image stands in the trunk (all but the last, and the last too where `</s>` follows)."
-    last = np.arange(boi.shape[1]) == page_mask.sum(1, keepdims=True) - 1
-    return page_mask & (~last | ends[:, None])
+def _write_ends(writer: _BatchWriter, eos: int) -> None:
+    "`</s>` behind the last image of the chunks with which their story ends."
+    layout = writer.layout
+    row = np.flatnonzero(layout.ends)
+    sizes = np.where(layout.exists, layout.counts + writer.image.num_slots + 2, 0).sum(1)
+    at = 1 + sizes[row]
+    writer.input_ids[row, at] = eos
+    writer.labels[row, at] = eos
+
+# %% ../../nbs/3_models/01_sequence.ipynb #511fdda7
+def _write_branches(writer: _BatchWriter) -> np.ndarray:
+    "The branches behind the trunk; returns the position ids [B, L] of trunk and branches."
+    layout = writer.layout
+    q = writer.image.num_slots
+    batch, branches = writer.targets.shape
+    numbers = np.where(layout.fits, np.arange(layout.fits.shape[1]), -1)
+    # the branch of a missing page hangs off <s>, and is masked in the loss
+    begin = np.take_along_axis(np.where(layout.fits, layout.boi, 0), writer.targets, 1)
+    writer.input_ids[:, layout.length :] = np.tile(writer.image.slots, branches)
+    writer.page[:, layout.length :] = np.repeat(np.take_along_axis(numbers, writer.targets, 1), q, 1)
+    branch = (begin[:, :, None] + 1 + np.arange(q)).reshape(batch, -1)
+    return np.concatenate([np.broadcast_to(np.arange(layout.length), (batch, layout.length)), branch], 1)
 
 # %% ../../nbs/3_models/01_sequence.ipynb #bfb1d3c9
 def build_branched_batch(
-    stories,
+    stories: Sequence[Sequence[str]],  # B chunks, lists of at most `pages` captions
     encoder: PageEncoder,
-    pages: int,
-    length: int | None = None,
-    first_target: int = 1,
-    ends=False,
-    features=None,
-    last: bool = False,
+    pages: int,  # P
+    length: int | None = None,  # of the trunks (multiples of 8 are fastest); None: the shortest that holds the batch
+    first_target: int = 1,  # 1 as released (the opening is given), 0 to learn it too
+    ends: bool | Sequence[bool] = False,  # one a chunk, or for all: the story ends here, so `</s>` is learned
+    features: Tensor | None = None,  # [B, P, V, F]
+    last: bool = False,  # only the last page of each chunk is learned and has a branch, as released
 ) -> BranchedBatch:
-    """Chunks (lists of at most `pages` captions) → one `BranchedBatch`.
-
-    `length`: fixed trunk length (multiples of 8 are fastest), or None for the shortest that holds the batch. `first_target`: 1 as released (the opening is given), 0 to learn it too.
-    `ends`: bool, or one per chunk: the story ends here, so `</s>` is learned. `features`: [B, P, V, F] or None.
-    `last`: only the last page of each chunk is learned and has a branch, as released; all others are context.
-    """
+    "Chunks of stories in which every page is supervised in one pass."
     batch = len(stories)
-    image = encoder.image
-    q = encoder.image.num_slots
-    shape = (batch, pages)
-    page_mask = np.arange(pages) < np.array([len(story) for story in stories])[:, None]
-    rows, columns = np.nonzero(page_mask)
-    ids = encoder([story[i] for story in stories for i in range(min(len(story), pages))], (columns == 0).tolist())
-    counts = np.zeros(shape, np.int64)
-    counts[rows, columns] = [len(x) for x in ids]
-    start, boi, page_mask, ends, eos_at, length = _layout(
-        counts, page_mask, q, length, np.broadcast_to(np.asarray(ends, bool), batch)
-    )
-    targets = (
-        page_mask.sum(1, keepdims=True) - 1
-        if last
-        else np.broadcast_to(np.arange(first_target, pages), (batch, pages - first_target))
-    )
-    learn = (np.arange(pages) >= np.maximum(targets[:, :1], first_target)) & page_mask
-    flat = np.concatenate(ids)
-    total = length + targets.shape[1] * q
-    input_ids = np.full((batch, total), encoder.pad, np.int64)
-    labels = np.full((batch, length), IGNORE_INDEX, np.int64)
-    page = np.full((batch, total), -1, np.int64)
-    context_slot = np.zeros((batch, length), np.int64)
-    input_ids[:, 0] = encoder.bos
-    _write_text(flat, counts[rows, columns], rows, columns, start, page_mask, learn, input_ids, labels, page)
-    _write_images(
-        boi, page_mask, _context_images(boi, page_mask, ends), image, learn, input_ids, labels, page, context_slot
-    )
-    where = np.flatnonzero(ends)
-    input_ids[where, eos_at[where]] = labels[where, eos_at[where]] = encoder.eos
-    position_ids = _write_branches(boi, page_mask, image, targets, length, input_ids, page)
-    tensors = map(torch.from_numpy, (input_ids, position_ids, page, context_slot, labels, page_mask))
+    exists = np.arange(pages) < np.array([len(story) for story in stories])[:, None]
+    texts = [caption for story in stories for caption in story[:pages]]
+    ids = encoder(texts, (np.nonzero(exists)[1] == 0).tolist())
+    counts = np.zeros(exists.shape, np.int64)
+    counts[exists] = [len(x) for x in ids]
+    layout = _lay_out(counts, exists, encoder.image.num_slots, length, np.broadcast_to(np.asarray(ends, bool), batch))
+    targets = np.broadcast_to(np.arange(first_target, pages), (batch, pages - first_target))
+    if last:
+        targets = layout.fits.sum(1, keepdims=True) - 1
+    learn = (np.arange(pages) >= np.maximum(targets[:, :1], first_target)) & layout.fits
+    writer = _BatchWriter(layout, encoder, targets, learn)
+    writer.write_texts(np.concatenate(ids))
+    _write_images(writer)
+    _write_ends(writer, encoder.eos)
     return BranchedBatch(
-        *tensors,
+        position_ids=torch.from_numpy(_write_branches(writer)),
+        input_ids=torch.from_numpy(writer.input_ids),
+        page=torch.from_numpy(writer.page),
+        context_slot=torch.from_numpy(writer.context_slot),
+        labels=torch.from_numpy(writer.labels),
+        page_mask=torch.from_numpy(layout.fits),
         features=features,
-        num_slots=q,
+        num_slots=encoder.image.num_slots,
         first_target=first_target,
         targets=torch.from_numpy(targets) if last else None,
     )
 
-# %% ../../nbs/3_models/01_sequence.ipynb #511fdda5
-def _write_text(flat, counts, rows, columns, start, page_mask, learn, input_ids, labels, page):
-    "Write the text of every page that fits, and its labels where `learn` [B, P] says so."
-    step = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
-    row = np.repeat(rows, counts)
-    number = np.repeat(columns, counts)
-    at = np.repeat(start[rows, columns], counts) + step
-    keep = page_mask[row, number]
-    row = row[keep]
-    number = number[keep]
-    at = at[keep]
-    flat = flat[keep]
-    input_ids[row, at] = flat
-    page[row, at] = number
-    learned = learn[row, number]
-    labels[row[learned], at[learned]] = flat[learned]
-
-
-def _write_images(boi, page_mask, context, image, learn, input_ids, labels, page, context_slot):
-    "Write every BoI (learned where `learn` says so), and the slots and EoI of context images (not learned)."
-    row, number = np.nonzero(page_mask)
-    at = boi[row, number]
-    input_ids[row, at] = image.boi
-    page[row, at] = number
-    labels[row[learn[row, number]], at[learn[row, number]]] = image.boi
-    row, number = np.nonzero(context)
-    row, number, at = row[:, None], number[:, None], boi[row, number][:, None] + 1 + np.arange(image.num_slots + 1)
-    input_ids[row, at] = image.ids[1:]
-    page[row, at] = number
-    context_slot[row, at[:, :-1]] = 1 + number * image.num_slots + np.arange(image.num_slots)
-
-
-def _write_branches(boi, page_mask, image, targets, length, input_ids, page):
-    "Write the branches of the pages `targets` [B, T] behind the trunk; returns the position ids of trunk and branches."
-    q = image.num_slots
-    batch = len(boi)
-    number = np.take_along_axis(np.where(page_mask, np.arange(boi.shape[1]), -1), targets, 1)
-    begin = np.take_along_axis(
-        np.where(page_mask, boi, 0), targets, 1
-    )  # the branch of a missing page hangs off <s>, and is masked in the loss
-    input_ids[:, length:] = np.tile(image.slots, number.shape[1])
-    page[:, length:] = np.repeat(number, q, 1)
-    branch = (begin[:, :, None] + 1 + np.arange(q)).reshape(batch, -1)
-    return np.concatenate([np.broadcast_to(np.arange(length), (batch, length)), branch], 1)
-
 # %% ../../nbs/3_models/01_sequence.ipynb #5ba75513
-def branch_mask(position_ids, trunk_length: int, num_slots: int, visible=None) -> torch.Tensor:
-    """[B, 1, L, L] bool, True where query i may see key j (the formula above).
-
-    `visible`: optional bool tensor, broadcast to [B, L, L], combined with *and*. Every token always sees itself.
-    """
+def branch_mask(
+    position_ids: Tensor,  # [B, L] of a `BranchedBatch`
+    trunk_length: int,
+    num_slots: int,
+    visible: Tensor | None = None,  # bool, broadcast to [B, L, L], combined with *and*
+) -> Tensor:  # [B, 1, L, L] bool
+    "True where query i may see key j (the formula above). Every token always sees itself."
     length = position_ids.shape[1]
     index = torch.arange(length, device=position_ids.device)
     in_trunk = index < trunk_length

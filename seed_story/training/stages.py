@@ -407,7 +407,7 @@ class Chunks(NumberedBatches):
         rows, picked, policies = self._draw(number)
         chunks, starts, ends = zip(*picked)
         if self.encoder is None:
-            self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens, remember=2_000_000)
+            self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens, cache_size=2_000_000)
         options: dict[str, Any] = dict(length=shape.length, ends=list(ends), last=shape.last_page_only)
         batch = build_branched_batch(chunks, self.encoder, shape.pages, **options)
         kept = policies and keep_mask_by_page(batch, self.image, policies, self.ends)
