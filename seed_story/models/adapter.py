@@ -11,13 +11,14 @@ import warnings
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
 
 from .backbone import load_language_model, load_tokenizer
 from .fetch import BACKBONES, find_fetched, published_weights
 from .mllm import StoryMLLM, StoryMLLMConfig
 from .sequence import add_image_tokens
+from ..story.packed import read_weights
 
 # %% ../../nbs/3_models/08_adapter.ipynb #bfc62c05
 class AdaptedMLLMConfig(StoryMLLMConfig):
@@ -159,5 +160,5 @@ class AdaptedMLLM(_Resized, StoryMLLM, PreTrainedModel):
             )
         model = cls(config, llm)
         model._load_adapter(folder / 'adapter' / 'adapter_model.safetensors')
-        model.load_state_dict(load_file(folder / 'resamplers.safetensors'), strict=False)
+        model.load_state_dict(load(read_weights(folder / 'resamplers.safetensors')), strict=False)
         return model.to(dtype).eval()

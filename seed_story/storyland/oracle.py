@@ -38,6 +38,7 @@ from seed_story.storyland.cast import (
     Prop,
     Scene,
 )
+from ..story.packed import load_packed
 from .plot import ACTOR_HEIGHTS, ACTOR_X
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #cd88dfca
@@ -367,6 +368,11 @@ class Oracle(ModelMixin, ConfigMixin):
         num_tokens = (image_size // 2 ** len(channels)) ** 2
         self.heads = TruthHeads(channels[-1], width, num_tokens, num_layers, num_heads)
 
+    @classmethod
+    def from_pretrained(cls, folder, **options):
+        "From a folder that `save_pretrained` wrote, its weights plain or packed."
+        return load_packed(super().from_pretrained, folder, **options)
+
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         "Images [N, 3, S, S], 0 … 1 → the outputs of `TruthHeads`."
         return self.heads(self.trunk(images * 2 - 1).flatten(2).transpose(1, 2))
@@ -395,6 +401,11 @@ class FeatureOracle(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         self.heads = TruthHeads(dim, width, num_tokens, num_layers, num_heads)
+
+    @classmethod
+    def from_pretrained(cls, folder, **options):
+        "From a folder that `save_pretrained` wrote, its weights plain or packed."
+        return load_packed(super().from_pretrained, folder, **options)
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         "Features [N, V, F] → the outputs of `TruthHeads`."

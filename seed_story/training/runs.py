@@ -85,7 +85,7 @@ def _component_class(folder: Path, part: str) -> tuple[Any, str]:
     from seed_story.models.visual_tokenizer import VisualTokenizer
     from seed_story.storyland.oracle import Oracle
 
-    adapted = (folder / "mllm" / "resamplers.safetensors").is_file()
+    adapted = (folder / "mllm" / "adapter").is_dir()
     return dict[str, tuple[Any, str]](
         vae=(AutoencoderKL, "vae"),
         visual_tokenizer=(VisualTokenizer, "tokenizer"),
