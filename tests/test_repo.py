@@ -140,6 +140,13 @@ def test_links_lead_somewhere(path):
     assert [t for t in links(path) if not (path.parent / t).exists()] == []
 
 
+def test_index_names_every_notebook():
+    "Each notebook of a wing stands in the index, those of Storyland's two sub-folders by their first."
+    named = set(links(ROOT / 'nbs' / 'index.ipynb'))
+    wings = [p.relative_to(ROOT / 'nbs').as_posix() for p in notebooks() if len(p.relative_to(ROOT / 'nbs').parts) == 2]
+    assert [n for n in wings if n not in named and not n.startswith('repro/')] == []
+
+
 # ---- code ----------------------------------------------------------------------------------------
 
 
