@@ -1,8 +1,8 @@
 """SEED-Story, whole and working: a multimodal LLM that tells long illustrated stories.
 
-    from seed_story import StoryPipeline, bundled_folder, write_book
+    from seed_story import StoryPipeline, write_book
 
-    pipe = StoryPipeline.from_pretrained(str(bundled_folder("tiny")))
+    pipe = StoryPipeline.from_pretrained("tiny")
     write_book(pipe("opening.png", "Long ago there lived a little blue dinosaur named Malo.", pages=10), "book.html")
 
 Names are imported when they are first used, so that `import seed_story` costs nothing.

@@ -99,7 +99,9 @@ def tell(
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bars.')] = False,
 ):
     "Tell an illustrated story: OUT/story.jsonl, OUT/images/ and OUT/index.html, page by page."
-    given = dict(
+    from seed_story.pipeline.tell import StoryInterrupted, TellOptions, tell_story
+
+    given = TellOptions(
         pages=pages,
         attention=attention,
         seed=seed,
@@ -111,11 +113,9 @@ def tell(
         device=device,
         dtype=dtype,
     )
-    from seed_story.pipeline.tell import StoryInterrupted, TellOptions, tell_story
-
     clock = time.monotonic()
     try:
-        book = tell_story(image, text, out, resume, TellOptions(**given), quiet)
+        book = tell_story(image, text, out, resume, given, quiet)
     except StoryInterrupted as e:
         complain(e)
         return 130
@@ -161,7 +161,7 @@ def data_storyland(
             size=parse_size(size),
             workers=workers,
             progress=lambda *_: bar.update(),
-            image_format=ImageFormat(suffix, colours),
+            image_format=ImageFormat(suffix, colours),  # type: ignore[arg-type]  # which words there are is said there
             allow_held_out=allow_held_out,
         )
     finally:

@@ -79,3 +79,13 @@ def test_saved_again_it_says_where_its_parts_are_now(saved, tmp_path):
     load_pipeline(str(saved / 'tiny')).save_pretrained(tmp_path / 'again')
     index = json.loads((tmp_path / 'again' / 'model_index.json').read_text())
     assert index['mllm'] == ['seed_story.models.mllm', 'StoryMLLM']
+
+
+def test_a_bundled_model_by_its_name(tmp_path, monkeypatch):
+    from seed_story import StoryPipeline
+
+    monkeypatch.chdir(tmp_path)
+    assert StoryPipeline.from_pretrained('tiny').mllm.config.num_slots == 16
+    (tmp_path / 'tiny').mkdir()
+    with pytest.raises(OSError, match='model_index.json'):  # a folder of that name comes first
+        StoryPipeline.from_pretrained('tiny')

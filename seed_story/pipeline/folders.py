@@ -18,10 +18,11 @@ import seed_story.models.adapter  # diffusers loads components only from modules
 import seed_story.models.mllm
 import seed_story.models.visual_tokenizer
 from ..models.adapter import load_story_tokenizer
+from ..models.presets import PRESETS, bundled_folder
 
 # %% auto #0
 __all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'update_index', 'WeightsError', 'stored_tensor_names', 'missing_weights',
-           'check_weights', 'load_shared_components', 'make_tokenizer', 'SavedPipeline']
+           'check_weights', 'load_shared_components', 'make_tokenizer', 'bundled_or_given', 'SavedPipeline']
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #19899c1e
 MOVED_MODULES = {  # where the components of earlier commits' model folders are now
@@ -107,6 +108,12 @@ def make_tokenizer(folder: Path) -> dict:
     return dict(tokenizer=load_story_tokenizer(config['backbone'], config['num_slots']))
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #ddf1c14a
+def bundled_or_given(name) -> Path:
+    "The folder of the bundled model called `name`, where there is no folder of that name; else `name` as a path."
+    folder = Path(name)
+    return bundled_folder(str(name)) if str(name) in PRESETS and not folder.is_dir() else folder
+
+
 class SavedPipeline(DiffusionPipeline):
     "A diffusers pipeline whose folder is checked when it is loaded. All else is as diffusers does it."
 
@@ -118,15 +125,18 @@ class SavedPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        "As diffusers does (fp32 unless `dtype` says otherwise); WeightsError if a local folder lacks weights."
+        """As diffusers does (fp32 unless `dtype` says otherwise): a folder, a hub id, or a bundled model (`'tiny'`).
+
+        A folder of that name comes first. WeightsError if a local folder lacks weights."""
         if 'torch_dtype' not in kwargs:
             kwargs.setdefault('dtype', torch.float32)
-        folder = Path(pretrained_model_name_or_path)
+        folder = bundled_or_given(pretrained_model_name_or_path)
         if (folder / 'model_index.json').is_file():
             dtype = kwargs.get('dtype', kwargs.get('torch_dtype'))
             kwargs = load_shared_components(folder, dtype, kwargs) | kwargs
             kwargs = kwargs if 'tokenizer' in kwargs else make_tokenizer(folder) | kwargs
-        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        place = folder if folder.is_dir() else pretrained_model_name_or_path
+        pipe = super().from_pretrained(place, **kwargs)
         if folder.is_dir():
             check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         for part in pipe.components.values():
