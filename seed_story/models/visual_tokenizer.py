@@ -8,17 +8,15 @@ __all__ = ['to_pixel_values', 'FusedAttention', 'EncoderLayer', 'scale_to_sphere
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #ecfc1458
 import math
 from collections import OrderedDict
+from typing import Any
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #13c9e10d
 import numpy as np
 import torch
-from diffusers import (
-    ConfigMixin,
-    ModelMixin,
-)  # both names must live here: a pipeline finds a component's loader by them
+from diffusers import ConfigMixin, ModelMixin  # both must live here: a pipeline finds a component's loader by them
 from diffusers.configuration_utils import register_to_config
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #c22857f7
@@ -27,32 +25,38 @@ from .resampler import Resampler, interpolate_positions
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #c3f91886
 def to_pixel_values(
     images,  # PIL image(s), or a tensor [N, 3, H, W] or [3, H, W]: uint8, or floating point in 0…1
-    size,  # edge in pixels, or (height, width); None keeps the size
-) -> torch.Tensor:  # [N, 3, height, width], float32 in 0…1
-    "Pictures as one float tensor in 0…1, resized bicubically without keeping the ratio. A tensor stays on its device."
-    height, width = (size, size) if isinstance(size, int) else size or (None, None)
-    if isinstance(images, torch.Tensor):
-        return _tensor_pixels(images, height, width)
+    size: int | tuple[int, int] | None,  # edge in pixels, or (height, width); None keeps the size
+) -> Tensor:  # [N, 3, height, width], float32 in 0…1
+    """Images as one float tensor in 0…1, resized bicubically without keeping the ratio. A tensor stays on its device.
+
+    TypeError for other things than images, ValueError for shapes or sizes that cannot be one tensor."""
+    size = (size, size) if isinstance(size, int) else size
+    if isinstance(images, Tensor):
+        return _resize_tensor(images, size)
     images = [images] if isinstance(images, Image.Image) else list(images)
     wrong = next((type(im).__name__ for im in images if not isinstance(im, Image.Image)), None)
     if wrong or not images:
         raise TypeError(f"images must be PIL pictures or one tensor [N, 3, H, W]; got {wrong or 'an empty list'}")
-    images = [im.convert("RGB") for im in images]
-    if height:
-        images = [im if im.size == (width, height) else im.resize((width, height), Image.BICUBIC) for im in images]
+    images = [_resize_image(im.convert("RGB"), size) for im in images]
     if len({im.size for im in images}) > 1:
         raise ValueError("images differ in size: give `size`")
     return torch.stack([torch.from_numpy(np.array(im)) for im in images]).permute(0, 3, 1, 2).float() / 255
 
 
-def _tensor_pixels(images, height, width):
+def _resize_image(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    if size is None or image.size == size[::-1]:
+        return image
+    return image.resize(size[::-1], Image.Resampling.BICUBIC)
+
+# %% ../../nbs/3_models/03_visual_tokenizer.ipynb #c3f91887
+def _resize_tensor(images: Tensor, size: tuple[int, int] | None) -> Tensor:
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must have shape [N, 3, H, W], got {list(images.shape)}")
-    pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    if height and images.shape[-2:] != (height, width):
-        pixels = F.interpolate(pixels, (height, width), mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
-    return pixels
+    pixel_values = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if size and images.shape[-2:] != size:
+        return F.interpolate(pixel_values, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+    return pixel_values
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #9a803d8b
 class FusedAttention(nn.Module):
@@ -64,10 +68,10 @@ class FusedAttention(nn.Module):
         self.in_proj = nn.Linear(width, 3 * width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x):
-        q, k, v = (
-            self.in_proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2).chunk(3, dim=-1)
-        )  # each [N, heads, L, width / heads]
+    def forward(self, x: Tensor) -> Tensor:
+        "[N, L, width] → the same shape."
+        by_head = self.in_proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [N, heads, L, 3 · width / heads]
+        q, k, v = by_head.chunk(3, dim=-1)  # each [N, heads, L, width / heads]
         return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #d2f7d112
@@ -77,18 +81,20 @@ class EncoderLayer(nn.Module):
     def __init__(self, width: int, heads: int, mlp_ratio: float):
         super().__init__()
         hidden = int(width * mlp_ratio)
-        self.ln_1, self.ln_2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
+        self.ln_1 = nn.LayerNorm(width, eps=1e-6)
+        self.ln_2 = nn.LayerNorm(width, eps=1e-6)
         self.attn = FusedAttention(width, heads)
         self.mlp = nn.Sequential(
             OrderedDict(c_fc=nn.Linear(width, hidden), gelu=nn.GELU(), c_proj=nn.Linear(hidden, width))
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        "[N, L, width] → the same shape."
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #cd5a355b
-def scale_to_sphere(features) -> torch.Tensor:
+def scale_to_sphere(features: Tensor) -> Tensor:
     "Each vector of features [..., F] scaled to length √F; the type is kept."
     return (F.normalize(features.float(), dim=-1) * features.shape[-1] ** 0.5).to(features.dtype)
 
@@ -107,22 +113,28 @@ def _check_sizes(image_size, patch_size, width, heads, num_queries, num_position
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #63b55ed0
 class ImageInputMixin:
-    "Mixin of models that look at pictures; their configuration says `image_size`, `image_mean` and `image_std`."
+    "Mixin of models that look at images; their configuration says `image_size`, `image_mean` and `image_std`."
 
-    def preprocess(self, images):
-        "PIL picture(s), or a tensor [N, 3, H, W] (uint8, or floats in 0…1) → normalised pixels [N, 3, S, S] in the model's type, on its device."
-        device = "cpu" if self.device.type == "meta" else self.device
-        pixels = to_pixel_values(images, self.config.image_size).to(device)
-        mean, std = (
-            torch.tensor(v, device=device).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std)
-        )
-        return ((pixels - mean) / std).to(self.dtype)
+    config: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    def preprocess(self, images) -> Tensor:
+        """Normalised pixels [N, 3, S, S] in the model's type, on its device.
+
+        `images`: PIL image(s), or a tensor [N, 3, H, W] (uint8, or floats in 0…1)."""
+        device = torch.device("cpu") if self.device.type == "meta" else self.device
+        pixel_values = to_pixel_values(images, self.config.image_size).to(device)
+        mean = torch.tensor(self.config.image_mean, device=device).view(3, 1, 1)
+        std = torch.tensor(self.config.image_std, device=device).view(3, 1, 1)
+        return ((pixel_values - mean) / std).to(self.dtype)
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #0bb086ef
 class VisualTokenizer(ImageInputMixin, ModelMixin, ConfigMixin):
-    """Vision transformer with attention pool: pixels [N, 3, S, S] → features [N, V, F] (V = num_queries, F = output_dim).
+    """Vision transformer with attention pool: pixels [N, 3, S, S] → features [N, V, F].
 
-    The encoder of Qwen-VL (arXiv 2308.12966) under its released parameter names; `paper` = the defaults. Raises `ValueError` if sizes do not fit."""
+    The encoder of Qwen-VL (arXiv 2308.12966) under its released parameter names; `paper` = the defaults.
+    ValueError if sizes do not fit."""
 
     _no_split_modules = ["EncoderLayer", "Resampler"]
 
@@ -149,20 +161,17 @@ class VisualTokenizer(ImageInputMixin, ModelMixin, ConfigMixin):
         self.conv1 = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
         self.positional_embedding = nn.Parameter(torch.randn(num_positions, width) * width**-0.5)
         self.ln_pre = nn.LayerNorm(width, eps=1e-6)
-        self.transformer = nn.ModuleDict(
-            dict(resblocks=nn.ModuleList(EncoderLayer(width, heads, mlp_ratio) for _ in range(layers)))
-        )
-        self.attn_pool = Resampler(
-            grid_size=math.isqrt(num_queries), embed_dim=output_dim, num_heads=pool_heads, kv_dim=width, eps=1e-6
-        )
+        blocks = nn.ModuleList(EncoderLayer(width, heads, mlp_ratio) for _ in range(layers))
+        self.transformer = nn.ModuleDict(dict(resblocks=blocks))
+        self.attn_pool = Resampler(math.isqrt(num_queries), output_dim, pool_heads, width, eps=1e-6)
         self.ln_post = nn.LayerNorm(output_dim, eps=1e-6)
         self.proj = nn.Parameter(torch.randn(output_dim, output_dim) * output_dim**-0.5)
 
-    def forward(self, pixel_values):
+    def forward(self, pixel_values: Tensor) -> Tensor:
         "Normalised pixels [N, 3, S, S] (see `preprocess`) → features [N, V, F]."
         x = self.conv1(pixel_values.to(self.dtype)).flatten(2).transpose(1, 2)  # [N, patches, width]
         x = self.ln_pre(x + interpolate_positions(self.positional_embedding, x.shape[1]))
-        for layer in self.transformer.resblocks:
+        for layer in self.transformer["resblocks"]:
             x = layer(x)
         features = self.ln_post(self.attn_pool(x)) @ self.proj
         return scale_to_sphere(features) if self.config.normalize_features else features
