@@ -14,7 +14,7 @@ import torch
 from ..sinks.internals import execution_device_of_hook
 
 # %% ../../nbs/3_models/10_devices.ipynb #1bc8bc1c
-def execution_device(module, default: torch.device | None = None) -> torch.device:
+def execution_device(module, default: torch.device | None = None) -> Any:  # torch.device; None only as `default`
     """The device on which a module computes: where its weights are, or where accelerate's offloading brings them.
 
     `default`: the answer for a module that has neither a hook nor a device."""

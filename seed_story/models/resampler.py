@@ -61,8 +61,7 @@ class SecondReading(nn.Module):
 class Resampler(nn.Module):
     """`grid_size²` learned queries read features [N, V, kv_dim] → [N, grid_size², embed_dim].
 
-    V must be a square number, or equal to the number of queries (then positions go one to one).
-    Parameter names are the released ones; where `kv_dim` equals `embed_dim` there is no `kv_proj`."""
+    V is a square number, or that of the queries. Released parameter names; no `kv_proj` if `kv_dim` is `embed_dim`."""
 
     def __init__(
         self,

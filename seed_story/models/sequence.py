@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -319,7 +320,8 @@ class BranchedBatch:
 
 def _map_tensors(batch: BranchedBatch, change: Callable[[Tensor], Tensor]) -> BranchedBatch:
     values = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{name: change(v) for name, v in values.items() if isinstance(v, Tensor)})
+    changed: dict[str, Any] = {name: change(v) for name, v in values.items() if isinstance(v, Tensor)}
+    return replace(batch, **changed)
 
 # %% ../../nbs/3_models/01_sequence.ipynb #52df0d95
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ class VisualTokenizer(ImageInputMixin, ModelMixin, ConfigMixin):
         "Normalised pixels [N, 3, S, S] (see `preprocess`) → features [N, V, F]."
         x = self.conv1(pixel_values.to(self.dtype)).flatten(2).transpose(1, 2)  # [N, patches, width]
         x = self.ln_pre(x + interpolate_positions(self.positional_embedding, x.shape[1]))
-        for layer in self.transformer["resblocks"]:
+        blocks: Any = self.transformer.resblocks
+        for layer in blocks:
             x = layer(x)
         features = self.ln_post(self.attn_pool(x)) @ self.proj
         return scale_to_sphere(features) if self.config.normalize_features else features

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..models.detokenizer import detokenize, unconditional_features
+from ..models.detokenizer import DetokenizerParts, detokenize, unconditional_features
 from ..models.features import encode_images
 from ..models.sequence import SEPARATOR, clean_text
 from .folders import SavedPipeline
@@ -233,14 +233,14 @@ class DrawingPipeline(StoryDefaults):
 
     def _draw(self, features, seeds, unconditional, steps, scale, output, progress):
         "Pictures of `features` [N, V, F], from noise of `seeds`."
-        parts = (self.feature_resampler, self.unet, self.vae, self.scheduler)
+        parts = DetokenizerParts(self.feature_resampler, self.unet, self.vae, self.scheduler)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
         def callback(step: int, total: int, latents: Tensor) -> None:
             progress(step, total, 'picture')
 
         shown = callback if progress else None
-        return detokenize(features, *parts, unconditional, steps, scale, generators, callback=shown, output=output)
+        return detokenize(features, parts, unconditional, steps, scale, generators, callback=shown, output=output)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #7264f9cd
 class IllustrationPipeline(DrawingPipeline):

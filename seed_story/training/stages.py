@@ -28,7 +28,13 @@ from safetensors.torch import load_file, save_file
 
 # %% ../../nbs/6_training/08_stages.ipynb #76954a0e
 from .page_store import Shard, load_shard, shard_paths
-from ..models.detokenizer import detokenizer_loss, pack_pixels, trainable_parameter_names, unpack_pixels
+from seed_story.models.detokenizer import (
+    DetokenizerParts,
+    detokenizer_loss,
+    pack_pixels,
+    trainable_parameter_names,
+    unpack_pixels,
+)
 from ..models.attention import attention_implementation
 from ..sinks.internals import attn_implementation
 from ..models.devices import autocast, compile_on_gpu
@@ -339,9 +345,8 @@ def train_detokenizer(
     unet = components["unet"].to(device, memory_format=torch.channels_last)
     _freeze_others(unet, resampler, conditioning.trainable)
     options: dict[str, Any] = dict(unconditional=pairs.unconditional, drop=conditioning.condition_dropout)
-    loss = compile_on_gpu(
-        lambda f, z: detokenizer_loss(f, z, resampler, unet, components["scheduler"], **options), device
-    )
+    parts = DetokenizerParts(resampler, unet, None, components["scheduler"])
+    loss = compile_on_gpu(lambda f, z: detokenizer_loss(f, z, parts, **options), device)
 
     def step(i: int, used: float) -> dict:
         generator = step_generator(device, optimisation.seed, i)
