@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md as a newcomer would follow it: its pieces of Python are run, and what they add is used."""
+"""CONTRIBUTING.md and README.md as a newcomer would follow them: their pieces of Python are run."""
 
 import re
 import sys
@@ -90,3 +90,17 @@ def test_a_measure():
     found = made['words_a_page'](stories)
     assert 3 < found.low <= found.value <= found.high < 60
     assert made['format_estimate'](found, 'fine')
+
+
+def test_readme_in_python(tmp_path, monkeypatch, capsys):
+    "README's lines, with two pages instead of twenty-five."
+    from seed_story import bundled_folder
+
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    [block] = re.findall(r'```python\n(.*?)```', readme, re.S)
+    monkeypatch.chdir(tmp_path)
+    [opening] = bundled_folder('tiny').rglob('opening.png')
+    (tmp_path / 'opening.png').write_bytes(opening.read_bytes())
+    assert block.count('pages=25') == 2
+    exec(compile(block.replace('pages=25', 'pages=2'), 'README.md', 'exec'), {})
+    assert len(capsys.readouterr().out.split('\n')) >= 3 and '<img' in (tmp_path / 'book.html').read_text()
