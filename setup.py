@@ -58,6 +58,7 @@ setup(
     extras_require={"dev": cfg["dev_requirements"].split(), "small": cfg["small_requirements"].split()},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
+        # where other projects' documentation finds ours; `nbdev_export` writes it, and without it nbdev makes no links
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
     },
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",

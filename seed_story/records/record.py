@@ -61,10 +61,13 @@ PACKAGE = Path(seed_story.__file__).parent
 
 
 def source_hash(folder=None) -> str:
-    "12 hex digits over the names and bytes of all Python files of the package (or of `folder`)."
+    """12 hex digits over the names and bytes of all Python files of the package (or of `folder`).
+
+    nbdev's index of them is passed over: it is not there before the first export."""
     folder = Path(folder or PACKAGE)
     total = hashlib.sha256()
-    for path in sorted(folder.rglob('*.py'), key=lambda p: p.relative_to(folder).as_posix()):
+    files = [path for path in folder.rglob('*.py') if path.name != '_modidx.py']
+    for path in sorted(files, key=lambda p: p.relative_to(folder).as_posix()):
         total.update(path.relative_to(folder).as_posix().encode() + b'\0' + path.read_bytes() + b'\0')
     return total.hexdigest()[:12]
 
