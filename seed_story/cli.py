@@ -213,9 +213,9 @@ def fetch(
     ] = 'auto',
 ):
     "Bring the pre-trained language model that a preset builds on, check it, and keep it."
-    from seed_story.models.fetch import fetch as bring
+    from seed_story.models.fetch import fetch_backbone
 
-    typer.echo(bring(name, origin, tell=complain))
+    typer.echo(fetch_backbone(name, origin, say=complain))
 
 # %% ../nbs/cli.ipynb #3e260c5d
 @app.command()

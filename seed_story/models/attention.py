@@ -22,7 +22,7 @@ __all__ = ['attention_implementation', 'as_block_mask', 'as_attention_mask']
 class _Switch:
     "Who uses a model now: how often each thread has entered, and the kernel that the model had before."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.changed = threading.Condition()
         self.entered: dict[int, int] = {}
         self.original = ""
@@ -103,7 +103,11 @@ def as_block_mask(mask: Tensor):
     "A bool mask [B, 1, L, H + L] as the `BlockMask` of `flex_attention`: blocks that nobody sees are not computed."
     from torch.nn.attention.flex_attention import create_block_mask
 
-    return create_block_mask(lambda b, h, q, k: mask[b, 0, q, k], len(mask), None, *mask.shape[2:], device=mask.device)
+    def is_seen(batch, head, query, key):
+        return mask[batch, 0, query, key]
+
+    queries, keys = mask.shape[2:]
+    return create_block_mask(is_seen, len(mask), None, queries, keys, device=mask.device)
 
 
 def as_attention_mask(mask: Tensor | None, dtype: torch.dtype, implementation: str):

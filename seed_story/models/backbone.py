@@ -6,80 +6,91 @@
 __all__ = ['load_backbone', 'load_language_model', 'load_tokenizer']
 
 # %% ../../nbs/3_models/06_backbone.ipynb #e66675e8
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
 # %% ../../nbs/3_models/06_backbone.ipynb #5f097ea0
-def load_backbone(source, dtype=torch.float32, device='cpu'):
-    """(model, tokenizer) of a causal language model, ready to read; `source`: a hub id, a folder that `save_pretrained` wrote, or a `.gguf` file.
+def load_backbone(source: str | Path, dtype: torch.dtype = torch.float32, device="cpu") -> tuple[Any, Any]:
+    """(model, tokenizer) of a causal language model, ready to read.
 
-    ValueError (one line) if it cannot be had. Packed weights of a GGUF file are unpacked to `dtype`."""
+    `source`: a hub id, a folder that `save_pretrained` wrote, or a `.gguf` file, whose weights are unpacked to `dtype`.
+    ValueError (one line) if it cannot be had."""
     tokenizer = load_tokenizer(source)
     return load_language_model(source, dtype, device), tokenizer
 
 
-def load_language_model(source, dtype=torch.float32, device='cpu', config=None):
-    "The model alone. `config`: its transformers configuration, where that is known: reading it out of a GGUF file takes seconds."
+def load_language_model(
+    source: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device="cpu",
+    config=None,  # its transformers configuration, where that is known: reading it out of a GGUF file takes seconds
+):
+    "The model alone. ValueError (one line) if it cannot be had."
     from transformers import AutoModelForCausalLM
 
-    where, options = _place(source)
+    place, options = _locate(source)
+    is_packed = "gguf_file" in options
     if config is not None:
         options = options | dict(config=config)
+    if is_packed:
+        options = options | _unpacking_options()
     try:
-        with _no_bars(), _names_once('gguf_file' in options):
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype, **options, **(_unpacked() if 'gguf_file' in options else {})
-            )
+        with _no_progress_bars(), _tensor_names_once(is_packed):
+            model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options)
     except ImportError as e:
-        raise ValueError(f'{source} cannot be read: {e}; pip install gguf') from e
+        raise ValueError(f"{source} cannot be read: {e}; pip install gguf") from e
     except (OSError, ValueError, KeyError, RuntimeError) as e:
-        raise ValueError(
-            f'no language model could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}'
-        ) from e
+        raise ValueError(f"no language model could be loaded from {source}: {_first_line(e)}") from e
     model.config.use_cache = True
-    if getattr(model.config, 'quantization_config', None):
+    if getattr(model.config, "quantization_config", None):
         del model.config.quantization_config  # it was packed; now it is an ordinary model
     return model.to(device).eval()
 
-
-def load_tokenizer(source):
+# %% ../../nbs/3_models/06_backbone.ipynb #5f097ea1
+def load_tokenizer(source: str | Path):
     "The tokenizer alone, from the same places. ValueError (one line) if it cannot be had."
     from transformers import AutoTokenizer
 
-    where, options = _place(source)
+    place, options = _locate(source)
     try:
-        with _no_bars():
-            return AutoTokenizer.from_pretrained(where, **options)
+        with _no_progress_bars():
+            return AutoTokenizer.from_pretrained(place, **options)
     except (ImportError, OSError, ValueError, KeyError, RuntimeError) as e:
-        raise ValueError(f'no tokenizer could be loaded from {source}: {str(e).strip().splitlines()[0][:300]}') from e
+        raise ValueError(f"no tokenizer could be loaded from {source}: {_first_line(e)}") from e
 
 
-def _place(source) -> tuple[str, dict]:
-    "The folder or hub id, and what names the file within it."
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
+
+
+def _locate(source: str | Path) -> tuple[str, dict[str, Any]]:
+    "The folder or hub id, and what names the file within it. ValueError for a path that holds no language model."
     path = Path(source).expanduser()
-    if path.suffix == '.gguf':
+    if path.suffix == ".gguf":
         if not path.is_file():
-            raise ValueError(f'no such file: {source}')
-        if not find_spec('gguf'):
+            raise ValueError(f"no such file: {source}")
+        if not find_spec("gguf"):
             raise ValueError(f"{source} is read with the package gguf: pip install 'seed_story[small]'")
         return str(path.parent), dict(gguf_file=path.name)
-    if path.is_dir() and not (path / 'config.json').is_file():
-        raise ValueError(f'{source} is no language model: it has no config.json')
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(f"{source} is no language model: it has no config.json")
     return str(path) if path.is_dir() else str(source), {}
 
 # %% ../../nbs/3_models/06_backbone.ipynb #85416a0c
 @contextmanager
-def _no_bars():
-    "While this lasts, transformers draws no progress bars: loading takes seconds, and they would stand between a caller's own."
+def _no_progress_bars() -> Iterator[None]:
+    "While this lasts, transformers draws no progress bars: loading takes seconds, and they would stand between others."
     from transformers import modeling_gguf_pytorch_utils as gguf
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    bar = getattr(gguf, 'tqdm', None)
+    was_shown = logging.is_progress_bar_enabled()
+    bar = getattr(gguf, "tqdm", None)
     logging.disable_progress_bar()
     if bar:
         gguf.tqdm = lambda things, **options: things  # it asks nobody
@@ -88,27 +99,29 @@ def _no_bars():
     finally:
         if bar:
             gguf.tqdm = bar
-        if shown:
+        if was_shown:
             logging.enable_progress_bar()
 
-
+# %% ../../nbs/3_models/06_backbone.ipynb #85416a0d
 @contextmanager
-def _names_once(wanted: bool):
-    "While this lasts, the table of a GGUF file's tensor names is made once, not for each of the model's modules, which takes a third of the time of loading."
-    if not (wanted and find_spec('gguf')):
+def _tensor_names_once(wanted: bool) -> Iterator[None]:
+    """While this lasts, the table of a GGUF file's tensor names is made once, not for each of the model's modules.
+
+    That would take a third of the time of loading."""
+    if not (wanted and find_spec("gguf")):
         yield
         return
     import gguf
 
-    made = gguf.get_tensor_name_map
-    gguf.get_tensor_name_map = cache(made)
+    original = gguf.get_tensor_name_map
+    gguf.get_tensor_name_map = cache(original)
     try:
         yield
     finally:
-        gguf.get_tensor_name_map = made
+        gguf.get_tensor_name_map = original
 
 
-def _unpacked() -> dict:
+def _unpacking_options() -> dict[str, Any]:
     "Tells transformers to unpack a GGUF file; versions that know no other way need not be told."
     try:
         from transformers import GgufConfig

@@ -8,6 +8,7 @@ __all__ = ['Images', 'uint8_to_pixel_values', 'encode_images', 'encode_for_train
 # %% ../../nbs/3_models/11_features.ipynb #fafeb1e0
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +34,13 @@ def _batches(images: Images, batch_size: int) -> Iterator:
     return (images[first : first + batch_size] for first in range(0, len(images), batch_size))
 
 
-def _encode(images, encoder, device: torch.device) -> Tensor:
+def _encode(images: Any, encoder, device: torch.device) -> Tensor:
     "One batch. A model that can `decode` is a VAE and gives scaled latents, any other gives features."
-    pixels = images if isinstance(images, list) else uint8_to_pixel_values(torch.as_tensor(images).to(device))
+    if not isinstance(images, list):
+        images = uint8_to_pixel_values(torch.as_tensor(images).to(device))
     if hasattr(encoder, "decode"):
-        return encode_latents(pixels, encoder)
-    return encoder(encoder.preprocess(pixels).to(device))
+        return encode_latents(images, encoder)
+    return encoder(encoder.preprocess(images).to(device))
 
 # %% ../../nbs/3_models/11_features.ipynb #899c0982
 @torch.no_grad()
@@ -60,5 +62,5 @@ def encode_images(
 
 
 def encode_for_training(images: np.ndarray | Tensor, encoder) -> Tensor:
-    "Features or latents of uint8 [N, H, W, 3] as training stores them: bf16, on the CPU (and computed in bf16 on a GPU)."
+    "Features or latents of uint8 [N, H, W, 3] as training stores them: in bf16 (on a GPU computed so), on the CPU."
     return encode_images(images, encoder, mixed=True, dtype=torch.bfloat16, device="cpu")

@@ -15,17 +15,17 @@ from ..sinks.internals import mark_adapted
 __all__ = ['add_lora', 'merge_and_unload_lora', 'LoraMixin']
 
 # %% ../../nbs/3_models/14_lora.ipynb #51730886
-def add_lora(llm: nn.Module, lora: dict) -> nn.Module:
-    """Put adapters (`peft.LoraConfig(**lora)`) into a language model. Trainable afterwards: adapters, `modules_to_save`, and input and output embeddings.
+def add_lora(llm, lora: dict):
+    """Put adapters (`peft.LoraConfig(**lora)`) into a language model, and return it.
 
+    Trainable afterwards: adapters, `modules_to_save`, and input and output embeddings.
     Of the embeddings only the rows `trainable_token_indices`, if `lora` names them."""
     from peft import LoraConfig, inject_adapter_in_model
 
     adapter = LoraConfig(**lora)
     adapter.base_model_name_or_path = llm.name_or_path
-    inject_adapter_in_model(
-        adapter, llm
-    )  # as `llm.add_adapter`, which in transformers 5.24 asks for a peft not out yet
+    # as `llm.add_adapter`, which in transformers 5.24 asks for a peft not out yet
+    inject_adapter_in_model(adapter, llm)
     mark_adapted(llm, True)
     if not lora.get("trainable_token_indices"):
         for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,9 @@ class StoryMLLMConfig(PretrainedConfig):
             raise ValueError(f"rec_loss is {rec_loss!r}; it must be one of: {', '.join(REC_LOSSES)}")
         self.llm_config = _portable_config(llm_config)
         self.lora = _lora_arguments(lora)
-        self.num_slots = input_resampler["grid_size"] ** 2 if num_slots is None and input_resampler else num_slots
+        if num_slots is None and input_resampler:
+            num_slots = input_resampler["grid_size"] ** 2
+        self.num_slots: Any = num_slots  # None only where nothing is configured yet
         self.feature_norm = feature_norm
         self.input_resampler = input_resampler
         self.output_resampler = output_resampler
@@ -160,10 +163,9 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
 
     @classmethod
     def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config):
-        """Around a pre-trained language model: `llm` is one, or what `AutoModelForCausalLM.from_pretrained` takes.
+        """Around a pre-trained language model, or what `AutoModelForCausalLM.from_pretrained` takes.
 
-        `vocab_size`: resize its embeddings to this, `len(tokenizer)` once the image tokens are added.
-        `config`: the other fields of `StoryMLLMConfig`."""
+        `vocab_size`: its embeddings are resized to this, `len(tokenizer)`. `config`: other fields of the configuration."""
         if not isinstance(llm, PreTrainedModel):
             llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
         if vocab_size is not None:
@@ -174,21 +176,23 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
     def from_pretrained(cls, *args, **kwargs):
         "As transformers does it; what was fixed (adapted weights, resampler positions) is fixed again."
         loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple where output_loading_info was asked for
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple: with output_loading_info
         for name in model._frozen:
             model.get_parameter(name).requires_grad_(False)
         return loaded
 
     def get_input_embeddings(self):
+        "Of the language model."
         return self.llm.get_input_embeddings()
 
     def get_output_embeddings(self):
+        "Of the language model."
         return self.llm.get_output_embeddings()
 
     def resize_token_embeddings(self, *args, **kwargs):
         "As transformers does it; the configuration follows."
         embeddings = self.llm.resize_token_embeddings(*args, **kwargs)
-        self.config.llm_config = {**self.config.llm_config, "vocab_size": self.llm.config.vocab_size}
+        self.config.llm_config = dict(self.config.llm_config, vocab_size=self.llm.config.vocab_size)
         return embeddings
 
 # %% ../../nbs/3_models/04_mllm.ipynb #f07f6160
@@ -274,16 +278,16 @@ class StoryMLLM(StoryMLLMParts):
         return MLLMOutput(loss, lm_loss, rec_loss, logits, features, hidden_states, found, output.attentions)
 
 # %% ../../nbs/3_models/04_mllm.ipynb #5360331c
-def embed_branched_batch(mllm, batch: BranchedBatch, context_features):
+def embed_branched_batch(mllm: StoryMLLM, batch: BranchedBatch, context_features: Tensor) -> Tensor:
     "Embeddings [B, L, D] of a branched batch, `context_features` [B, P, V, F] resampled into the slots of the trunk."
-    tokens = mllm.get_input_embeddings()(batch.input_ids)
+    tokens = mllm.get_input_embeddings()(batch.input_ids)  # [B, L, D]
     trunk = batch.trunk_length
-    images = mllm.embed_images(context_features.flatten(0, 1)).to(tokens.dtype)
-    images = images.reshape(len(tokens), -1, tokens.shape[-1])
+    images = mllm.embed_images(context_features.flatten(0, 1)).to(tokens.dtype)  # [B·P, Q, D]
+    images = images.reshape(len(tokens), -1, tokens.shape[-1])  # [B, P·Q, D]
     table = torch.cat([torch.zeros_like(images[:, :1]), images], 1)  # row 0: no image here
     slot = batch.context_slot[..., None]
-    placed = torch.where(slot > 0, table.gather(1, slot.expand(-1, -1, tokens.shape[-1])), tokens[:, :trunk])
-    return torch.cat([placed, tokens[:, trunk:]], 1)
+    in_slots = table.gather(1, slot.expand(-1, -1, tokens.shape[-1]))  # [B, trunk, D]
+    return torch.cat([torch.where(slot > 0, in_slots, tokens[:, :trunk]), tokens[:, trunk:]], 1)
 
 # %% ../../nbs/3_models/04_mllm.ipynb #5360331d
 def branched_loss(
@@ -316,13 +320,15 @@ def branched_loss(
 
 # %% ../../nbs/3_models/04_mllm.ipynb #7560535e
 class ImageTokenLogits(LogitsProcessor):
-    "After BoI or a slot, force the next token of the image; elsewhere set the logits of slots and EoI to 0 (as released)."
+    """After BoI or a slot, force the next token of the image; elsewhere set the logits of slots and EoI to 0.
+
+    As released. input_ids [B, L], scores [B, vocabulary]."""
 
     def __init__(self, image: ImageTokens, bonus: float = 10.0):
         self.image = image
         self.bonus = bonus
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids, scores):
         run = torch.tensor(self.image.ids, device=scores.device)
         here = input_ids[:, -1:] == run[:-1]  # [B, Q + 1]
         following = run[1:][here.int().argmax(1)]

@@ -10,6 +10,7 @@ __all__ = ['PRESETS', 'preset', 'override', 'image_slot_overrides', 'llm_size_ov
 from ast import literal_eval
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 # %% ../../nbs/3_models/09_presets.ipynb #724260f2
 _tiny_llm = dict(
@@ -51,6 +52,8 @@ _small_llm = dict(
     rope_theta=100000.0,
     tie_word_embeddings=True,
 )  # SmolLM2-135M; read from its own files
+
+# %% ../../nbs/3_models/09_presets.ipynb #724260f3
 _lora = dict(
     r=16,
     lora_alpha=32,
@@ -69,6 +72,32 @@ _scheduler = dict(
 )
 _tiny_scheduler = dict(_scheduler, prediction_type="v_prediction", timestep_spacing="trailing", steps_offset=0)
 
+# %% ../../nbs/3_models/09_presets.ipynb #513f1cef
+_tiny_mllm = dict(
+    llm_config=dict(_tiny_llm),
+    lora=None,
+    num_slots=16,
+    feature_norm=128**0.5,
+    lm_loss_scale=1.0,
+    rec_loss_scale=5.0,
+    rec_loss="cosine",
+    input_resampler=dict(grid_size=4, embed_dim=256, num_heads=8, kv_dim=128, layers=1),
+    output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=256, layers=1),
+)
+_tiny_visual_tokenizer = dict(
+    image_size=128,
+    patch_size=8,
+    width=128,
+    layers=4,
+    heads=4,
+    mlp_ratio=4.0,
+    num_queries=36,
+    output_dim=128,
+    num_positions=256,
+    pool_heads=4,
+    normalize_features=True,
+)
+
 # %% ../../nbs/3_models/09_presets.ipynb #513f1ce5
 def _tiny() -> dict:
     "The laptop size: 128-pixel pictures, 36 visual tokens of 128 features, 16 image slots."
@@ -77,30 +106,8 @@ def _tiny() -> dict:
         image_size=128,
         pages=10,
         opening="opening",
-        mllm=dict(
-            llm_config=dict(_tiny_llm),
-            lora=None,
-            num_slots=16,
-            feature_norm=128**0.5,
-            lm_loss_scale=1.0,
-            rec_loss_scale=5.0,
-            rec_loss="cosine",
-            input_resampler=dict(grid_size=4, embed_dim=256, num_heads=8, kv_dim=128, layers=1),
-            output_resampler=dict(grid_size=6, embed_dim=128, num_heads=4, kv_dim=256, layers=1),
-        ),
-        visual_tokenizer=dict(
-            image_size=128,
-            patch_size=8,
-            width=128,
-            layers=4,
-            heads=4,
-            mlp_ratio=4.0,
-            num_queries=36,
-            output_dim=128,
-            num_positions=256,
-            pool_heads=4,
-            normalize_features=True,
-        ),
+        mllm=deepcopy(_tiny_mllm),
+        visual_tokenizer=deepcopy(_tiny_visual_tokenizer),
         feature_resampler=dict(_tiny_perceiver),
         unet=dict(_tiny_unet),
         vae=dict(_tiny_vae),
@@ -138,6 +145,43 @@ def _small() -> dict:
         pipeline=dict(tiny["pipeline"], max_distance=1200),
     )
 
+# %% ../../nbs/3_models/09_presets.ipynb #63e8457f
+_paper_perceiver = dict(
+    dim=1024,
+    depth=4,
+    dim_head=64,
+    heads=16,
+    num_queries=64,
+    embedding_dim=4096,
+    output1_dim=768,
+    output2_dim=1280,
+    ff_mult=4,
+)
+_paper_mllm = dict(
+    llm_config=dict(_paper_llm),
+    lora=dict(_lora),
+    num_slots=64,
+    feature_norm=None,
+    lm_loss_scale=1.0,
+    rec_loss_scale=1.0,
+    rec_loss="cosine",
+    input_resampler=dict(grid_size=8, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1),
+    output_resampler=dict(grid_size=16, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1),
+)
+_paper_visual_tokenizer = dict(
+    image_size=448,
+    patch_size=14,
+    width=1664,
+    layers=48,
+    heads=16,
+    mlp_ratio=4.9231,
+    num_queries=256,
+    output_dim=4096,
+    num_positions=256,
+    pool_heads=32,
+    normalize_features=False,
+)
+
 # %% ../../nbs/3_models/09_presets.ipynb #63e84578
 def _paper() -> dict:
     "The published size: Llama-2-7B with LoRA (release: r = 16), Qwen-VL's ViT-G, SDXL."
@@ -146,41 +190,9 @@ def _paper() -> dict:
         image_size=1024,
         pages=10,
         opening=None,
-        mllm=dict(
-            llm_config=dict(_paper_llm),
-            lora=dict(_lora),
-            num_slots=64,
-            feature_norm=None,
-            lm_loss_scale=1.0,
-            rec_loss_scale=1.0,
-            rec_loss="cosine",
-            input_resampler=dict(grid_size=8, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1),
-            output_resampler=dict(grid_size=16, embed_dim=4096, num_heads=32, kv_dim=4096, layers=1),
-        ),
-        visual_tokenizer=dict(
-            image_size=448,
-            patch_size=14,
-            width=1664,
-            layers=48,
-            heads=16,
-            mlp_ratio=4.9231,
-            num_queries=256,
-            output_dim=4096,
-            num_positions=256,
-            pool_heads=32,
-            normalize_features=False,
-        ),
-        feature_resampler=dict(
-            dim=1024,
-            depth=4,
-            dim_head=64,
-            heads=16,
-            num_queries=64,
-            embedding_dim=4096,
-            output1_dim=768,
-            output2_dim=1280,
-            ff_mult=4,
-        ),
+        mllm=deepcopy(_paper_mllm),
+        visual_tokenizer=deepcopy(_paper_visual_tokenizer),
+        feature_resampler=deepcopy(_paper_perceiver),
         unet=dict(_sdxl_unet),
         vae=dict(_sdxl_vae),
         vae_loss=dict(_vae_loss),
@@ -269,40 +281,42 @@ _sdxl_vae = dict(
     force_upcast=True,
 )
 
+# %% ../../nbs/3_models/09_presets.ipynb #5e29e04e
+_miniature_llm = dict(
+    _paper_llm,
+    vocab_size=300,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+)
+_miniature_unet = dict(
+    _sdxl_unet,
+    sample_size=8,
+    block_out_channels=[32, 64],
+    layers_per_block=1,
+    down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
+    up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
+    transformer_layers_per_block=[1, 1],
+    attention_head_dim=[4, 8],
+    cross_attention_dim=64,
+    addition_time_embed_dim=8,
+    projection_class_embeddings_input_dim=88,
+    norm_num_groups=8,
+)
+
 # %% ../../nbs/3_models/09_presets.ipynb #5e29e04f
 def _miniature() -> dict:
     "`paper` with everything small: for trying, within seconds, what handles its files."
     paper = _paper()
-    llm = dict(
-        _paper_llm,
-        vocab_size=300,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-    )
-    unet = dict(
-        _sdxl_unet,
-        sample_size=8,
-        block_out_channels=[32, 64],
-        layers_per_block=1,
-        down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
-        up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
-        transformer_layers_per_block=[1, 1],
-        attention_head_dim=[4, 8],
-        cross_attention_dim=64,
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=88,
-        norm_num_groups=8,
-    )
     return paper | dict(
         num_slots=16,
         image_size=16,
-        unet=unet,
+        unet=dict(_miniature_unet),
         mllm=paper["mllm"]
         | dict(
-            llm_config=llm,
+            llm_config=dict(_miniature_llm),
             num_slots=16,
             input_resampler=dict(grid_size=4, embed_dim=64, num_heads=4, kv_dim=32),
             output_resampler=dict(grid_size=4, embed_dim=32, num_heads=4, kv_dim=64),
@@ -341,30 +355,37 @@ def preset(name: str) -> dict:
     return deepcopy(PRESETS[name]())
 
 # %% ../../nbs/3_models/09_presets.ipynb #bb59d888
-def override(config: dict, changes) -> dict:
-    """A copy of the configuration with `changes`: path → value, or text as `'mllm.rec_loss=mse num_slots=4'` (values in Python's writing, else words).
+def _parse_overrides(text: str) -> dict[str, Any]:
+    "Path → value of words as `mllm.rec_loss=mse`; values in Python's writing, else words."
+    found = {}
+    for word in text.split():
+        path, _, value = word.partition("=")
+        try:
+            found[path] = literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[path] = value
+    return found
+
+
+def override(config: dict, changes: dict[str, Any] | str | None) -> dict:
+    """A copy of the configuration with `changes`: path → value, or text as `'mllm.rec_loss=mse num_slots=4'`.
 
     ValueError for a path that the configuration does not have, with what there is."""
     config = deepcopy(config)
-    words = (changes or "").split() if not isinstance(changes, dict) else []
-    pairs = changes.items() if isinstance(changes, dict) else [word.partition("=")[::2] for word in words]
-    for path, value in pairs:
+    changes = changes if isinstance(changes, dict) else _parse_overrides(changes or "")
+    for path, value in changes.items():
         *folders, name = path.split(".")
-        place = config
+        place: Any = config
         for folder in folders:
             place = place.get(folder) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or name not in place:
-            raise ValueError(
-                f"the configuration has no {path}"
-                + (f"; {'.'.join(folders) or 'it'} has {', '.join(place)}" if isinstance(place, dict) else "")
-            )
-        try:
-            place[name] = literal_eval(value) if isinstance(value, str) else value
-        except (ValueError, SyntaxError):
-            place[name] = value
+        if not isinstance(place, dict):
+            raise ValueError(f"the configuration has no {path}")
+        if name not in place:
+            raise ValueError(f"the configuration has no {path}; {'.'.join(folders) or 'it'} has {', '.join(place)}")
+        place[name] = value
     return config
 
-
+# %% ../../nbs/3_models/09_presets.ipynb #bb59d889
 def image_slot_overrides(grid: int) -> dict:
     "The changes that give pictures `grid`² image slots in the language model."
     return {"num_slots": grid**2, "mllm.num_slots": grid**2, "mllm.input_resampler.grid_size": grid}
@@ -448,14 +469,17 @@ def _build_scheduler(config, tokenizer):
 
 # %% ../../nbs/3_models/09_presets.ipynb #60a22fd9
 def bundled_folder(name: str = "tiny") -> Path:
-    "Folder of weights that ship with the package or lie in the checkout's `data/`; raises `FileNotFoundError` naming both places."
+    """Folder of weights that ship with the package or lie in the checkout's `data/`.
+
+    FileNotFoundError names both places."""
     package = Path(__file__).resolve().parent.parent
     places = [package / "weights" / name, package.parent / "data" / name]
     for place in places:
         if (place / "model_index.json").is_file():
             return place
     raise FileNotFoundError(
-        f"no bundled weights called {name!r}: looked in {places[0]} and {places[1]}; re-install the package, or pass a model folder"
+        f"no bundled weights called {name!r}: looked in {places[0]} and {places[1]}; "
+        "re-install the package, or pass a model folder"
     )
 
 # %% ../../nbs/3_models/09_presets.ipynb #e5e9a36c
