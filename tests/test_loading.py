@@ -89,3 +89,22 @@ def test_a_bundled_model_by_its_name(tmp_path, monkeypatch):
     (tmp_path / 'tiny').mkdir()
     with pytest.raises(OSError, match='model_index.json'):  # a folder of that name comes first
         StoryPipeline.from_pretrained('tiny')
+
+
+def test_the_kept_vae_is_unpacked_and_keeps_pictures(tmp_path):
+    "data/vae is packed; unpacked it is a component of a run folder, as `--init-from` wants it."
+    import torch
+
+    from seed_story.models.detokenizer import decode_latents, encode_latents
+    from seed_story.models.features import uint8_to_pixel_values
+    from seed_story.story.packed import unpack_folder
+    from seed_story.training.page_store import StoreFormat, storyland_shard
+    from seed_story.training.runs import load_component
+
+    unpack_folder(bundled_folder().parent / 'vae', tmp_path / 'vae')
+    vae = load_component(tmp_path, 'vae').eval()
+    images = uint8_to_pixel_values(torch.from_numpy(storyland_shard(2_000_000, 1, StoreFormat(pages=10)).images[0]))
+    with torch.no_grad():
+        latents = encode_latents(images, vae)
+        error = ((decode_latents(latents, vae) - images) ** 2).mean()
+    assert latents.shape == (10, 16, 32, 32) and -10 * torch.log10(error) > 33
