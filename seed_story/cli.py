@@ -215,7 +215,7 @@ def fetch(
     "Bring the pre-trained language model that a preset builds on, check it, and keep it."
     from seed_story.models.fetch import fetch_backbone
 
-    typer.echo(fetch_backbone(name, origin, say=complain))
+    typer.echo(fetch_backbone(name, origin, say=complain))  # type: ignore[arg-type]  # other words are refused there
 
 # %% ../nbs/cli.ipynb #3e260c5d
 @app.command()

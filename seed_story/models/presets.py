@@ -392,7 +392,8 @@ def image_slot_overrides(grid: int) -> dict:
 
 
 def llm_size_overrides(width: int, layers: int, heads: int) -> dict:
-    "The changes that give a language model trained from scratch another size; its inner width is 2.5 times the `width`."
+    """The changes that give a language model trained from scratch another size; its inner width is 2.5 times the
+    `width`."""
     llm = dict(
         hidden_size=width,
         intermediate_size=5 * width // 2,

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # %% ../../nbs/6_training/08_stages.ipynb #21a49d97
 import numpy as np
@@ -363,7 +363,7 @@ def train_detokenizer(
     return fit(step, [resampler, unet], optimisation, log, save, saving)
 
 # %% ../../nbs/6_training/08_stages.ipynb #c729c068
-def _freeze_others(unet: Any, resampler: Any, trainable: str) -> None:
+def _freeze_others(unet: Any, resampler: Any, trainable: Literal['whole', 'released']) -> None:
     "Only what is `trainable` (see `trainable_parameter_names`) keeps its gradients."
     wanted = set(trainable_parameter_names(unet, resampler, trainable))
     for prefix, module in dict(resampler=resampler, unet=unet).items():
