@@ -5,15 +5,17 @@
 # %% ../../nbs/9_released/02_convert.ipynb #79f74373
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import os
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,8 +26,8 @@ from .names import WRAPPER, adapted_layers, agent_names, merge_lora
 from ..story.files import sha256_of, write_atomic
 
 # %% auto #0
-__all__ = ['RELEASED_FILES', 'OPTIONAL', 'find_released', 'Weights', 'ComponentSource', 'split_into_shards', 'ConversionLedger',
-           'write_component', 'convert', 'write_random_release']
+__all__ = ['RELEASED_FILES', 'OPTIONAL', 'Reader', 'Progress', 'DIFFUSERS_STEM', 'find_released', 'Weights', 'ComponentSource',
+           'split_into_shards', 'ConversionLedger', 'write_component', 'convert_release', 'write_random_release']
 
 # %% ../../nbs/9_released/02_convert.ipynb #4732288e
 RELEASED_FILES = dict(
@@ -43,7 +45,9 @@ OPTIONAL = ('llm',)
 
 
 def find_released(folder) -> dict[str, Path]:
-    "Part → path of the released files in `folder`, the first place of each that is there. ValueError naming all that are missing, and where they were looked for."
+    """Part → path of the released files in `folder`, the first place of each that is there.
+
+    ValueError naming all that are missing, and where they were looked for."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f'no such folder: {folder}')
@@ -64,14 +68,17 @@ def find_released(folder) -> dict[str, Path]:
 
 # %% ../../nbs/9_released/02_convert.ipynb #340c6253
 def _pickled(path: Path) -> dict:
-    "The tensors of a file that `torch.save` wrote, mapped into memory. ValueError if it holds anything else, or is cut off."
+    """The tensors of a file that `torch.save` wrote, mapped into memory.
+
+    ValueError if it holds anything else, or is cut off."""
     try:
         held = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
     except pickle.UnpicklingError as e:
         culprit = re.search(r'GLOBAL (\S+)|global (\S+)', str(e))
         named = f' ({culprit[1] or culprit[2]})' if culprit else ''
         raise ValueError(
-            f'{path} holds more than weights{named} and is not opened, since that could run any code: get a file of tensors alone'
+            f'{path} holds more than weights{named} and is not opened, since that could run any code: '
+            'get a file of tensors alone'
         ) from e
     except RuntimeError as e:
         if 'mmap can only be used' in str(e):
@@ -86,162 +93,208 @@ def _pickled(path: Path) -> dict:
         raise ValueError(f'{path} holds no dictionary of tensors')
     return held
 
+# %% ../../nbs/9_released/02_convert.ipynb #e2a63a24
+Reader = tuple[tuple[int, ...], Callable[[], torch.Tensor]]  # the shape of a tensor, and what reads it
+
+
+def _identity(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _readers(file: Path) -> Iterator[tuple[str, Reader]]:
+    "Name → (shape, what reads it) of a weights file. ValueError if it cannot be read."
+    if file.suffix != '.safetensors':
+        for name, tensor in _pickled(file).items():
+            yield name, (tuple(tensor.shape), partial(_identity, tensor))
+        return
+    try:
+        opened = safe_open(file, 'pt')
+    except (SafetensorError, OSError) as e:
+        raise ValueError(f'{file} is cut off or damaged ({e}): download it again') from e
+    for name in opened.keys():
+        yield name, (tuple(opened.get_slice(name).get_shape()), partial(opened.get_tensor, name))
+
 # %% ../../nbs/9_released/02_convert.ipynb #e2a63a25
 class Weights(Mapping):
-    "Name → tensor of a weights file, or of a folder of them (`*.safetensors`, else `*.bin`), read when asked for. `prefix`: only names that begin with it, without it. ValueError for files that cannot be read."
+    """Name → tensor of a weights file, or of a folder of them (`*.safetensors`, else `*.bin`), read when asked for.
 
-    def __init__(self, path, prefix: str = ''):
+    `prefix`: only names that begin with it, without it. ValueError for files that cannot be read."""
+
+    def __init__(self, path: str | Path, prefix: str = ''):
         self.path = Path(path)
-        self._at = {}
-        files = (
-            sorted(self.path.glob('*.safetensors')) or sorted(self.path.glob('*.bin'))
-            if self.path.is_dir()
-            else [self.path]
-        )
+        self._readers: dict[str, Reader] = {}
+        files = [self.path]
+        if self.path.is_dir():
+            files = sorted(self.path.glob('*.safetensors')) or sorted(self.path.glob('*.bin'))
         if not files:
             raise ValueError(f'{path} holds no weights (*.safetensors or *.bin): download it again')
         for file in files:
-            for name, get in self._open(file):
-                self._at.setdefault(name, get)
-        if prefix:
-            self._at = self.below(prefix)._at
+            for name, reader in _readers(file):
+                if name.startswith(prefix):
+                    self._readers.setdefault(name.removeprefix(prefix), reader)
 
-    def below(self, prefix: str) -> Weights:
+    def with_prefix(self, prefix: str) -> Weights:
         "Those whose names begin with `prefix`, without it."
-        found = object.__new__(Weights)
-        found.path = self.path
-        found._at = {name.removeprefix(prefix): held for name, held in self._at.items() if name.startswith(prefix)}
+        found = copy.copy(self)
+        named = {name.removeprefix(prefix): held for name, held in self._readers.items() if name.startswith(prefix)}
+        found._readers = named
         return found
 
-    def _open(self, file: Path) -> Iterator[tuple[str, tuple]]:
-        "Name → (shape, what reads it)."
-        if file.suffix != '.safetensors':
-            for name, tensor in _pickled(file).items():
-                yield name, (tuple(tensor.shape), lambda tensor=tensor: tensor)
-            return
-        try:
-            opened = safe_open(file, 'pt')
-        except (SafetensorError, OSError) as e:
-            raise ValueError(f'{file} is cut off or damaged ({e}): download it again') from e
-        for name in opened.keys():
-            yield name, (tuple(opened.get_slice(name).get_shape()), lambda name=name: opened.get_tensor(name))
+    def shape(self, name: str) -> tuple[int, ...]:
+        "The shape of a tensor, which is not read for it."
+        return self._readers[name][0]
 
-    def shape(self, name: str) -> tuple:
-        return self._at[name][0]
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._readers[name][1]()
 
-    def __getitem__(self, name):
-        return self._at[name][1]()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
 
-    def __iter__(self):
-        return iter(self._at)
-
-    def __len__(self):
-        return len(self._at)
+    def __len__(self) -> int:
+        return len(self._readers)
 
 # %% ../../nbs/9_released/02_convert.ipynb #2f34cb59
+def _named(names: Sequence[str]) -> str:
+    "At most three of the names."
+    return ', '.join(names[:3]) + (', …' if len(names) > 3 else '')
+
+
 @dataclass
 class ComponentSource:
-    "One component: `wanted` name → shape, and where each comes from: `source` name → (shape, a function that reads it). `files`: stem of its weight files; `config`: text of its `config.json`."
+    "One component of the pipeline, and where each of its weights comes from."
 
-    wanted: dict
-    source: dict
-    files: str
-    config: str
+    wanted: dict[str, tuple[int, ...]]  # name → shape
+    source: dict[str, Reader]
+    files: str  # stem of its weight files
+    config: str  # text of its `config.json`
 
     def check(self, part: str, origin) -> ComponentSource:
-        "ValueError that names what is missing or of another shape."
+        "Itself; ValueError that names what is missing or of another shape."
         missing = [name for name in self.wanted if name not in self.source]
         if missing:
             raise ValueError(
-                f'{origin} lacks {len(missing)} of the weights of the {part} ({", ".join(missing[:3])}{", …" if missing[3:] else ""}): it is another file than the one that is needed'
+                f'{origin} lacks {len(missing)} of the weights of the {part} ({_named(missing)}): '
+                'it is another file than the one that is needed'
             )
         for name, shape in self.wanted.items():
             if (found := self.source[name][0]) != tuple(shape):
                 raise ValueError(
-                    f'{origin}: {name} of the {part} is {list(found)}, and {list(shape)} is needed: other sizes than the preset has'
+                    f'{origin}: {name} of the {part} is {list(found)}, and {list(shape)} is needed: '
+                    'other sizes than the preset has'
                 )
         return self
 
+# %% ../../nbs/9_released/02_convert.ipynb #2f34cb5a
+def _refuse_unknown(names: Iterable[str], known: Iterable[str], part: str, origin) -> None:
+    "ValueError if there are weights that a part does not know."
+    known = set(known)
+    if extra := [name for name in names if name not in known]:
+        raise ValueError(f'{origin} holds {len(extra)} that the {part} does not know ({_named(extra)})')
 
-def _left_over(source: Mapping, used, part: str, origin) -> None:
-    if extra := [name for name in source if name not in used]:
-        raise ValueError(
-            f'{origin} holds {len(extra)} that the {part} does not know ({", ".join(extra[:3])}{", …" if extra[3:] else ""})'
-        )
 
-
-def _shapes(module) -> dict:
+def _shapes(module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(t.shape) for name, t in module.state_dict().items()}
 
 
-def _plain(module, source: Mapping, part: str, files: str, origin, spare: Mapping = {}) -> ComponentSource:
-    "A component whose names are the released ones. `spare`: where what is missing may come from."
+def _plain_source(
+    module,
+    held: Weights,
+    part: str,
+    files: str,
+    origin,
+    spare: Weights | None = None,  # where what is missing may come from
+) -> ComponentSource:
+    "A component whose names are the released ones."
     wanted = _shapes(module)
-    _left_over(source, wanted, part, origin)
-    each = {
-        name: (held.shape(name), lambda name=name, held=held: held[name])
-        for held in (spare, source)
-        for name in held
-        if name in wanted
-    }
-    return ComponentSource(
-        wanted,
-        each,
-        files,
-        module.to_json_string() if hasattr(module, 'to_json_string') else module.config.to_json_string(),
-    ).check(part, origin)
+    _refuse_unknown(held, wanted, part, origin)
+    source: dict[str, Reader] = {}
+    for weights in [held] if spare is None else [spare, held]:
+        source |= {name: _reader(weights, name) for name in weights if name in wanted}
+    has_own = hasattr(module, 'to_json_string')  # diffusers; transformers' configuration has it
+    config = module.to_json_string() if has_own else module.config.to_json_string()
+    return ComponentSource(wanted, source, files, config).check(part, origin)
+
+
+def _reader(weights, name: str) -> Reader:
+    return weights.shape(name), lambda: weights[name]
 
 # %% ../../nbs/9_released/02_convert.ipynb #6e9c9faf
-def _mllm(module, held: Mapping, origin, lora: dict | None, base: Mapping) -> ComponentSource:
-    "The multimodal language model, with its adapters (`lora` None), or with them folded in. `base`: the language model's own weights, for what `held` does not bring along."
-    names = agent_names(held)
-    adapted = adapted_layers(held)
-    kept = {
-        name: ours
-        for name, ours in names.items()
-        if lora is None or not (".lora_" in name or ".original_module." in name)
-    }
+def _merged_name(ours: str) -> str:
+    "The name that a weight of ours has once the adapters are folded in."
+    return ours.replace('.base_layer.', '.').replace('.modules_to_save.default.', '.')
 
-    def adapted_weight(layer, weight):
-        return merge_lora(weight, *(held[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora)
 
-    def read(name):
-        layer, _, kind = name.rpartition(".")
-        if lora is None or layer not in adapted or kind != "weight":
-            return held[name]
-        return adapted_weight(layer, held[name])
+class _MLLMSource:
+    "Where the weights of the multimodal language model come from: `held`, and `base` for what `held` does not bring along."
 
-    plain = (
-        (lambda ours: ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", "."))
-        if lora
-        else (lambda ours: ours)
-    )
-    source = {plain(ours): (held.shape(name), lambda name=name: read(name)) for name, ours in kept.items()}
+    def __init__(self, held: Weights, base: Weights | None, lora: dict | None):
+        self.held = held
+        self.base = base
+        self.lora = lora  # to be folded in; None: the adapters stay
+        self.adapted = adapted_layers(held)
+
+    def merge(self, layer: str, weight: torch.Tensor) -> torch.Tensor:
+        "The weight of a layer with its adapter folded in."
+        a, b = (self.held[f'{layer}.{part}.default.weight'] for part in ('lora_A', 'lora_B'))
+        return merge_lora(weight, a, b, self.lora)
+
+    def read(self, name: str) -> torch.Tensor:
+        "A released weight, by its released name."
+        layer, _, kind = name.rpartition('.')
+        if self.lora is None or layer not in self.adapted or kind != 'weight':
+            return self.held[name]
+        return self.merge(layer, self.held[name])
+
+    def own(self) -> dict[str, Reader]:
+        "Our name → what the released file holds."
+        found: dict[str, Reader] = {}
+        for name, ours in agent_names(self.held).items():
+            if self.lora is None:
+                found[ours] = self.held.shape(name), partial(self.read, name)
+            elif '.lora_' not in name and '.original_module.' not in name:
+                found[_merged_name(ours)] = self.held.shape(name), partial(self.read, name)
+        return found
+
+# %% ../../nbs/9_released/02_convert.ipynb #6e9c9fb0
+def _from_base(source: _MLLMSource, missing: Iterable[str]) -> dict[str, Reader]:
+    "Those of our names that the language model's own weights can fill."
+    base = source.base
+    if base is None:
+        return {}
+    found: dict[str, Reader] = {}
+    for name in missing:
+        plain = name.removeprefix('llm.').replace('.base_layer.', '.').replace('.original_module.', '.')
+        is_adapted = f'{WRAPPER}{plain.rpartition(".")[0]}' in source.adapted
+        if plain in base and (source.lora is None or not is_adapted):
+            found[name] = _reader(base, plain)
+    if source.lora:  # adapters whose layers are in the base model
+        for layer in source.adapted:
+            plain = f'{layer.removeprefix(WRAPPER)}.weight'
+            if f'{layer}.weight' not in source.held:
+                found[f'llm.{plain}'] = base.shape(plain), partial(_merge_base, source, layer, base, plain)
+    return found
+
+
+def _merge_base(source: _MLLMSource, layer: str, base: Weights, plain: str) -> torch.Tensor:
+    return source.merge(layer, base[plain])
+
+
+def _mllm_source(module, held: Weights, origin, lora: dict | None, base: Weights | None) -> ComponentSource:
+    "The multimodal language model, with its adapters (`lora` None), or with them folded in."
+    part = 'multimodal language model'
     wanted = _shapes(module)
-    _left_over(source, wanted, "multimodal language model", origin)
-    for name in wanted.keys() - source.keys():
-        own = name.removeprefix("llm.").replace(".base_layer.", ".").replace(".original_module.", ".")
-        if own in base and (lora is None or f"{WRAPPER}{own.rpartition('.')[0]}" not in adapted):
-            source[name] = base.shape(own), lambda own=own: base[own]
-    if lora and (
-        lost := [layer for layer in adapted if f"{layer}.weight" not in held]
-    ):  # adapters whose layers are in the base model
-        for layer in lost:
-            own = layer.removeprefix(WRAPPER)
-            source[f"llm.{own}.weight"] = (
-                base.shape(f"{own}.weight"),
-                lambda layer=layer, own=own: adapted_weight(layer, base[f"{own}.weight"]),
-            )
-    return ComponentSource(wanted, source, "model", module.config.to_json_string()).check(
-        "multimodal language model", origin
-    )
+    weights = _MLLMSource(held, base, lora)
+    source = weights.own()
+    _refuse_unknown(source, wanted, part, origin)
+    source |= _from_base(weights, wanted.keys() - source.keys())
+    return ComponentSource(wanted, source, 'model', module.config.to_json_string()).check(part, origin)
 
 # %% ../../nbs/9_released/02_convert.ipynb #94c580cd
-def split_into_shards(filled: ComponentSource, dtype, limit: int) -> list[list[str]]:
+def split_into_shards(component: ComponentSource, dtype: torch.dtype, limit: int) -> list[list[str]]:
     "Names in groups of at most `limit` bytes (or one tensor) in `dtype`, in order."
-    groups = [[]]
+    groups: list[list[str]] = [[]]
     size = 0
-    for name, shape in filled.wanted.items():
+    for name, shape in component.wanted.items():
         bytes_ = torch.Size(shape).numel() * dtype.itemsize
         if groups[-1] and size + bytes_ > limit:
             groups.append([])
@@ -250,25 +303,24 @@ def split_into_shards(filled: ComponentSource, dtype, limit: int) -> list[list[s
         size += bytes_
     return groups
 
-
+# %% ../../nbs/9_released/02_convert.ipynb #94c580ce
 class ConversionLedger:
-    "What has been written to `out`, in `convert.json`: file → SHA-256. `made_from`: what it was made from; ValueError if the folder was begun with something else."
+    """What has been written to `out`, in `convert.json`: file → SHA-256.
+
+    `made_from`: what it is made from. ValueError if the folder was begun with something else, or holds other things."""
 
     def __init__(self, out: Path, made_from: dict):
         self.out = out
         self.note = out / 'convert.json'
         known = json.loads(self.note.read_text()) if self.note.is_file() else None
         if known and known['made_from'] != made_from:
-            other = [
-                name
-                for name in {**known['made_from'], **made_from}
-                if known['made_from'].get(name) != made_from.get(name)
-            ]
+            names = {**known['made_from'], **made_from}
+            other = [name for name in names if known['made_from'].get(name) != made_from.get(name)]
             raise ValueError(f'{out} was begun with another {other[0]}: choose another folder, or delete this one')
         if known is None and out.is_dir() and any(out.iterdir()):
             raise ValueError(f'{out} is not empty: choose another folder')
         self.made_from = made_from
-        self.files = known['files'] if known else {}
+        self.files: dict[str, str] = known['files'] if known else {}
         out.mkdir(parents=True, exist_ok=True)
 
     def has(self, name: str) -> bool:
@@ -278,52 +330,65 @@ class ConversionLedger:
     def write(self, name: str, data: bytes) -> None:
         "The file `name` whole, read back and compared. OSError if the disk gives back something else."
         path = self.out / name
-        digest = hashlib.sha256(data).hexdigest()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
+        digest = hashlib.sha256(data).hexdigest()
         if sha256_of(path) != digest:
             raise OSError(f'{path} was not written as it should be: the disk may be failing')
         self.files[name] = digest
         write_atomic(self.note, json.dumps(dict(made_from=self.made_from, files=self.files), indent=1) + '\n')
 
 # %% ../../nbs/9_released/02_convert.ipynb #c12f7ac6
+Progress = Callable[[int, int, str], None]  # done, total, what
+
+
+def _shard_names(part: str, stem: str, count: int) -> list[str]:
+    if count == 1:
+        return [f'{part}/{stem}.safetensors']
+    return [f'{part}/{stem}-{k + 1:05d}-of-{count:05d}.safetensors' for k in range(count)]
+
+
+def _shard(component: ComponentSource, names: Iterable[str], dtype: torch.dtype, part: str) -> bytes:
+    "The tensors as a safetensors file. ValueError for numbers that are not finite."
+    tensors = {name: component.source[name][1]().to(dtype).contiguous().clone() for name in names}
+    bad = next((name for name, t in tensors.items() if not torch.isfinite(t).all()), None)
+    if bad:
+        kind = str(dtype).removeprefix('torch.')
+        raise ValueError(f'{bad} of the {part} is not finite in {kind}: choose --dtype bfloat16 or float32')
+    return save(tensors, metadata=dict(format='pt'))
+
+# %% ../../nbs/9_released/02_convert.ipynb #c12f7ac7
 def write_component(
-    written: ConversionLedger, part: str, filled: ComponentSource, dtype, limit: int, progress=None
+    ledger: ConversionLedger,
+    part: str,  # its folder
+    component: ComponentSource,
+    dtype: torch.dtype,
+    limit: int,  # bytes of a shard
+    progress: Progress | None = None,  # called for every shard
 ) -> None:
-    "The weights of `filled` in `dtype`, in shards, their index, and the configuration, into the folder `part`."
-    groups = split_into_shards(filled, dtype, limit)
-    total = 0
-    name_of = lambda k: (
-        f'{part}/{filled.files}.safetensors'
-        if len(groups) == 1
-        else f'{part}/{filled.files}-{k + 1:05d}-of-{len(groups):05d}.safetensors'
-    )
-    for k, names in enumerate(groups):
-        total += sum(torch.Size(filled.wanted[name]).numel() for name in names) * dtype.itemsize
+    "The weights of a component in shards, their index, and the configuration; what is there already stays."
+    groups = split_into_shards(component, dtype, limit)
+    files = _shard_names(part, component.files, len(groups))
+    for k, (file, names) in enumerate(zip(files, groups)):
         if progress:
-            progress(part, k, len(groups))
-        if written.has(name_of(k)):
-            continue
-        tensors = {name: filled.source[name][1]().to(dtype).contiguous().clone() for name in names}
-        bad = next((name for name, t in tensors.items() if not torch.isfinite(t).all()), None)
-        if bad:
-            raise ValueError(
-                f'{bad} of the {part} is not finite in {str(dtype).removeprefix("torch.")}: choose --dtype bfloat16 or float32'
-            )
-        written.write(name_of(k), save(tensors, metadata=dict(format='pt')))
+            progress(k, len(groups), part)
+        if not ledger.has(file):
+            ledger.write(file, _shard(component, names, dtype, part))
     if len(groups) > 1:
-        index = dict(
-            metadata=dict(total_size=total),
-            weight_map={name: name_of(k).rpartition('/')[2] for k, names in enumerate(groups) for name in names},
-        )
-        written.write(f'{part}/{filled.files}.safetensors.index.json', (json.dumps(index, indent=1) + '\n').encode())
-    written.write(f'{part}/config.json', filled.config.encode())
+        numbers = sum(torch.Size(component.wanted[name]).numel() for names in groups for name in names)
+        weight_map = {name: file.rpartition('/')[2] for file, names in zip(files, groups) for name in names}
+        index = dict(metadata=dict(total_size=numbers * dtype.itemsize), weight_map=weight_map)
+        name = f'{part}/{component.files}.safetensors.index.json'
+        ledger.write(name, (json.dumps(index, indent=1) + '\n').encode())
+    ledger.write(f'{part}/config.json', component.config.encode())
     if progress:
-        progress(part, len(groups), len(groups))
+        progress(len(groups), len(groups), part)
 
 # %% ../../nbs/9_released/02_convert.ipynb #113f1ccc
-def _tokenizer(path, config: dict):
-    "The text tokenizer; ValueError unless it has as many tokens as the checkpoint has rows, and the image tokens. A warning where these do not stand in the published order, behind all others."
+def _load_tokenizer(path: Path, config: dict):
+    """The text tokenizer; ValueError unless it has as many tokens as the checkpoint has rows, and the image tokens.
+
+    A warning where these do not stand in the published order, behind all others."""
     from transformers import AutoTokenizer
     from seed_story.models.sequence import ImageTokens
 
@@ -336,157 +401,145 @@ def _tokenizer(path, config: dict):
     image = ImageTokens.from_tokenizer(tokenizer)
     if len(tokenizer) != size or image.num_slots != slots:
         raise ValueError(
-            f'{path} has {len(tokenizer)} tokens, {image.num_slots} of them image slots; the checkpoint has {size} and {slots}'
+            f'{path} has {len(tokenizer)} tokens, {image.num_slots} of them image slots; '
+            f'the checkpoint has {size} and {slots}'
         )
     if [image.boi, image.eoi, *image.slots] != list(range(size - slots - 2, size)):
         warnings.warn(
-            f'{path}: <img>, </img> and the slots do not stand behind all other tokens in this order, as published; their ids {image.boi}, {image.eoi}, {image.slots[0]} … are used'
+            f'{path}: <img>, </img> and the slots do not stand behind all other tokens in this order, as published; '
+            f'their ids {image.boi}, {image.eoi}, {image.slots[0]} … are used'
         )
     return tokenizer
 
 
-def _sizes(config: dict, tokenizer, found: dict) -> dict:
+def _empty_components(config: dict, tokenizer, found: dict[str, Path]) -> dict:
     "The components of the preset without memory; VAE and scheduler from SDXL's own configurations."
     from diffusers import AutoencoderKL, EulerDiscreteScheduler
 
     with torch.device('meta'):
         parts = build(config, tokenizer, only=('visual_tokenizer', 'mllm', 'feature_resampler', 'unet'))
         parts['vae'] = AutoencoderKL.from_config(AutoencoderKL.load_config(found['sdxl'] / 'vae'))
-    return parts | dict(
-        scheduler=EulerDiscreteScheduler.from_config(EulerDiscreteScheduler.load_config(found['sdxl'] / 'scheduler'))
-    )
+    scheduler = EulerDiscreteScheduler.from_config(EulerDiscreteScheduler.load_config(found['sdxl'] / 'scheduler'))
+    return parts | dict(scheduler=scheduler)
 
 # %% ../../nbs/9_released/02_convert.ipynb #f4580f27
-def convert(
-    folder,
-    out,
-    preset_name='paper',
-    merge: bool = False,
-    dtype=torch.float16,
-    shard_bytes: int = 2 * 10**9,
-    progress=None,
-) -> Path:
-    """Turn the released files in `folder` into the pipeline folder `out`; returns it. `preset_name`: a preset's name, or a configuration, with the sizes.
+DIFFUSERS_STEM = 'diffusion_pytorch_model'  # of the weight files of diffusers' components
 
-    `merge`: fold the adapters into the language model. `progress(part, done, total)` is called for every shard. What an interrupted call has written is kept.
+
+def _detokenizer_sources(parts: dict, found: dict[str, Path]) -> Iterator[tuple[str, ComponentSource]]:
+    "Feature resampler and UNet, which the release keeps in one file; what the UNet lacks there is SDXL's."
+    origin = found['detokenizer']
+    held = Weights(origin)
+    _refuse_unknown(held, [name for name in held if name.startswith(('resampler.', 'unet.'))], 'de-tokenizer', origin)
+    resampler = held.with_prefix('resampler.')
+    yield (
+        'feature_resampler',
+        _plain_source(parts['feature_resampler'], resampler, 'feature resampler', DIFFUSERS_STEM, origin),
+    )
+    sdxl = found['sdxl'] / 'unet'
+    spare = Weights(sdxl) if sdxl.is_dir() else None
+    yield 'unet', _plain_source(parts['unet'], held.with_prefix('unet.'), 'UNet', DIFFUSERS_STEM, origin, spare)
+
+
+def _component_sources(parts: dict, found: dict[str, Path], lora) -> Iterator[tuple[str, ComponentSource]]:
+    "Each component with where its weights come from, one after the other, so that only one source is open."
+    origin = found['visual_tokenizer']
+    held = Weights(origin, 'transformer.visual.' if origin.is_dir() else '')
+    yield 'visual_tokenizer', _plain_source(parts['visual_tokenizer'], held, 'visual tokenizer', DIFFUSERS_STEM, origin)
+    base = Weights(found['llm']) if 'llm' in found else None
+    yield 'mllm', _mllm_source(parts['mllm'], Weights(found['mllm']), found['mllm'], lora, base)
+    yield from _detokenizer_sources(parts, found)
+    origin = found['sdxl'] / 'vae'
+    yield 'vae', _plain_source(parts['vae'], Weights(origin), 'VAE', DIFFUSERS_STEM, origin)
+
+# %% ../../nbs/9_released/02_convert.ipynb #f4580f28
+def _made_from(folder: Path, found: dict[str, Path], config: dict, **options) -> dict:
+    "What a conversion is made from, in words that can be compared."
+    sizes = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    files = {
+        part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}'
+        for part, path in found.items()
+    }
+    return files | dict(options, sizes=sizes)
+
+
+def convert_release(
+    folder: str | Path,  # the released files
+    out: str | Path,  # the pipeline folder; what an interrupted call has written there is kept
+    config: str | dict = 'paper',  # a preset's name, or a configuration, with the sizes
+    merge: bool = False,  # fold the adapters into the language model
+    dtype: torch.dtype = torch.float16,
+    shard_bytes: int = 2 * 10**9,
+    progress: Progress | None = None,  # called for every shard: done, total, part
+) -> Path:
+    """Turn the released files in `folder` into the pipeline folder `out`; returns it.
+
     ValueError names the file that is missing, damaged, of other sizes, or begun with other options."""
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
     found = find_released(folder)
     out = Path(out)
-    config = preset(preset_name) if isinstance(preset_name, str) else preset_name
-    tokenizer = _tokenizer(found['tokenizer'], config)
-    made_from = {
-        part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}'
-        for part, path in found.items()
-    }
-    written = ConversionLedger(
-        out,
-        made_from
-        | dict(
-            merge=merge,
-            dtype=str(dtype),
-            sizes=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16],
-            shard_bytes=shard_bytes,
-        ),
-    )
+    config = preset(config) if isinstance(config, str) else config
+    tokenizer = _load_tokenizer(found['tokenizer'], config)
+    options = dict(merge=merge, dtype=str(dtype), shard_bytes=shard_bytes)
+    ledger = ConversionLedger(out, _made_from(Path(folder), found, config, **options))
     lora = config['mllm']['lora']
-    parts = _sizes(dict(config, mllm=config['mllm'] | dict(lora=None)) if merge else config, tokenizer, found)
-    for part, filled in _filled(parts, found, lora if merge else None):
-        write_component(written, part, filled, dtype, shard_bytes, progress)
+    sizes = dict(config, mllm=config['mllm'] | dict(lora=None)) if merge else config
+    parts = _empty_components(sizes, tokenizer, found)
+    for part, component in _component_sources(parts, found, lora if merge else None):
+        write_component(ledger, part, component, dtype, shard_bytes, progress)
     tokenizer.save_pretrained(out / 'tokenizer')
     parts['scheduler'].save_pretrained(out / 'scheduler')
-    StoryPipeline(tokenizer=tokenizer, **parts, **config['pipeline']).save_config(out)  # last: now it is a pipeline
+    pipe: Any = StoryPipeline(tokenizer=tokenizer, **parts, **config['pipeline'])
+    pipe.save_config(out)  # last: now it is a pipeline
     return out
 
-
-def _filled(parts: dict, found: dict, lora) -> Iterator[tuple[str, ComponentSource]]:
-    "Each component with where its weights come from, one after the other, so that only one source is open."
-    eye = found['visual_tokenizer']
-    weights = 'diffusion_pytorch_model'
-    yield (
-        'visual_tokenizer',
-        _plain(
-            parts['visual_tokenizer'],
-            Weights(eye, 'transformer.visual.' if eye.is_dir() else ''),
-            'visual tokenizer',
-            weights,
-            eye,
-        ),
-    )
-    yield (
-        'mllm',
-        _mllm(
-            parts['mllm'], Weights(found['mllm']), found['mllm'], lora, Weights(found['llm']) if 'llm' in found else {}
-        ),
-    )
-    pen = Weights(found['detokenizer'])
-    _left_over(
-        pen, {name for name in pen if name.startswith(('resampler.', 'unet.'))}, 'de-tokenizer', found['detokenizer']
-    )
-    yield (
-        'feature_resampler',
-        _plain(parts['feature_resampler'], pen.below('resampler.'), 'feature resampler', weights, found['detokenizer']),
-    )
-    yield (
-        'unet',
-        _plain(
-            parts['unet'],
-            pen.below('unet.'),
-            'UNet',
-            weights,
-            found['detokenizer'],
-            Weights(found['sdxl'] / 'unet') if (found['sdxl'] / 'unet').is_dir() else {},
-        ),
-    )
-    yield 'vae', _plain(parts['vae'], Weights(found['sdxl'] / 'vae'), 'VAE', weights, found['sdxl'] / 'vae')
-
 # %% ../../nbs/9_released/02_convert.ipynb #a861ac2e
-@torch.no_grad()
-def write_random_release(folder, config: dict, tokenizer, seed: int = 0, dtype=torch.float32, device='cpu') -> Path:
-    "Released files with random weights at the sizes of `config` (see `preset`), in the release's layout and under its names, in `folder`; returns it. `tokenizer`: with the image tokens."
+def _random_component(config: dict, tokenizer, part: str, seed: int, dtype: torch.dtype, device):
+    "A component, made in `dtype` at once; its adapters do something."
     from transformers.modeling_utils import local_torch_dtype
+
+    with torch.random.fork_rng(), torch.device(device), local_torch_dtype(dtype):
+        torch.manual_seed(seed)
+        module = build(config, tokenizer, only=(part,))[part]
+        for name, p in module.named_parameters():
+            if 'lora_B' in name or 'modules_to_save' in name:
+                p.add_(0.02 * torch.randn_like(p))
+    return module.to(dtype)
+
+
+def _on_cpu(state: Mapping, prefix: str = '') -> dict[str, torch.Tensor]:
+    return {prefix + name: t.cpu() for name, t in state.items()}
+
+# %% ../../nbs/9_released/02_convert.ipynb #a861ac2f
+@torch.no_grad()
+def write_random_release(
+    folder: str | Path,
+    config: dict,  # the sizes, see `preset`
+    tokenizer,  # with the image tokens
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device='cpu',
+) -> Path:
+    "Released files with random weights, in the release's layout and under its names, in `folder`; returns it."
     from seed_story.released.names import released_agent_names
 
     folder = Path(folder)
-    kept = dict(
-        mllm=RELEASED_FILES['mllm'][0],
-        visual_tokenizer=RELEASED_FILES['visual_tokenizer'][0],
-        detokenizer=RELEASED_FILES['detokenizer'][0],
-    )
-    for place in kept.values():
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    place = {part: folder / files[0] for part, files in RELEASED_FILES.items()}
+    for part in ('mllm', 'visual_tokenizer', 'detokenizer'):
+        place[part].parent.mkdir(parents=True, exist_ok=True)
 
-    def made(part):
-        "A component, made in `dtype` at once; its adapters do something."
-        with torch.random.fork_rng(), torch.device(device), local_torch_dtype(dtype):
-            torch.manual_seed(seed)
-            module = build(config, tokenizer, only=(part,))[part]
-            for name, p in module.named_parameters():
-                if 'lora_B' in name or 'modules_to_save' in name:
-                    p.add_(0.02 * torch.randn_like(p))
-        return module.to(dtype)
+    def state(part: str) -> Mapping:  # not held on to: one component at a time is in memory
+        return _random_component(config, tokenizer, part, seed, dtype, device).state_dict()
 
-    def renamed(state):
-        return {old: state[ours].cpu() for ours, old in released_agent_names(state).items()}
-
-    tokenizer.save_pretrained(folder / RELEASED_FILES['tokenizer'][0])
-    torch.save(
-        renamed(made('mllm').state_dict()), folder / kept['mllm']
-    )  # not held on to: one component at a time is in memory
-    torch.save(
-        {name: t.cpu() for name, t in made('visual_tokenizer').state_dict().items()}, folder / kept['visual_tokenizer']
-    )
-    torch.save(
-        {
-            f'{side}.{name}': t.cpu()
-            for side, part in (('resampler', 'feature_resampler'), ('unet', 'unet'))
-            for name, t in made(part).state_dict().items()
-        },
-        folder / kept['detokenizer'],
-    )
-    made('vae').save_pretrained(folder / RELEASED_FILES['sdxl'][0] / 'vae')
-    build(config, tokenizer, only=('scheduler',))['scheduler'].save_pretrained(
-        folder / RELEASED_FILES['sdxl'][0] / 'scheduler'
-    )
+    tokenizer.save_pretrained(place['tokenizer'])
+    agent = state('mllm')
+    agent = {theirs: agent[ours].cpu() for ours, theirs in released_agent_names(agent).items()}
+    torch.save(agent, place['mllm'])
+    del agent
+    torch.save(_on_cpu(state('visual_tokenizer')), place['visual_tokenizer'])
+    both = _on_cpu(state('feature_resampler'), 'resampler.') | _on_cpu(state('unet'), 'unet.')
+    torch.save(both, place['detokenizer'])
+    _random_component(config, tokenizer, 'vae', seed, dtype, device).save_pretrained(place['sdxl'] / 'vae')
+    build(config, tokenizer, only=('scheduler',))['scheduler'].save_pretrained(place['sdxl'] / 'scheduler')
     return folder

@@ -5,7 +5,9 @@
 # %% ../../nbs/9_released/01_names.ipynb #434668ff
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
 
 # %% auto #0
 __all__ = ['WRAPPER', 'ROTARY', 'adapted_layers', 'agent_names', 'released_agent_names', 'merge_lora', 'merge_released_lora',
@@ -22,7 +24,9 @@ def adapted_layers(names: Iterable[str]) -> set[str]:
 
 
 def agent_names(released: Iterable[str]) -> dict[str, str]:
-    "Names in a released MLLM checkpoint → ours; rotary tables, which we compute, are left out. Plain names (merged, or ours) stay."
+    """Names in a released MLLM checkpoint → ours; rotary tables, which we compute, are left out.
+
+    Plain names (merged, or ours) stay."""
     released = list(released)
     adapted = adapted_layers(released)
     names = {}
@@ -40,57 +44,63 @@ def released_agent_names(ours: Iterable[str]) -> dict[str, str]:
     return {name: WRAPPER + old.removeprefix("llm.") if old.startswith("llm.") else old for name, old in plain.items()}
 
 # %% ../../nbs/9_released/01_names.ipynb #3035eb40
-def merge_lora(weight, a, b, lora: dict):
+def merge_lora(weight: Tensor, a: Tensor, b: Tensor, lora: dict | None) -> Tensor:
     "W + (alpha / r) B A, in fp32. `lora`: its `r` and `lora_alpha`."
+    lora = lora or {}
     return weight.float() + lora["lora_alpha"] / lora["r"] * (b.float() @ a.float())
 
 
-def merge_released_lora(weights: dict, lora: dict) -> dict:
+def merge_released_lora(weights: Mapping[str, Tensor], lora: dict) -> dict[str, Tensor]:
     "Released MLLM weights → ours without LoRA. `lora`: its `r` and `lora_alpha`. Sums are made in fp32; types stay."
-    names = agent_names(weights)
     adapted = adapted_layers(weights)
     found = {}
-    for name, ours in names.items():
+    for name, ours in agent_names(weights).items():
         layer, _, kind = name.rpartition(".")
         if ".lora_" in name or ".original_module." in name:
             continue
         tensor = weights[name]
         if layer in adapted and kind == "weight":
-            tensor = merge_lora(
-                tensor, *(weights[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B")), lora
-            ).to(tensor.dtype)
+            a, b = (weights[f"{layer}.{part}.default.weight"] for part in ("lora_A", "lora_B"))
+            tensor = merge_lora(tensor, a, b, lora).to(tensor.dtype)
         found[ours.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")] = tensor
     return found
 
-
-def load_agent(mllm, weights: dict):
-    "Load released MLLM weights; an MLLM without LoRA needs `merge_released_lora` ones. `ValueError` names what is missing, left over, or of another shape."
-    names = agent_names(weights)
-    state = mllm.state_dict()
-    missing = state.keys() - set(names.values()) - mllm.all_tied_weights_keys.keys()
-    extra = set(names.values()) - state.keys()
+# %% ../../nbs/9_released/01_names.ipynb #3035eb41
+def _misfits(names: dict[str, str], weights: Mapping[str, Tensor], state: Mapping, tied) -> list[str]:
+    "What is missing, not known, or of another shape, in words."
+    ours = set(names.values())
     shapes = [
-        f"{ours} {list(weights[old].shape)} instead of {list(state[ours].shape)}"
-        for old, ours in names.items()
-        if ours in state and weights[old].shape != state[ours].shape
+        f"{new} {list(weights[old].shape)} instead of {list(state[new].shape)}"
+        for old, new in names.items()
+        if new in state and weights[old].shape != state[new].shape
     ]
-    if missing or extra or shapes:
-        told = [
-            f"{what}: {', '.join(sorted(which)[:3])}{' …' if len(which) > 3 else ''}"
-            for what, which in (("missing", missing), ("not known", extra), ("shape", shapes))
-            if which
-        ]
+    found = {"missing": state.keys() - ours - tied, "not known": ours - state.keys(), "shape": shapes}
+    return [
+        f"{what}: {', '.join(sorted(which)[:3])}{' …' if len(which) > 3 else ''}"
+        for what, which in found.items()
+        if which
+    ]
+
+
+def load_agent(mllm, weights: Mapping[str, Tensor]):
+    """Load released MLLM weights into `mllm`, and return it; without LoRA it needs those of `merge_released_lora`.
+
+    `ValueError` names what is missing, left over, or of another shape."""
+    names = agent_names(weights)
+    if wrong := _misfits(names, weights, mllm.state_dict(), mllm.all_tied_weights_keys.keys()):
         raise ValueError(
-            f"these weights do not fit the model: {'; '.join(told)}; check vocab_size, lora and the resamplers' sizes in its configuration"
+            f"these weights do not fit the model: {'; '.join(wrong)}; "
+            "check vocab_size, lora and the resamplers' sizes in its configuration"
         )
-    mllm.load_state_dict(
-        {ours: weights[old] for old, ours in names.items()}, strict=False
-    )  # tied weights are stored once
+    ours = {new: weights[old] for old, new in names.items()}
+    mllm.load_state_dict(ours, strict=False)  # tied weights are stored once
     return mllm
 
 # %% ../../nbs/9_released/01_names.ipynb #8cbefc23
 def released_time_ids(width: int, height: int, resolution: int) -> list[int]:
-    "The six numbers that the released data code gives with a picture of `width` × `height` pixels, resized and cropped to `resolution` pixels square."
+    """The time ids that the released data code gives with a picture of `width` × `height` pixels.
+
+    It is resized and cropped to `resolution` pixels square."""
     scaled = [side if side == resolution else int(resolution * side / min(width, height)) for side in (width, height)]
     left, top = (int(round((side - resolution) / 2)) for side in scaled)
     return [height, width, left, top, resolution, resolution]
