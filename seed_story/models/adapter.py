@@ -185,7 +185,8 @@ def _load_adapted(cls: type[AdaptedMLLM], folder: Path, dtype: torch.dtype) -> A
         was = "from" if config.packed else "not from"
         warnings.warn(
             f"{folder}: trained on {config.backbone} {was} a GGUF file; what is here is the other: "
-            "results may differ slightly"
+            "results may differ slightly",
+            stacklevel=3,
         )
     model: Any = cls(config, llm)
     load_adapter(model.llm, folder / "adapter" / "adapter_model.safetensors")

@@ -83,6 +83,10 @@ class PromptEmbeds(NamedTuple):
     prompt_embeds: Tensor  # [N, Q, output1_dim + output2_dim], for cross-attention
     pooled_prompt_embeds: Tensor  # [N, output2_dim], joined to the time embedding
 
+
+def _normalize(features: Tensor, axis: int | None) -> Tensor:
+    return features if axis is None else F.normalize(features, dim=axis)
+
 # %% ../../nbs/3_models/05_detokenizer.ipynb #e5aa2211
 class FeatureResampler(ModelMixin, ConfigMixin):
     """Perceiver from features [N, V, F] to what an SDXL-type UNet reads, under released names; `paper` = the defaults.
@@ -120,11 +124,7 @@ class FeatureResampler(ModelMixin, ConfigMixin):
 
     def forward(self, features: Tensor) -> PromptEmbeds:
         "Features [N, V, F] → prompt embeddings [N, Q, …] and pooled embeddings [N, output2_dim]."
-        x = features.to(self.dtype)
-        axis: int | None = dict(self.config)["normalize_dim"]
-        if axis is not None:
-            x = F.normalize(x, dim=axis)
-        x = self.proj_in(x)  # [N, V, dim]
+        x = self.proj_in(_normalize(features.to(self.dtype), dict(self.config)["normalize_dim"]))  # [N, V, dim]
         latents = self.latents.expand(len(x), -1, -1)  # [N, Q, dim]
         layer: Any  # a pair: attention, feed-forward
         for layer in self.layers:
@@ -270,7 +270,7 @@ def noise_target(latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler) -
 
 # %% ../../nbs/3_models/05_detokenizer.ipynb #7bae435d
 def drop_features(features: Tensor, unconditional: Tensor | None, drop: float, generator=None) -> Tensor:
-    "Each picture's features [N, V, F] replaced, with probability `drop`, by `unconditional` [1, V, F] (ValueError if None)."
+    "Each picture's features [N, V, F] replaced, with probability `drop`, by `unconditional` [1, V, F] (not None)."
     if not drop:
         return features
     if unconditional is None:
@@ -334,7 +334,7 @@ def trainable_parameter_names(unet, feature_resampler, which: Trainable = "whole
 # %% ../../nbs/3_models/05_detokenizer.ipynb #add87446
 @torch.no_grad()
 def unconditional_features(visual_tokenizer) -> Tensor:
-    "Features [1, V, F] of an all-zero picture, for the unconditional branch of guidance; in the model's type and place."
+    "Features [1, V, F] of an all-zero picture, for the unconditional branch of guidance; in the model's type."
     size = visual_tokenizer.config.image_size
     device = execution_device(visual_tokenizer)
     return visual_tokenizer(torch.zeros(1, 3, size, size, dtype=visual_tokenizer.dtype, device=device))

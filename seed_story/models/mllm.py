@@ -164,8 +164,7 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
     @classmethod
     def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config):
         """Around a pre-trained language model, or what `AutoModelForCausalLM.from_pretrained` takes.
-
-        `vocab_size`: its embeddings are resized to this, `len(tokenizer)`. `config`: other fields of the configuration."""
+        `vocab_size`: its embeddings are resized to this, `len(tokenizer)`. `config`: other fields of ours."""
         if not isinstance(llm, PreTrainedModel):
             llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
         if vocab_size is not None:
@@ -298,9 +297,9 @@ def branched_loss(
     most: int | None = None,  # see `supervised_positions`
     position_ids: Tensor | None = None,  # [B, L]: where the language model is told that the tokens stand
 ) -> MLLMOutput:
-    """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are regressed for its T target pages.
+    """Both losses over all pages of a `BranchedBatch`; `image_features` [B, T, V, F] are those of its T target pages.
 
-    No logits are kept. What the tokens see does not change with `position_ids`. ValueError for a batch without features."""
+    No logits are kept. What tokens see does not change with `position_ids`. ValueError for a batch without features."""
     if batch.features is None:
         raise ValueError("the batch has no features: give them to `build_branched_batch`, or set them")
     context = batch.features if context_features is None else context_features

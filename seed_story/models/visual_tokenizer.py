@@ -133,8 +133,7 @@ class ImageInputMixin:
 class VisualTokenizer(ImageInputMixin, ModelMixin, ConfigMixin):
     """Vision transformer with attention pool: pixels [N, 3, S, S] → features [N, V, F].
 
-    The encoder of Qwen-VL (arXiv 2308.12966) under its released parameter names; `paper` = the defaults.
-    ValueError if sizes do not fit."""
+    Qwen-VL's (arXiv 2308.12966), under released names; `paper` = the defaults. ValueError if sizes do not fit."""
 
     _no_split_modules = ["EncoderLayer", "Resampler"]
 

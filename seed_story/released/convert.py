@@ -225,7 +225,7 @@ def _merged_name(ours: str) -> str:
 
 
 class _MLLMSource:
-    "Where the weights of the multimodal language model come from: `held`, and `base` for what `held` does not bring along."
+    "Where the multimodal language model's weights come from: `held`, and `base` for what `held` does not bring along."
 
     def __init__(self, held: Weights, base: Weights | None, lora: dict | None):
         self.held = held
@@ -407,7 +407,8 @@ def _load_tokenizer(path: Path, config: dict):
     if [image.boi, image.eoi, *image.slots] != list(range(size - slots - 2, size)):
         warnings.warn(
             f'{path}: <img>, </img> and the slots do not stand behind all other tokens in this order, as published; '
-            f'their ids {image.boi}, {image.eoi}, {image.slots[0]} … are used'
+            f'their ids {image.boi}, {image.eoi}, {image.slots[0]} … are used',
+            stacklevel=3,
         )
     return tokenizer
 
