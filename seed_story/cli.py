@@ -231,16 +231,16 @@ def convert(
 ):
     "Turn the released files into one folder in today's format, checked and shard by shard."
     import torch
-    from seed_story.released.convert import convert as turn
+    from seed_story.released.convert import convert_release
 
     if dtype not in (types := ('float16', 'bfloat16', 'float32')):
         raise ValueError(f'--dtype {dtype!r}: {", ".join(types)}')
 
-    def progress(part: str, done: int, total: int) -> None:
+    def progress(done: int, total: int, what: str = '') -> None:
         if done in (0, total) or done % 4 == 0:
-            complain(f'{part}: {done} of {total} files')
+            complain(f'{what}: {done} of {total} files')
 
-    made = turn(folder, out, preset, merge, getattr(torch, dtype), int(shard * 10**9), progress)
+    made = convert_release(folder, out, preset, merge, getattr(torch, dtype), int(shard * 10**9), progress)
     typer.echo(f'{made}: seed-story tell --model {out}')
 
 # %% ../nbs/cli.ipynb #2cfd311e

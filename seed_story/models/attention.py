@@ -90,8 +90,8 @@ def attention_implementation(
 ) -> Iterator[None]:
     """While this lasts, `llm` computes attention by this implementation, whatever other threads ask for.
 
-    Threads that ask for another one wait. `RuntimeError` where a thread that is inside asks for another one while
-    others are inside, too."""
+    Threads that ask for another one wait.
+    `RuntimeError` where a thread that is inside asks for another one while others are inside, too."""
     switch = _switch_of(llm)
     before = _enter(llm, switch, implementation)
     try:
@@ -114,8 +114,7 @@ def as_block_mask(mask: Tensor):
 def as_attention_mask(mask: Tensor | None, dtype: torch.dtype, implementation: str):
     """A mask in the form that an attention `implementation` reads.
 
-    A bool mask with four axes becomes additive (in `dtype`) for `eager` and blocks for `flex_attention`; all else
-    stays as it is."""
+    A bool mask of four axes becomes additive (in `dtype`) for `eager`, blocks for `flex_attention`; all else stays."""
     if mask is None or mask.ndim == 2 or mask.dtype != torch.bool:
         return mask
     if implementation == "flex_attention":

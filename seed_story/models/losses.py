@@ -55,8 +55,7 @@ def _mean_over_images(loss: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def cosine_loss(regressed: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean of 1 − cosine over the tokens of [..., V, F]; `mask` [...] bool picks the images that count. 0 where there
-    are none."""
+    "Mean of 1 − cosine over the tokens of [..., V, F]; `mask` [...] bool picks the images that count. 0 if none does."
     similarity = F.cosine_similarity(at_least_fp32(regressed), at_least_fp32(target), dim=-1)
     return _mean_over_images((1 - similarity).mean(-1), mask)
 
@@ -77,8 +76,7 @@ def regression_loss(kind: RecLoss, regressed: Tensor, target: Tensor, mask: Tens
 
 # %% ../../nbs/3_models/13_losses.ipynb #99bd3546
 def total_loss(config, lm_loss: Tensor | None = None, rec_loss: Tensor | None = None) -> Tensor | None:
-    """The sum of the losses that there are, weighted by `config.lm_loss_scale` and `config.rec_loss_scale`; None if
-    there are none."""
+    "The losses that there are, weighted by `config.lm_loss_scale` and `config.rec_loss_scale`, summed; None if none."
     weighted = []
     if lm_loss is not None:
         weighted.append(config.lm_loss_scale * lm_loss)

@@ -16,8 +16,9 @@ from ..sinks.internals import reset_attention
 
 # %% ../../nbs/3_models/02_resampler.ipynb #7e689912
 def sincos_positions(embed_dim: int, grid_size: int) -> Tensor:
-    """Fixed 2-D sin-cos positions of a square grid, row by row: [grid_size², embed_dim]. ValueError unless 4 divides
-    `embed_dim`."""
+    """Fixed 2-D sin-cos positions of a square grid, row by row: [grid_size², embed_dim].
+
+    ValueError unless 4 divides `embed_dim`."""
     if embed_dim % 4:
         raise ValueError(f"embed_dim={embed_dim} must be divisible by 4: sine and cosine of column and row")
     omega = 10000.0 ** (-torch.arange(embed_dim // 4, dtype=torch.float64) / (embed_dim // 4))
