@@ -408,24 +408,22 @@ class Chunks(NumberedBatches):
         self.encoder: PageEncoder | None = None  # made in the process that needs it
 
     def __getitem__(self, number: int) -> tuple:
-        shape = self.shape
         rows, picked, policies = self._draw(number)
         chunks, starts, ends = zip(*picked)
         if self.encoder is None:
-            self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens, cache_size=2_000_000)
-        options: dict[str, Any] = dict(length=shape.length, ends=list(ends), last=shape.last_page_only)
-        batch = build_branched_batch(chunks, self.encoder, shape.pages, **options)
+            self.encoder = PageEncoder(self.tokenizer, max_text_tokens=self.shape.max_text_tokens, cache_size=2_000_000)
+        options: dict[str, Any] = dict(length=self.shape.length, ends=list(ends), last=self.shape.last_page_only)
+        batch = build_branched_batch(chunks, self.encoder, self.shape.pages, **options)
         kept = policies and keep_mask_by_page(batch, self.image, policies, self.ends)
         return batch, torch.from_numpy(rows), torch.tensor(starts), kept
 
     def _draw(self, number: int) -> tuple[np.ndarray, list, list | None]:
         "Story rows, (texts, first page, end) and policies of the chunks that this process reads as batch `number`."
-        share = self.share
         shape = self.shape
-        step, part = divmod(number, share.accumulate)
+        step, part = divmod(number, self.share.accumulate)
         rng = np.random.default_rng([self.seed, step])
-        part = part * share.world_size + share.rank
-        rows = rng.integers(len(self.texts), size=shape.batch * share.world_size * share.accumulate)
+        part = part * self.share.world_size + self.share.rank
+        rows = rng.integers(len(self.texts), size=shape.batch * self.share.world_size * self.share.accumulate)
         mine = slice(part * shape.batch, (part + 1) * shape.batch)
         picked = [_pick_chunk(self.texts[r], shape.pages, rng) for r in rows][mine]
         policies = [self.eviction.draw(rng) for _ in rows][mine] if self.eviction else None
@@ -595,29 +593,25 @@ class _StageTwoStep:
         optimisation = self.optimisation
         conditioning = self.conditioning
         device = optimisation.device
-        seed = optimisation.seed
         if self.batches is None:
             self.batches = self.chunks.loader(device, self.workers, i)
         chunk, *found, kept = next(self.batches)
-        generator = step_generator(device, seed + 7919 * self.chunks.share.rank, i)
-        most = (
-            int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
-        )  # only where it is not compiled in
+        generator = step_generator(device, optimisation.seed + 7919 * self.chunks.share.rank, i)
+        # how many positions are supervised at most: only where it is not compiled in
+        most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
         chunk = chunk.to(device)
         kept = None if kept is None else kept.to(device)
         chunk.features = self.features_of(*found).float()
         shape = (*chunk.features.shape[:2], 1, 1)
         noise = conditioning.noise * torch.rand(shape, device=device, generator=generator)
-        skip = conditioning.position_skip
-        positions = skip_positions(chunk, skip, generator) if skip else None
+        positions = skip_positions(chunk, skip, generator) if (skip := conditioning.position_skip) else None
 
         def loss_of(context: torch.Tensor) -> Any:
             return self.loss(chunk, add_feature_noise(context, noise, generator), kept, most, positions)
 
+        rounds = _sampling_rounds(i, used, optimisation, conditioning)
         with autocast(device, optimisation.mixed_precision):
-            return _scheduled_sampling_losses(
-                loss_of, chunk, _sampling_rounds(i, used, optimisation, conditioning), generator
-            )
+            return _scheduled_sampling_losses(loss_of, chunk, rounds, generator)
 
 # %% ../../nbs/6_training/08_stages.ipynb #3619ba18
 def _sampling_rounds(i: int, used: float, optimisation: Optimisation, conditioning: Conditioning) -> int:

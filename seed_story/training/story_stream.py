@@ -122,21 +122,18 @@ class StreamedChunks(NumberedBatches):
         "Texts, pictures [P, S, S, 3] and whether the story ends there."
         row, start = self.index[number]
         story = self.stories[row]
-        pages = self.shape.pages
-        pictures = [_pixels(Path(self.images) / name, self.size) for name in story["images"][start : start + pages]]
-        ends = start + pages >= len(story["captions"])
-        return story["captions"][start : start + pages], np.stack(pictures), ends
+        end = start + self.shape.pages
+        pictures = [_pixels(Path(self.images) / name, self.size) for name in story["images"][start:end]]
+        return story["captions"][start:end], np.stack(pictures), end >= len(story["captions"])
 
     def __getitem__(self, step: int) -> tuple:
         shape = self.shape
-        share = self.share
         if self.encoder is None:
             self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens)
-        numbers = chunk_numbers(step, len(self.index), shape.batch, self.seed, share.rank, share.world_size)
+        numbers = chunk_numbers(step, len(self.index), shape.batch, self.seed, self.share.rank, self.share.world_size)
         texts, pictures, ends = zip(*map(self.chunk, numbers))
         batch = build_branched_batch(list(texts), self.encoder, shape.pages, length=shape.length, ends=list(ends))
-        rng = np.random.default_rng([self.seed, step, share.rank])
-        kept = None
-        if self.eviction:
-            kept = keep_mask_by_page(batch, self.image, [self.eviction.draw(rng) for _ in texts], self.ends)
+        rng = np.random.default_rng([self.seed, step, self.share.rank])
+        policies = [self.eviction.draw(rng) for _ in texts] if self.eviction else None
+        kept = policies and keep_mask_by_page(batch, self.image, policies, self.ends)
         return batch, torch.from_numpy(np.stack(pictures)), kept
