@@ -22,11 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..models.presets import build, preset
+from ..pipeline.narrate import Progress
 from .names import WRAPPER, adapted_layers, agent_names, merge_lora
 from ..story.files import sha256_of, write_atomic
 
 # %% auto #0
-__all__ = ['RELEASED_FILES', 'OPTIONAL', 'Reader', 'Progress', 'DIFFUSERS_STEM', 'find_released', 'Weights', 'ComponentSource',
+__all__ = ['RELEASED_FILES', 'OPTIONAL', 'Reader', 'DIFFUSERS_STEM', 'find_released', 'Weights', 'ComponentSource',
            'split_into_shards', 'ConversionLedger', 'write_component', 'convert_release', 'write_random_release']
 
 # %% ../../nbs/9_released/02_convert.ipynb #4732288e
@@ -339,9 +340,6 @@ class ConversionLedger:
         write_atomic(self.note, json.dumps(dict(made_from=self.made_from, files=self.files), indent=1) + '\n')
 
 # %% ../../nbs/9_released/02_convert.ipynb #c12f7ac6
-Progress = Callable[[int, int, str], None]  # done, total, what
-
-
 def _shard_names(part: str, stem: str, count: int) -> list[str]:
     if count == 1:
         return [f'{part}/{stem}.safetensors']
