@@ -14,9 +14,6 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from safetensors import safe_open
 
-import seed_story.models.adapter  # diffusers loads components only from modules that are imported already
-import seed_story.models.mllm
-import seed_story.models.visual_tokenizer
 from ..models.adapter import load_story_tokenizer
 from ..models.presets import PRESETS, bundled_folder
 
