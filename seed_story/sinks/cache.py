@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -151,10 +152,10 @@ class EvictingCache(Cache):
         self.attention_mass = attention
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #1682acf6
-def attention_span(config) -> int | None:
+def attention_span(config: Any) -> int | None:
     """The number of tokens that the narrowest layer of a model looks back on; None: all.
 
-    ValueError for layers that are no attention."""
+    `config`: that of a transformers language model. ValueError for layers that are no attention."""
     kinds = getattr(config, 'layer_types', None) or ()
     unknown = sorted(set(kinds) - {'full_attention', 'sliding_attention'})
     if unknown:
@@ -167,7 +168,11 @@ def attention_span(config) -> int | None:
     return window if window and slides else None
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #0080955d
-def cache_policy(policy: str | Policy, evict_every: int, image_tokens: ImageMarkers | None) -> Policy:
+def cache_policy(
+    policy: str | Policy,  # a policy, or its name: 'window:8'
+    evict_every: int,  # tokens read between two questions to the policy, at least 1
+    image_tokens: ImageMarkers | None,  # how an image begins and ends; None: the cache knows no pages
+) -> Policy:
     "The policy that a cache is to have; ValueError for what no cache can do."
     policy = attention_policy(policy)
     if evict_every < 1:
@@ -302,11 +307,11 @@ def _check_pass(cache: _PolicyCache, rows: int, new: int) -> None:
         )
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #ebf5c953
-def _observe_inputs(cache: SinkCache, model) -> None:
+def _observe_inputs(cache: SinkCache, model: Any) -> None:
     "Note ids and padding whenever `model` is called with this cache; ends with the cache."
     known = weakref.ref(cache)
 
-    def before_forward(module, args: tuple, kwargs: dict) -> None:
+    def before_forward(module: Any, args: tuple, kwargs: dict) -> None:
         cache = known()
         if cache is None or not is_given(cache, args, kwargs):
             return
@@ -324,6 +329,10 @@ class _ReadingCache(_PolicyCache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
         """Append new keys and values; returns all that this pass may attend to.
+
+        `key_states`, `value_states` [B, heads, L, d]: of the new tokens in layer number `layer_idx`.
+        ValueError for another number of texts, for more tokens than the model looks back on,
+        and for a policy that needs attention which is not measured.
 
         What the policy does not keep is gone afterwards."""
         while len(self.layers) <= layer_idx:
@@ -401,7 +410,7 @@ class SinkCache(_ReadingCache):
             self._apply_to_all()
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #c9267e3d
-def track_attention(cache: SinkCache | EvictingCache, model) -> SinkCache | EvictingCache:
+def track_attention(cache: SinkCache | EvictingCache, model: Any) -> SinkCache | EvictingCache:
     """Let the cache measure how much attention each token draws; returns it.
 
     ValueError if the model does not hand out its attention: it must be loaded with `attn_implementation='eager'`."""
@@ -410,7 +419,7 @@ def track_attention(cache: SinkCache | EvictingCache, model) -> SinkCache | Evic
         raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
     known = weakref.ref(cache)
 
-    def after_forward(module, args: tuple, kwargs: dict, output) -> None:
+    def after_forward(module: Any, args: tuple, kwargs: dict, output: Any) -> None:
         cache = known()
         if cache is None or not is_given(cache, args, kwargs):
             return

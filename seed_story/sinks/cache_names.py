@@ -9,6 +9,8 @@ __all__ = ['CACHE_NAMES', 'NEW', 'OLD', 'cache_name', 'cache_argument', 'resolve
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c4e1a003
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from transformers import GenerationMixin
 from transformers.utils import ModelOutput
@@ -20,7 +22,7 @@ OLD = CACHE_NAMES[1]
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #0fb2a608
 @functools.lru_cache(64)
-def _name(function) -> str:
+def _name(function: Callable[..., Any]) -> str:
     "The name under which a function, a model's `forward` for one, takes a cache."
     for known in (function, GenerationMixin.prepare_inputs_for_generation):
         for name in CACHE_NAMES:
@@ -29,43 +31,52 @@ def _name(function) -> str:
     return NEW
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #7b501d54
-def cache_name(model) -> str:
+def cache_name(model: Any) -> str:
     "The name under which `model`, or any function, takes a cache."
     forward = getattr(model, 'forward', model)
     return _name(getattr(forward, '__func__', forward))
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c6ed87f4
-def cache_argument(model, cache) -> dict:
+def cache_argument(model: Any, cache: Any) -> dict[str, Any]:
     """The keyword argument, under the name that `model` knows, with which its forward pass and its `generate` take
     `cache`; none if there is no cache."""
     return {} if cache is None else {cache_name(model): cache}
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #39086b79
-def resolve_cache(cache, past_key_values):
+def resolve_cache(cache: Any, past_key_values: Any) -> Any:
     "What was given by either name; ValueError if it was given by both."
     if cache is not None and past_key_values is not None:
         raise ValueError('cache and past_key_values are two names of one argument: give one of them')
     return past_key_values if cache is None else cache
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c4e1a010
-def is_given(cache: object, args: tuple, kwargs: dict) -> bool:
-    "Is this very cache among the arguments of a call, whatever its name?"
+def is_given(
+    cache: object,
+    args: tuple,  # of the call, by position
+    kwargs: dict,  # of the call, by name
+) -> bool:
+    "Is this very `cache` among the arguments of a call, whatever its name?"
     return any(value is cache for value in (*args, *kwargs.values()))
 
 
-def get_argument(module, name: str, args: tuple, kwargs: dict):
+def get_argument(
+    module: Any,  # has a method `forward`
+    name: str,  # of a parameter of `forward`
+    args: tuple,  # of the call, by position
+    kwargs: dict,  # of the call, by name
+) -> Any:
     "What the argument `name` of a call of `module` is, given by name or by position; None if it was not given."
     if name in kwargs or not args:
         return kwargs.get(name)
     return dict(zip(inspect.signature(module.forward).parameters, args)).get(name)
 
 # %% ../../nbs/4_sinks/03_cache_names.ipynb #c4e1a013
-def output_cache(output):
+def output_cache(output: Any) -> Any:
     "The cache that a model's output holds, None if it holds none."
     return getattr(output, NEW) if hasattr(output, NEW) else getattr(output, OLD, None)
 
 
-def _new(key):
+def _new(key: Any) -> Any:
     return NEW if key == OLD else key
 
 
@@ -82,5 +93,5 @@ class CacheOutput(ModelOutput):
     def __contains__(self, key):
         return super().__contains__(_new(key))
 
-    def get(self, key, default=None):
+    def get(self, key: Any, default: Any = None) -> Any:
         return super().get(_new(key), default)

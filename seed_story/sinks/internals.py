@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ __all__ = ['attn_implementation', 'mark_initialized', 'mark_adapted', 'rope_freq
            'layer_devices', 'reset_attention', 'execution_device_of_hook', 'uncompiled', 'lerp_all_', 'fix_address']
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #215069c7
-def attn_implementation(model) -> str:
+def attn_implementation(model: Any) -> str:
     "The name of the attention kernel that a transformers model uses now."
     return model.config._attn_implementation
 
@@ -31,7 +32,7 @@ def mark_adapted(llm: nn.Module, adapted: bool) -> None:
     llm._hf_peft_config_loaded = adapted  # type: ignore[assignment]  # a plain bool on a module
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #2f50db36
-def rope_frequencies(model) -> list[tuple[str, Tensor]] | None:
+def rope_frequencies(model: Any) -> list[tuple[str, Tensor]] | None:
     """For each layer of a transformers model, its rope type and its frequencies [d / 2] (fp64).
 
     None if it has no rotary positions."""
@@ -50,17 +51,17 @@ def rope_frequencies(model) -> list[tuple[str, Tensor]] | None:
     ]
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #fd979e09
-def numbered_modules(model) -> list[tuple[int, nn.Module]]:
+def numbered_modules(model: Any) -> list[tuple[int, nn.Module]]:
     "The modules of a transformers model that know the number of their layer, with it."
     return [(module.layer_idx, module) for module in model.modules() if hasattr(module, 'layer_idx')]
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #0d38c1d4
-def attention_modules(model) -> list[nn.Module]:
+def attention_modules(model: Any) -> list[nn.Module]:
     "Of these, those that attend, in the order of their layers."
     return [module for _, module in numbered_modules(model) if hasattr(module, 'q_proj')]
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #26562861
-def layer_devices(model) -> dict[int, torch.device]:
+def layer_devices(model: Any) -> dict[int, torch.device]:
     "Where the weights of each layer are, by its number."
     found = ((number, next(module.parameters(), None)) for number, module in numbered_modules(model))
     return {number: weight.device for number, weight in found if weight is not None}
@@ -71,7 +72,7 @@ def reset_attention(attention: nn.MultiheadAttention) -> None:
     attention._reset_parameters()
 
 
-def execution_device_of_hook(module) -> torch.device | None:
+def execution_device_of_hook(module: Any) -> torch.device | None:
     "Where accelerate's offloading brings the weights of `module` to compute; None without offloading."
     device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
     return None if device is None else torch.device(device)
@@ -82,7 +83,11 @@ def uncompiled(module: nn.Module) -> nn.Module:
     return getattr(module, "_orig_mod", module)
 
 
-def lerp_all_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float) -> None:
+def lerp_all_(
+    tensors: Sequence[Tensor],  # written
+    ends: Sequence[Tensor],  # one a tensor, of its shape, type and device
+    weight: float,  # 0: nothing moves; 1: each tensor becomes its end
+) -> None:
     "Moves each tensor, in place, by `weight` of the way to its end, all in a few kernels."
     torch._foreach_lerp_(list(tensors), list(ends), weight)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,17 +68,19 @@ class Memory(_State):
 
     @classmethod
     def empty(cls, rows: int, device: torch.device | str, cache: EvictingCache | None = None) -> Memory:
-        "Nothing read yet, for a batch of `rows` stories."
+        """Nothing read yet, for a batch of `rows` stories.
+
+        `device`: of the model's input. `cache`: an empty one, None: a new one."""
         nothing = torch.zeros(rows, 0, dtype=torch.long, device=device)
         cache = EvictingCache() if cache is None else cache
         return cls(cache, nothing, nothing.new_zeros(rows), [[] for _ in range(rows)])
 
     def feed(
         self,
-        mllm,  # takes `inputs_embeds`, `attention_mask`, `position_ids`, `use_cache` and a cache
+        mllm: Any,  # takes `inputs_embeds`, `attention_mask`, `position_ids`, `use_cache` and a cache
         inputs_embeds: Tensor,  # [B, L, D]
         is_token: Tensor | None = None,  # [B, L] bool: what is no hole; None: all
-    ):
+    ) -> Any:
         "Read some more; returns the model's output (`logits`, `hidden`)."
         length = inputs_embeds.shape[1]
         if is_token is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
 else:  # Python 3.10 has none, and only type checkers read it
 
-    def dataclass_transform(**options):
+    def dataclass_transform(**options: Any) -> Callable[..., Any]:
         return lambda function: function
 
 # %% auto #0

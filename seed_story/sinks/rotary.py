@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ UNMOVABLE_ROPE = {
 
 
 @torch.no_grad()
-def first_keys(model, token: Tensor, position: int) -> list[Tensor]:
+def first_keys(model: Any, token: Tensor, position: int) -> list[Tensor]:
     "The keys [1, heads, 1, d] of every layer for a text of one `token` [1, 1] at `position`."
     output = model(token, position_ids=torch.full_like(token, position), use_cache=True)
     return [layer.keys for layer in output_cache(output).layers]
@@ -37,7 +38,7 @@ class Rotary:
     frequencies: tuple[Tensor, ...]
 
     @classmethod
-    def from_model(cls, model, check: bool = True) -> Rotary:
+    def from_model(cls, model: Any, check: bool = True) -> Rotary:
         """Of a transformers causal language model. ValueError for models whose keys cannot be moved (not rotary,
         dynamic, longrope).
 
@@ -79,7 +80,7 @@ class Rotary:
 # %% ../../nbs/4_sinks/02_rotary.ipynb #fc0645e0
 def check_rotary(
     rotary: Rotary,
-    model,
+    model: Any,  # a transformers causal language model
     position: int = 5,
     tolerance: float | None = None,  # relative, of the keys of a layer; None: 20 roundings of the model's type
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,7 +117,7 @@ class StaticSinkLayer(StaticLayer):
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #c32a329e
 def group_layers(
-    model,
+    model: Any,  # a transformers language model
     capacity: int,  # columns
     rotary: Rotary | None,  # of the model; None: keys do not move
 ) -> list[tuple[LayerBuffers, list[int]]]:
@@ -254,7 +255,10 @@ class _AdvancingCache(_StaticColumns):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
-        "Write new keys and values; returns the buffers."
+        """Write new keys and values; returns the buffers.
+
+        `key_states`, `value_states` [B, heads, L, d]: of the new tokens in layer number `layer_idx`.
+        ValueError for another number of texts, where the buffers have no room, and if `advance` was forgotten."""
         new = key_states.shape[2]
         if layer_idx == 0 and not torch.compiler.is_compiling():
             _check_room(self, key_states.shape[0], new)

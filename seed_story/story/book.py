@@ -106,9 +106,9 @@ def save_state(file: Path, narrated: PageState) -> None:
 
 # %% ../../nbs/1_story/03_book.ipynb #433354c9
 def save_page(
-    book: Book,
-    text: str,
-    image: Image.Image,
+    book: Book,  # gets the page, on disk and in `pages`
+    text: str,  # of the page
+    image: Image.Image,  # that follows the text
     narrated: PageState | None = None,  # None: the opening, whose image is encoded anew
 ) -> Page:
     "Write the next page: what is needed to read it again, its picture, then its line; OSError if the disk refuses."

@@ -297,10 +297,8 @@ def _read_line(jsonl: Path, number: int, line: bytes | None, folder: Path, pixel
 
 # %% ../../nbs/1_story/01_format.ipynb #1959ba33
 def scan_file(
-    jsonl: str | Path,
-    images: str
-    | Path
-    | None = None,  # folder of the image files (None: `images/` beside the file, else its own folder)
+    jsonl: str | Path,  # the file
+    images: str | Path | None = None,  # folder of the images; None: `images/` beside the file, else its own folder
     pixels: bool = True,  # decode each image to be sure of it, else only its header is read
 ) -> Iterator[tuple[int, Story | None, list[Problem]]]:
     "For every line of a StoryStream file: its number, its story or None, all its problems."
@@ -369,7 +367,11 @@ def read_stories(
     return StoryReader(scan_file(jsonl, images, pixels), skip_bad, on_problem)
 
 # %% ../../nbs/1_story/01_format.ipynb #be7a9eaa
-def check_file(jsonl: str | Path, images: str | Path | None = None, pixels: bool = True) -> list[Problem]:
+def check_file(
+    jsonl: str | Path,  # the file
+    images: str | Path | None = None,  # folder of the images; None: `images/` beside the file, else its own folder
+    pixels: bool = True,  # decode each image to be sure of it, else only its header is read
+) -> list[Problem]:
     "All that is wrong in a StoryStream file, line by line; a file without any story is a problem of line 0."
     lines = [found for _, _, found in scan_file(jsonl, images, pixels)]
     if not lines:
@@ -415,7 +417,11 @@ def _store_image(page: Page, stem: Path) -> Path:
     return path
 
 # %% ../../nbs/1_story/01_format.ipynb #2b77ea08
-def write_stories(stories: Iterable[Story], out: str | Path, name: str = 'stories.jsonl') -> Path:
+def write_stories(
+    stories: Iterable[Story],  # read once, one at a time
+    out: str | Path,  # folder, made if it is not there
+    name: str = 'stories.jsonl',  # of the file in it
+) -> Path:
     """Write `out/NAME` and `out/images/` in StoryStream's format, wholly or not at all. Returns the JSONL's path.
 
     FileExistsError for a folder that holds either; ImageError for a page without a usable image."""

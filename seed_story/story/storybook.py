@@ -351,7 +351,9 @@ _INK = (55, 40, 27)
 _SOFT = (140, 120, 90)
 
 
-def wrap_text(text: str, font, width: float, lines: int = 12) -> list[str]:
+def wrap_text(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float, lines: int = 12
+) -> list[str]:
     """Break `text` into at most `lines` lines of `width` pixels in `font`.
 
     Words wider than a line are broken; what is left out becomes '…'."""

@@ -17,10 +17,12 @@ from ..models.sequence import BranchedBatch, ImageTokens
 from ..sinks.policies import Layout, PageSpan, Policy, attention_policy
 
 # %% ../../nbs/6_training/07_eviction.ipynb #95998c98
-def page_spans(batch: BranchedBatch, image: ImageTokens, ends: Collection[int] = frozenset()) -> list[list[PageSpan]]:
-    """Where the pages of each row's trunk stand; a last page without an image in the trunk ends where its image would.
-
-    `ends`: ids that end a sentence."""
+def page_spans(
+    batch: BranchedBatch,
+    image: ImageTokens,  # ids of an image's begin and end, and its number of slots
+    ends: Collection[int] = frozenset(),  # ids that end a sentence
+) -> list[list[PageSpan]]:
+    "Where the pages of each row's trunk stand; a last page without an image in the trunk ends where its image would."
     ids = batch.input_ids[:, : batch.trunk_length].cpu().numpy()
     pages = batch.page[:, : batch.trunk_length].cpu().numpy()
     return [_row_spans(row, numbers, image, list(ends)) for row, numbers in zip(ids, pages)]

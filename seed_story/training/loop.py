@@ -99,7 +99,11 @@ def read_log(path: str | Path) -> list[dict]:
     return rows
 
 # %% ../../nbs/6_training/01_loop.ipynb #3107fbfd
-def step_generator(device: Any, seed: int, step: int) -> torch.Generator:
+def step_generator(
+    device: Any,  # of the random numbers: a torch.device or its name
+    seed: int,  # of the run
+    step: int,  # its number, from 0
+) -> torch.Generator:
     "The random numbers of step number `step` of a run."
     return torch.Generator(device).manual_seed((seed * 1_000_003 + step) % 2**63)
 
@@ -184,9 +188,9 @@ class ModuleGroup(torch.nn.Module):
 # %% ../../nbs/6_training/01_loop.ipynb #878ec02f
 def prepare_for_training(
     function: Callable,  # computes the losses, using the modules
-    modules: Sequence[torch.nn.Module],
-    device: Any,
-    accelerator: Any = None,
+    modules: Sequence[torch.nn.Module],  # those whose parameters are trained
+    device: Any,  # that they compute on
+    accelerator: Any = None,  # of accelerate; None: one process
     layers: Sequence[torch.nn.Module] = (),  # equal layers of a deep model
 ) -> Callable:
     """`function` compiled on a GPU; a module that accelerate has prepared, or that is sharded, among several processes.

@@ -18,7 +18,10 @@ import re
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from seed_story.training.eviction import Eviction
 
 # %% ../../nbs/6_training/00_options.ipynb #25d26677
 WANTED = {int: 'a whole number', float: 'a number', str: 'a word', Path: 'a folder or file', dict: 'a mapping'}
@@ -524,7 +527,7 @@ class Conditioning(Options):
     def check(self) -> None:
         self.policies()
 
-    def policies(self):
+    def policies(self) -> 'Eviction | None':
         """The `Eviction` that is asked for, or None.
 
         ValueError for numbers that belong to none, and for policies without a window."""

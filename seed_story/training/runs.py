@@ -155,7 +155,11 @@ def saving_of(options: TrainingOptions, log: Callable | None = None, **more: Any
     )
 
 
-def start_component(options: TrainingOptions, part: str, tokenizer: Any = ()) -> Any:
+def start_component(
+    options: TrainingOptions,
+    part: str,  # its name in a pipeline folder: vae, unet, …
+    tokenizer: Any = (),  # of the text, where a new component depends on it
+) -> Any:
     "The component that a run begins with: trained weights where `--init-from` names them, else random ones."
     weights = options.saving.init_from
     if weights is not None:
@@ -269,7 +273,11 @@ def init_folder(options: TrainingOptions) -> Path | None:
     return options.folders.out if weights is True else weights
 
 
-def detokenizer_pairs(options: TrainingOptions, features: torch.Tensor, latents: torch.Tensor) -> DetokenizerPairs:
+def detokenizer_pairs(
+    options: TrainingOptions,
+    features: torch.Tensor,  # [N, V, F] of N pictures
+    latents: torch.Tensor,  # [N, C, h, w] of the same
+) -> DetokenizerPairs:
     "Pairs on the device, with the features of an all-zero picture."
     from seed_story.models.detokenizer import unconditional_features
 
@@ -309,7 +317,11 @@ def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
         return train_mllm(mllm, data, options.folders.out, optimisation, options.conditioning, saving, accelerator)
 
 # %% ../../nbs/6_training/09_runs.ipynb #a5c7e7b2
-def stage_two_data(options: MLLMOptions, tokenizer: Any, accelerator: Any = None) -> ChunkData:
+def stage_two_data(
+    options: MLLMOptions,
+    tokenizer: Any,  # of the text
+    accelerator: Any = None,  # of accelerate; None: one process
+) -> ChunkData:
     "Texts and features of the page store, or a stream of chunks with their pictures."
     pages = options.model.config()["pages"]
     workers = options.data.workers
@@ -368,8 +380,12 @@ def story_samples(options: MLLMOptions, tokenizer: Any) -> StorySamples:
     return StorySamples(out / "samples", options.saving.samples, tokenizer, parts, config["pipeline"])
 
 # %% ../../nbs/6_training/09_runs.ipynb #a5d23ebf
-def streamed_chunks(options: MLLMOptions, tokenizer: Any, accelerator: Any = None) -> Any:
-    "The chunks of a StoryStream folder, file or hub id, as the options want them."
+def streamed_chunks(
+    options: MLLMOptions,  # `options.data.data` names the stories
+    tokenizer: Any,  # of the text
+    accelerator: Any = None,  # of accelerate; None: one process
+) -> Any:
+    "The chunks of a StoryStream folder, file or hub id, as the options want them; ValueError if it cannot be read."
     from seed_story.training.story_stream import StreamedChunks, image_folder, load_story_dataset
 
     config = options.model.config()

@@ -72,7 +72,11 @@ def add_feature_noise(
     return noisy * (length / noisy.norm(dim=-1, keepdim=True).clamp_min(1e-6))
 
 
-def add_random_noise(features: torch.Tensor, most: float, generator: torch.Generator | None = None) -> torch.Tensor:
+def add_random_noise(
+    features: torch.Tensor,  # [..., V, F]
+    most: float,  # largest standard deviation
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     "Noise of a random strength up to `most` for each picture of features [..., V, F]."
     shape = (*features.shape[:-2], 1, 1)
     return add_feature_noise(features, most * torch.rand(shape, device=features.device, generator=generator), generator)
@@ -85,7 +89,12 @@ def with_seed(seed: int, make: Callable, *args: Any, **kwargs: Any) -> Any:
         return make(*args, **kwargs)
 
 
-def fresh_component(config: Any, part: str, seed: int = 0, tokenizer: Any = ()) -> Any:
+def fresh_component(
+    config: Any,  # a preset's name, or a configuration
+    part: str,  # its name in a pipeline folder: vae, unet, …
+    seed: int = 0,
+    tokenizer: Any = (),  # of the text, where the component depends on it
+) -> Any:
     "One component of a preset (or of a configuration) with random start values that depend on `seed` alone."
     return with_seed(seed, build, config, tokenizer, only=(part,))[part]
 
@@ -151,7 +160,10 @@ def vae_loss(
 
 # %% ../../nbs/6_training/08_stages.ipynb #467c4ff2
 @torch.no_grad()
-def set_latent_scale(vae, images):
+def set_latent_scale(
+    vae: Any,  # a diffusers AutoencoderKL
+    images: torch.Tensor,  # [N, 3, H, W] in 0…1
+) -> None:
     "Store the latents' mean and 1/std in the VAE's config, so that scaled latents have mean 0 and std 1."
     latents = vae.encode(pack_pixels(images, vae)).latent_dist.mean.float()
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))
@@ -334,9 +346,9 @@ def train_detokenizer(
     pairs: DetokenizerPairs,
     components: dict,  # feature_resampler, unet, scheduler
     out: str | Path,  # run folder
-    optimisation: Optimisation,
-    conditioning: DetokenizerConditioning = DetokenizerConditioning(),
-    saving: Saving = Saving(),
+    optimisation: Optimisation,  # budget, batch, learning rate, seed and device
+    conditioning: DetokenizerConditioning = DetokenizerConditioning(),  # what is trained, noise, condition dropout
+    saving: Saving = Saving(),  # when weights, checkpoints and lines of the log are written
     name: str = "detokenizer",  # of its log
 ) -> dict:
     "Train feature resampler and UNet on pairs of features and latents; writes `out/feature_resampler` and `out/unet`."
@@ -434,8 +446,13 @@ class Chunks(NumberedBatches):
         return rows[mine], picked, policies
 
 # %% ../../nbs/6_training/08_stages.ipynb #2edfa442
-def chunk_features(features: torch.Tensor, rows: torch.Tensor, starts: torch.Tensor, pages: int) -> torch.Tensor:
-    """Features [S, P, V, F] of the chunks that begin at (rows, starts): [B, pages, V, F].
+def chunk_features(
+    features: torch.Tensor,  # [S, P, V, F] of S stories; latents [S, P, C, h, w] will do, too
+    rows: torch.Tensor,  # [B]: the story of each chunk
+    starts: torch.Tensor,  # [B]: its first page
+    pages: int,  # of a chunk
+) -> torch.Tensor:
+    """The features of the chunks that begin at (rows, starts): [B, pages, V, F].
 
     Pages beyond the end repeat the last."""
     at = (starts[:, None] + torch.arange(pages, device=starts.device)).clamp(max=features.shape[1] - 1)
@@ -477,7 +494,11 @@ def mix_regressed(
     return torch.where(swap[..., None, None], full, true)
 
 # %% ../../nbs/6_training/08_stages.ipynb #5e0b71c5
-def skip_positions(batch: Any, furthest: int, generator: torch.Generator | None = None) -> torch.Tensor:
+def skip_positions(
+    batch: Any,  # a `BranchedBatch`
+    furthest: int,  # position at which the last page ends at most
+    generator: torch.Generator | None = None,  # on the batch's device
+) -> torch.Tensor:
     """Position ids [B, L] of a `BranchedBatch` whose pages after the first skip positions.
 
     The last page skips a whole number, drawn evenly from 0 to where it would end at `furthest`.
@@ -533,7 +554,11 @@ class ChunkData:
     workers: int = 0  # processes that make batches
 
     def chunks(
-        self, num_slots: int, optimisation: Optimisation, conditioning: Conditioning, share: ProcessShare
+        self,
+        num_slots: int,  # image slots of a page
+        optimisation: Optimisation,  # its batch and seed
+        conditioning: Conditioning,  # its eviction, and whether only last pages are learned
+        share: ProcessShare,  # which part of each batch this process reads
     ) -> Any:
         "The numbered batches."
         if self.stream is not None:

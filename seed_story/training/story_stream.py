@@ -64,7 +64,7 @@ def image_folder(source: str | Path) -> Path:
 # %% ../../nbs/6_training/06_story_stream.ipynb #c1016725
 @lru_cache(maxsize=4)
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    "A permutation of n chunks."
+    "The order of `n` chunks in epoch number `epoch`: a permutation [n] that depends on `seed` and `epoch` alone."
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
