@@ -10,6 +10,7 @@ __all__ = ['SPECIES', 'COLOURS', 'ACCESSORIES', 'ACCESSORY_COLOURS', 'PLACES', '
 # %% ../../nbs/2_storyland/01_cast.ipynb #62198818
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #9dc307c6
 SPECIES = ('monkey', 'rabbit', 'dinosaur', 'bear', 'cat', 'elephant', 'penguin', 'frog')
@@ -109,14 +110,14 @@ def find_series(word: str) -> str | None:
     return next((s.name for s in SERIES.values() if word in s.species + s.places + s.names), None)
 
 # %% ../../nbs/2_storyland/01_cast.ipynb #5d2d0cf5
-def check_word(what: str, word: str, known: tuple):
+def check_word(what: str, word: str, known: tuple) -> None:
     "Raise ValueError unless `word` is one of `known`; `what` names the field in the message."
     if word not in known:
         raise ValueError(f'{what} is {word!r}; it must be one of: {", ".join(known)}')
 
 
-def check_number(what: str, value: float, low: float, high: float):
-    "Raise ValueError unless `value` is a finite number between `low` and `high`."
+def check_number(what: str, value: float, low: float, high: float) -> None:
+    "Raise ValueError unless `value` is finite, from `low` to `high`; `what` names the field in the message."
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and low <= value <= high):
         raise ValueError(f'{what} is {value!r}; it must be a number from {low} to {high}')
@@ -225,7 +226,7 @@ def scene_to_dict(scene: Scene) -> dict:
     return record
 
 
-def _build(kind: type, record: dict, what: str):
+def _build(kind: type, record: Any, what: str) -> Any:
     "A `kind` made of the fields in `record`; unknown or missing fields raise ValueError."
     if not isinstance(record, dict):
         raise ValueError(f'{what} must be an object with named fields, not {record!r}')
@@ -238,7 +239,7 @@ def _build(kind: type, record: dict, what: str):
 def scene_from_dict(record: dict) -> Scene:
     "The `Scene` that `scene_to_dict` wrote. Raises ValueError for unknown, missing or impossible fields."
 
-    def actor(a, n):
+    def actor(a: Any, n: int) -> Actor:
         if not isinstance(a, dict):
             raise ValueError(f'actor {n} must be an object with named fields, not {a!r}')
         return _build(

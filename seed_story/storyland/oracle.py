@@ -10,8 +10,11 @@ __all__ = ['CHARACTER_QUESTIONS', 'SETTING_QUESTIONS', 'NOT_ASKED', 'X_STEPS', '
            'fit_image', 'as_images', 'augment']
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #d4a9fab6
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,8 +88,10 @@ def describe_actor(actor: Actor) -> dict[str, str | None]:
     return looks | dict(pose=actor.pose, mood=actor.mood)
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #27cde3e8
-def label_scenes(scenes) -> dict:
-    "`label_scene` of many scenes, stacked: name → int8 array with the picture as first axis."
+def label_scenes(scenes: Iterable[Scene]) -> dict:
+    """`label_scene` of many scenes, stacked: name → int8 array with the picture as first axis.
+
+    ValueError if there are none."""
     rows = [label_scene(scene) for scene in scenes]
     if not rows:
         raise ValueError('no scenes given: nothing to label')
@@ -170,7 +175,7 @@ def decode_reading(best: dict) -> Reading:
     "The answers on one picture (indices, yes or no; named as the outputs) in words."
     here = [s for s in range(len(SPECIES)) if best['present'][s]]
 
-    def answer(question):
+    def answer(question: str) -> dict[str, Any]:
         return {SPECIES[s]: CHARACTER_QUESTIONS[question][best[question][s]] for s in here}
 
     colours, accessories, shades = (answer(q) for q in ('colour', 'accessory', 'accessory_colour'))
@@ -279,8 +284,12 @@ def oracle_losses(outputs: dict[str, torch.Tensor], labels: dict[str, torch.Tens
     return losses
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #2df34d10
-def oracle_loss(outputs: dict, labels: dict, weights: dict | None = None) -> torch.Tensor:
-    "The sum of `oracle_losses`, each times its weight (1 unless `weights` names it; 0 leaves a question out)."
+def oracle_loss(
+    outputs: dict[str, torch.Tensor],  # of `TruthHeads`
+    labels: dict[str, torch.Tensor],  # from `label_scenes`, on the device of the outputs
+    weights: dict[str, float] | None = None,  # question → weight; 1 where it is not named, 0 leaves a question out
+) -> torch.Tensor:
+    "The sum of `oracle_losses`, each times its weight (a scalar). ValueError for the weight of an unknown question."
     losses = oracle_losses(outputs, labels)
     if unknown := set(weights or ()) - set(losses):
         raise ValueError(f'weights for unknown questions: {sorted(unknown)}; known: {sorted(losses)}')
@@ -295,7 +304,7 @@ def accuracy(outputs: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) 
     `species`: pictures whose set of species is right; `looks`: characters seen with all of their looks;
     `props`: F1 (most are absent)."""
 
-    def share(hits, among):
+    def share(hits: torch.Tensor, among: torch.Tensor) -> float:
         return (hits & among).sum().item() / max(among.sum().item(), 1)
 
     right = {name: outputs[name].argmax(-1) == labels[name] for name in (*CHARACTER_QUESTIONS, *SETTING_QUESTIONS)}
@@ -312,7 +321,11 @@ def accuracy(outputs: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) 
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #2e5aa7f5
 @torch.no_grad()
-def confusion_matrix(outputs: dict, labels: dict, question: str) -> torch.Tensor:
+def confusion_matrix(
+    outputs: dict[str, torch.Tensor],  # of `TruthHeads`
+    labels: dict[str, torch.Tensor],  # from `label_scenes`, on the device of the outputs
+    question: str,  # one of `CHARACTER_QUESTIONS` or `SETTING_QUESTIONS`
+) -> torch.Tensor:
     "Counts [true, read] for one choice question, over what can be seen."
     read = outputs[question].argmax(-1).flatten()
     true = labels[question].long().flatten()
@@ -369,7 +382,7 @@ class Oracle(ModelMixin, ConfigMixin):
         self.heads = TruthHeads(channels[-1], width, num_tokens, num_layers, num_heads)
 
     @classmethod
-    def from_pretrained(cls, folder, **options):
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> 'Oracle':
         "From a folder that `save_pretrained` wrote, its weights plain or packed."
         return load_packed(super().from_pretrained, folder, **options)
 
@@ -378,7 +391,7 @@ class Oracle(ModelMixin, ConfigMixin):
         return self.heads(self.trunk(images * 2 - 1).flatten(2).transpose(1, 2))
 
     @torch.inference_mode()
-    def read(self, pictures, batch_size: int = 64) -> list[Reading]:
+    def read(self, pictures: Sequence[Image.Image] | torch.Tensor, batch_size: int = 64) -> list[Reading]:
         "One `Reading` a picture: a list of PIL images of any size, or a uint8 or float tensor (see `as_images`)."
         found = []
         for start in range(0, len(pictures), batch_size):
@@ -403,7 +416,7 @@ class FeatureOracle(ModelMixin, ConfigMixin):
         self.heads = TruthHeads(dim, width, num_tokens, num_layers, num_heads)
 
     @classmethod
-    def from_pretrained(cls, folder, **options):
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> 'FeatureOracle':
         "From a folder that `save_pretrained` wrote, its weights plain or packed."
         return load_packed(super().from_pretrained, folder, **options)
 
@@ -426,7 +439,7 @@ def fit_image(image: Image.Image, size: int) -> Image.Image:
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def as_images(pictures, size: int = 128) -> torch.Tensor:
+def as_images(pictures: Sequence[Image.Image] | torch.Tensor | np.ndarray, size: int = 128) -> torch.Tensor:
     """Pictures as one float tensor [N, 3, size, size], 0 … 1, resized with antialiasing where their size differs.
 
     Takes PIL images, uint8 [N, H, W, 3] or [N, 3, H, W] (tensor or array), or float [N, 3, H, W]."""
@@ -458,10 +471,10 @@ def _spoil(images: torch.Tensor, strength: float, generator: torch.Generator | N
     n = len(images)
     device = images.device
 
-    def draw(*shape):
+    def draw(*shape: int) -> torch.Tensor:
         return torch.rand(shape, device=device, generator=generator) * strength
 
-    def draw_pairs(reach):
+    def draw_pairs(reach: float) -> torch.Tensor:
         return (draw(n, 2) * 2 - strength) * reach
 
     theta = torch.zeros(n, 2, 3, device=device)

@@ -29,13 +29,13 @@ from .writing.prose import EVERY_EVENT, PageWriter, compose_page
 HELD_OUT = 10_000_000  # this seed and all above
 
 
-def check_count(what: str, value: int, least: int):
+def check_count(what: str, value: int, least: int) -> None:
     "Raise ValueError unless `value` is a whole number of at least `least`; `what` names it in the message."
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f'{what} is {value!r}; it must be a whole number, at least {least}')
 
 
-def check_seed(seed: int, allow_held_out: bool = False):
+def check_seed(seed: int, allow_held_out: bool = False) -> None:
     "Raise ValueError if `seed` is no seed, or is held out and `allow_held_out` is not set."
     check_count('seed', seed, 0)
     if seed >= HELD_OUT and not allow_held_out:
@@ -51,7 +51,12 @@ ACTOR_HEIGHTS = {1: 0.52, 2: 0.5, 3: 0.42, 4: 0.38}
 THING_X = {1: 0.78, 2: 0.5, 3: 0.35, 4: 0.5}
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #ac4bf47e
-def build_scene(plan: Plan, step: Step, cast: list, dice: Dice) -> Scene:
+def build_scene(
+    plan: Plan,  # gives the places their layouts
+    step: Step,  # what the page tells
+    cast: list,  # of `Character`, in the order of the plan
+    dice: Dice,  # moves the figures a little
+) -> Scene:
     "What the picture of a page shows."
     event = EVERY_EVENT[step.event]
     actors = build_actors(step, event, cast, dice)
@@ -60,7 +65,12 @@ def build_scene(plan: Plan, step: Step, cast: list, dice: Dice) -> Scene:
     return Scene(step.place, step.time, step.weather, actors, props, plan.layouts[step.place])
 
 
-def build_actors(step: Step, event: Event, cast: list, dice: Dice) -> tuple[Actor, ...]:
+def build_actors(
+    step: Step,  # who acts, and the mood where the event leaves it open
+    event: Event,  # gives poses and moods
+    cast: list,  # of `Character`, in the order of the plan
+    dice: Dice,  # moves the figures a little
+) -> tuple[Actor, ...]:
     "The figures of a page from left to right, those who act first."
     mood = step.mood if event.mood == '*' else event.mood
     who = [(w, event.pose, mood) for w in step.subject]
@@ -126,8 +136,12 @@ FACT_VALUE_FIELDS = {
 }
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #e94826d2
-def describe_fact(fact: Fact, cast: list, pets: list) -> dict:
-    "A fact of the plan with the names of this telling."
+def describe_fact(
+    fact: Fact,
+    cast: list,  # of `Character`, in the order of the plan
+    pets: list,  # names for things that are given one
+) -> dict:
+    "A `fact` of the plan as plain data: kind, value, thing, who (names), page where stated, pages where needed."
     value = fact.values[FACT_VALUE_FIELDS.get(fact.kind, 'p')]
     if fact.kind == 'missing':
         value = cast[value].name

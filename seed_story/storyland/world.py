@@ -69,7 +69,11 @@ def make_opening(
     return draw_scene(page.scene, size, size), page.text
 
 
-def write_opening(folder: str | Path, seed: int = OPENING_SEED, size: int = 128) -> Path:
+def write_opening(
+    folder: str | Path,  # of the model
+    seed: int = OPENING_SEED,  # of the story
+    size: int = 128,  # pixels of the picture's side
+) -> Path:
     "Put `make_opening` into a model's folder: opening/opening.png and opening/opening.txt. Returns the picture's path."
     image, text = make_opening(seed, size)
     file = Path(folder) / 'opening' / 'opening.png'
@@ -92,7 +96,7 @@ class ImageFormat:
         if self.colours and (self.suffix != 'png' or not 2 <= self.colours <= 256):
             raise ValueError(f'colours is {self.colours!r} for {self.suffix}; a png can have 2 to 256, or 0: all')
 
-    def save(self, image: Image.Image, path: Path):
+    def save(self, image: Image.Image, path: Path) -> None:
         "Write `image` to `path`; the same bytes every time."
         if self.suffix == 'jpg':
             image.save(path, quality=86, subsampling=0, optimize=True)
@@ -106,11 +110,11 @@ class ImageFormat:
 # %% ../../nbs/2_storyland/04_world.ipynb #15c301ec
 def save_story(
     folder: Path,  # of the set; pictures go into its `images`
-    pages: int,
+    pages: int,  # 10 or more
     size: tuple[int, int],  # width and height in pixels
-    image_format: ImageFormat,
-    allow_held_out: bool,
-    seed: int,
+    image_format: ImageFormat,  # how the pictures are stored
+    allow_held_out: bool,  # permit seeds that the project never uses itself
+    seed: int,  # of the story
 ) -> tuple[str, str]:
     "Draw story `seed` into a set; returns its lines for `stories.jsonl` and `truth.jsonl`."
     told = write_plot(seed, pages, allow_held_out=allow_held_out)
@@ -121,8 +125,14 @@ def save_story(
     return format_story_line(as_story(told), names), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
 
 # %% ../../nbs/2_storyland/04_world.ipynb #ba15f8de
-def check_request(seeds: range, pages: int, size: tuple, out: Path, allow_held_out: bool):
-    "Raise a clear error before any work is done."
+def check_request(
+    seeds: range,  # of the stories, at least one
+    pages: int,  # 10 or more
+    size: tuple,  # width and height in pixels, 16 to 4096 each
+    out: Path,  # folder to make: absent or empty
+    allow_held_out: bool,  # permit seeds that the project never uses itself
+) -> None:
+    "Raise ValueError for impossible numbers, FileExistsError if `out` holds anything, before any work is done."
     check_count('stories', len(seeds), 1)
     check_seed(seeds[0], allow_held_out)
     check_seed(seeds[-1], allow_held_out)
@@ -136,7 +146,11 @@ def check_request(seeds: range, pages: int, size: tuple, out: Path, allow_held_o
 DEFAULT_FORMAT = ImageFormat()
 
 
-def map_in_order(job: Callable, items: Iterable, workers: int) -> Iterator:
+def map_in_order(
+    job: Callable,  # of one item; can be pickled if there are several workers
+    items: Iterable,
+    workers: int,  # processes; 1: this one
+) -> Iterator:
     "Results of `job` on `items`, in order; in this process if one worker is enough."
     if workers == 1:
         yield from map(job, items)
@@ -149,7 +163,12 @@ def map_in_order(job: Callable, items: Iterable, workers: int) -> Iterator:
             raise
 
 # %% ../../nbs/2_storyland/04_world.ipynb #3df8a48e
-def write_lines(folder: Path, lines: Iterable[tuple[str, str]], total: int, progress: Callable | None):
+def write_lines(
+    folder: Path,  # of the set
+    lines: Iterable[tuple[str, str]],  # of `stories.jsonl` and of `truth.jsonl`, a pair a story
+    total: int,  # stories, for `progress`
+    progress: Callable[..., object] | None,  # called as `progress(done, total)` after each story
+) -> None:
     "Write the lines of stories and of their truth to `folder` as they come."
     with (
         open(folder / 'stories.jsonl', 'w', encoding='utf-8') as captions,
@@ -169,8 +188,8 @@ def write_set(
     pages: int = 30,  # a story, 10 or more
     size: tuple[int, int] = (128, 128),  # width and height of the pictures in pixels
     workers: int | None = None,  # processes; None: one a core
-    progress: Callable | None = None,  # called as `progress(done, stories)` after each story
-    image_format: ImageFormat = DEFAULT_FORMAT,
+    progress: Callable[..., object] | None = None,  # called as `progress(done, stories)` after each story
+    image_format: ImageFormat = DEFAULT_FORMAT,  # how the pictures are stored
     allow_held_out: bool = False,  # permit seeds that the project never uses itself
 ) -> Path:
     """Write stories `seed` … `seed + stories - 1` to `out` (stories.jsonl, truth.jsonl, images/); returns `out`.

@@ -10,7 +10,9 @@ __all__ = ['VALUES', 'FACT_WEIGHTS', 'LONG_FACT_WEIGHTS', 'JOURNEYS', 'Dice', 'F
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #33704a4f
 import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from ..cast import ACCESSORIES, ACCESSORY_COLOURS, COLOURS, PLACES, PROPS, SPECIES, TIMES, Series
 from .facts import DOORS, MAGIC_WORDS, NUMBERS, PAIR_FACTS, THEMES
 
@@ -18,10 +20,10 @@ from .facts import DOORS, MAGIC_WORDS, NUMBERS, PAIR_FACTS, THEMES
 class Dice:
     "A stream of random choices, fixed by its key across processes and Python versions."
 
-    def __init__(self, *key):
+    def __init__(self, *key: object) -> None:
         self.random = random.Random('/'.join(map(str, key))).random
 
-    def pick(self, items):
+    def pick(self, items: Sequence[Any]) -> Any:
         "One of `items`."
         return items[int(self.random() * len(items))]
 
@@ -33,11 +35,11 @@ class Dice:
         "A whole number from `low` to `high`, both included."
         return low + int(self.random() * (high - low + 1))
 
-    def shuffled(self, items) -> list:
+    def shuffled(self, items: Iterable[Any]) -> list:
         "`items` in another order."
         return [x for _, x in sorted((self.random(), i, x)[::2] for i, x in enumerate(items))]
 
-    def weighted(self, weights: dict):
+    def weighted(self, weights: Mapping[Any, float]) -> Any:
         "A key of `weights`, as likely as its value says."
         mark = self.random() * sum(weights.values())
         for key, weight in weights.items():
@@ -143,8 +145,8 @@ class Planner:
         "The first page of a scene."
         return self.scene_of.index(scene)
 
-    def put(self, page: int, event: str, **fields):
-        "Fix what `page` tells."
+    def put(self, page: int, event: str, **fields: Any) -> None:
+        "Fix what `page` tells: its `event`, and other `fields` of its `Step`."
         self.free.discard(page)
         for key, value in dict(fields, event=event).items():
             setattr(self.steps[page], key, value)
@@ -155,7 +157,7 @@ class Planner:
         return self.things[-1]
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #f6e8ecf1
-def introduce_cast(p: Planner):
+def introduce_cast(p: Planner) -> None:
     "The hero on page 1, a first friend on page 2 or 3, the others on pages 5–8 (earlier in very short stories)."
     p.put(0, 'intro_first', subject=(0,), introduces=0)
     p.exact[0] = (0,)
@@ -175,8 +177,8 @@ def draw_goal(p: Planner) -> dict:
     return dict(h=p.dice.pick(places or p.places), T=p.dice.pick(themes or THEMES))
 
 
-def put_turn(p: Planner, a: int, b: int):
-    "Past the middle of pages a … b-1 all seems lost; on the page after, courage comes back."
+def put_turn(p: Planner, a: int, b: int) -> None:
+    "Past the middle of pages `a` … `b - 1` all seems lost; on the page after, courage comes back."
     middle = range(a + (b - a) * 11 // 20, a + (b - a) * 3 // 4)
     turn = p.dice.pick([i for i in middle if {i, i + 1} <= p.free])
     p.put(turn, p.dice.pick(('setback', 'rage')))
@@ -185,8 +187,10 @@ def put_turn(p: Planner, a: int, b: int):
     p.with_[turn + 1] = {0}
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #0999bdf6
-def frame_chapter(p: Planner, a: int, b: int):
-    "Goal, turn and end of the chapter on pages a … b-1, and the fact that holds it together."
+def frame_chapter(p: Planner, a: int, b: int) -> int:
+    """Goal, turn and end of the chapter on pages `a` … `b - 1`, and the fact that holds it together.
+
+    Returns the page on which the goal is reached: the first of the last scene."""
     dice = p.dice
     final = p.first_of(p.scene_of[b - 1])
     if a:
@@ -212,7 +216,12 @@ def frame_chapter(p: Planner, a: int, b: int):
 VALUES = dict(word=('w', MAGIC_WORDS), number=('n', NUMBERS), door=('c', DOORS))  # kind -> field, what it can be
 
 
-def draw_values(p: Planner, kind: str, stated: int, needed: int) -> dict | None:
+def draw_values(
+    p: Planner,
+    kind: str,  # of the fact: 'hidden', 'named' or a key of `VALUES`
+    stated: int,  # page that tells it
+    needed: int,  # page that needs it
+) -> dict | None:
     "What a fact of this `kind` says: new to the story if it can be. None if no place is left to hide something."
     if kind == 'hidden':
         scene = p.scene_of[needed]
@@ -228,8 +237,13 @@ def draw_values(p: Planner, kind: str, stated: int, needed: int) -> dict | None:
     return {field: p.dice.pick([x for x in known if x not in told] or known)}
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #d91c82ba
-def draw_fact(p: Planner, stated: int, needed: int, kinds: dict) -> bool:
-    "Put a fact of one of `kinds` (weights) on two free pages if the cast and the places allow it."
+def draw_fact(
+    p: Planner,
+    stated: int,  # page that tells it
+    needed: int,  # page that needs it
+    kinds: dict,  # kind of fact → how likely
+) -> bool:
+    "Put a fact of one of `kinds` on two free pages if the cast and the places allow it; whether it was put."
     dice = p.dice
     live = {f.kind for f in p.facts if f.stated <= needed and max(f.needed) >= stated}
     gone = {w for i in (stated, needed) for w in p.without.get(i, ())}
@@ -250,7 +264,7 @@ def draw_fact(p: Planner, stated: int, needed: int, kinds: dict) -> bool:
     return values is not None
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #a26d7a1a
-def put_kept(p: Planner, fact: Fact):
+def put_kept(p: Planner, fact: Fact) -> None:
     "A fact that one character keeps in mind, and is there to state and to need."
     (keeper,) = fact.who
     for page, event in ((fact.stated, 'state'), (*fact.needed, 'need')):
@@ -259,7 +273,13 @@ def put_kept(p: Planner, fact: Fact):
     p.facts.append(fact)
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #7937413b
-def put_pair(p: Planner, kind: str, friend: int, stated: int, needed: int) -> bool:
+def put_pair(
+    p: Planner,
+    kind: str,  # one of `PAIR_FACTS`
+    friend: int,  # position in the cast
+    stated: int,  # page that tells it
+    needed: int,  # page that needs it
+) -> bool:
     "A promise, a wish or a loss between the hero and a friend; nobody else is on those two pages."
     values = dict(p=p.next_thing())
     while values['p'] == 'gift':
@@ -272,8 +292,13 @@ def put_pair(p: Planner, kind: str, friend: int, stated: int, needed: int) -> bo
     return True
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #4e9b16f7
-def put_missing(p: Planner, friend: int, stated: int, needed: int) -> bool:
-    "A friend gets lost: absent from the page that tells it until the page of the return."
+def put_missing(
+    p: Planner,
+    friend: int,  # position in the cast
+    stated: int,  # page that tells it
+    needed: int,  # page of the return
+) -> bool:
+    "A friend gets lost: absent from `stated` until `needed`. False if the friend must be seen in between."
     away = range(stated, needed)
     if any(
         friend in p.with_.get(i, ()) or friend in p.exact.get(i, ()) or p.steps[i].introduces == friend for i in away
@@ -293,7 +318,12 @@ FACT_WEIGHTS = dict(gift=3, wish=2, lost=2, missing=2, hidden=2, named=2, word=1
 LONG_FACT_WEIGHTS = dict(gift=3, wish=1, lost=1, hidden=2, named=2, word=1, number=1, door=1)
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #b03da7b9
-def scatter_facts(p: Planner, a: int, b: int, final: int):
+def scatter_facts(
+    p: Planner,
+    a: int,  # first page of the chapter
+    b: int,  # page after its last one
+    final: int,  # page on which the goal is reached; facts end before it
+) -> None:
     "Long, short and middling facts of one chapter."
     dice = p.dice
     length = b - a
@@ -328,8 +358,10 @@ JOURNEYS = (
 )  # pages from the last sight to the next: rounds of least and most
 
 
-def plan_journeys(p: Planner, a: int, b: int):
-    "Long absences of the friends on pages a … b-1; on the last page but one all are back. Only one of them goes far."
+def plan_journeys(p: Planner, a: int, b: int) -> None:
+    """Long absences of the friends on pages `a` … `b - 1`; on the last page but one all are back.
+
+    Only one of them goes far."""
     for low, high in JOURNEYS:
         for who in p.dice.shuffled(sorted(w for w in p.introduced if w)):
             if plan_journey(p, who, low, high, max(a, p.introduced[who]), b - 2) and low >= 17:
@@ -337,15 +369,17 @@ def plan_journeys(p: Planner, a: int, b: int):
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #061c7cab
 def plan_journey(p: Planner, who: int, low: int, high: int, first: int, last: int) -> bool:
-    "Find room for one journey of `who` on pages `first` … `last`; False if there is none."
+    """Find room for one journey of `who` on pages `first` … `last`; False if there is none.
 
-    def is_fixed(i):
+    From the last sight to the next it is `low` to `high` pages."""
+
+    def is_fixed(i: int) -> bool:
         return who in p.with_.get(i, ()) or who in p.exact.get(i, ())
 
-    def is_gone(i):
+    def is_gone(i: int) -> bool:
         return who in p.without.get(i, ())
 
-    def can_show(i):
+    def can_show(i: int) -> bool:
         return is_fixed(i) or (i not in p.exact and not is_gone(i))
 
     rooms = [
@@ -365,14 +399,18 @@ def plan_journey(p: Planner, who: int, low: int, high: int, first: int, last: in
     return True
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #cdf19b66
-def choose_place(p: Planner, scene: int, recent: list) -> str:
+def choose_place(
+    p: Planner,
+    scene: int,  # its number
+    recent: list,  # places of the scenes before
+) -> str:
     "The place of a scene: the one it is bound to, or one not seen lately and, if possible, no other scene's goal."
     free = [x for x in p.places if x not in recent]
     goals = set(p.forced_place.values())  # a series has few places: a goal may be visited before
     return p.forced_place.get(scene) or p.dice.pick([x for x in free if x not in goals] or free)
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #fc168769
-def set_scenes(p: Planner):
+def set_scenes(p: Planner) -> None:
     "Place, hour and weather of every page: hours go round in order, weather turns now and then."
     dice = p.dice
     wet = dice.weighted({'rain': 3, 'snow': 2})
@@ -392,7 +430,13 @@ def set_scenes(p: Planner):
         set_scene_pages(p, scene, dict(place=place, time=TIMES[hour], weather=weather), new_time, new_weather)
 
 # %% ../../../nbs/2_storyland/writing/09_outline.ipynb #bbb3b7fd
-def set_scene_pages(p: Planner, scene: int, setting: dict, new_time: bool, new_weather: bool):
+def set_scene_pages(
+    p: Planner,
+    scene: int,  # its number
+    setting: dict,  # place, time and weather by name
+    new_time: bool,  # the hour is another than in the scene before
+    new_weather: bool,  # the weather is another
+) -> None:
     "Write the setting of a scene on its pages; what is new is so on the first of them."
     first = p.first_of(scene)
     for page in range(first, first + p.sizes[scene]):

@@ -8,6 +8,7 @@ __all__ = ['ALL_EVENTS', 'MOODS_OF', 'draw_attendance', 'cast_pages', 'choose_pa
            'settle_page', 'Plan', 'make_plan']
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #5a675d80
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ..cast import PLACES, Series
@@ -65,7 +66,7 @@ def cast_pages(p: Planner) -> list:
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #9852aec4
 def choose_page_cast(p: Planner, i: int, around: set) -> set:
-    "Who is on page `i`: fixed by a fact, or drawn from those around."
+    "Who is on page `i` (positions in the cast): fixed by a fact, or drawn from those `around` in its scene."
     dice = p.dice
     if i in p.exact:
         return set(p.exact[i])
@@ -99,7 +100,7 @@ class Filler:
         self.recent: list[str] = []  # the last ten events
         self.down = False  # all seems lost
 
-    def order(self, cast) -> list:
+    def order(self, cast: Iterable[int]) -> list:
         "Left to right: the hero first more often than not."
         out = self.dice.shuffled(sorted(cast))
         if 0 in out and self.dice.chance(0.5):
@@ -108,7 +109,7 @@ class Filler:
         return out
 
     def gap(self, who: int, page: int, step: int) -> int:
-        "Pages until `who` is seen again, forwards or backwards (99 if never)."
+        "Pages from `page` until `who` is seen again, forwards (`step` 1) or backwards (-1); 99 if never."
         i = page + step
         while 0 <= i < self.p.pages:
             if who in self.casts[i]:
@@ -126,7 +127,15 @@ class Filler:
         return name not in self.recent and not (ALL_EVENTS[name].outdoors and step.place in INDOOR_PLACES)
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #c7220112
-def set_event(f: Filler, i: int, name: str, subject, other=(), thing=None, absent=None):
+def set_event(
+    f: Filler,
+    i: int,  # the page
+    name: str,  # of the event
+    subject: Sequence[int],  # who acts: positions in the cast
+    other: Sequence[int] = (),  # whom it is done to or with
+    thing: str | None = None,  # what is held, used or found
+    absent: int | None = None,  # who is missed
+) -> None:
     "Write an event on page `i`; a free mood is drawn, sad while all seems lost."
     step = f.p.steps[i]
     event = ALL_EVENTS[name]
@@ -142,7 +151,7 @@ def set_event(f: Filler, i: int, name: str, subject, other=(), thing=None, absen
         f.carried[subject[0]] = thing
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #c7f2fc9a
-def fill_page(f: Filler, i: int):
+def fill_page(f: Filler, i: int) -> None:
     "Choose what free page `i` tells."
     step = f.p.steps[i]
     dice = f.dice
@@ -160,8 +169,10 @@ def fill_page(f: Filler, i: int):
     set_event(f, i, name, *(f.split(who) if ALL_EVENTS[name].other_pose else (who,)))
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #2f9e06d1
-def fill_party(f: Filler, i: int, step: Step, who: list):
-    "A page between the arrival at the goal and the feast: somebody comes, or all are merry."
+def fill_party(f: Filler, i: int, step: Step, who: list) -> None:
+    """A page between the arrival at the goal and the feast: somebody comes, or all are merry.
+
+    `i` is the page and `step` what it tells, `who` are those on it, from left to right."""
     if try_meeting(f, i, step, who):
         return
     name = f.dice.pick(
@@ -185,7 +196,9 @@ def continue_chain(f: Filler, i: int) -> bool:
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #4b0ba360
 def try_meeting(f: Filler, i: int, step: Step, who: list) -> bool:
-    "Somebody back after three pages or more is welcomed; somebody who will be away for long says goodbye."
+    """Somebody back after three pages or more is welcomed; somebody who will be away for long says goodbye.
+
+    `i` is the page and `step` what it tells, `who` are those on it, from left to right. False: nothing was set."""
     if len(who) < 2:
         return False
     back = [w for w in who if 3 <= f.gap(w, i, -1) < 99]
@@ -204,7 +217,9 @@ def try_meeting(f: Filler, i: int, step: Step, who: list) -> bool:
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #8c53dfad
 def try_sleep(f: Filler, i: int, step: Step, who: list) -> bool:
-    "Sleep at the end of a night, yawns in the new morning."
+    """Sleep at the end of a night, yawns in the new morning.
+
+    `i` is the page and `step` what it tells, `who` are those on it, from left to right. False: nothing was set."""
     last = i + 1 < f.p.pages and f.p.steps[i + 1].opens and step.time == 'night'
     if last and f.dice.chance(0.6) and 'nap' not in f.recent[-3:]:
         if len(who) > 1 and f.dice.chance(0.4):
@@ -219,7 +234,9 @@ def try_sleep(f: Filler, i: int, step: Step, who: list) -> bool:
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #385a9528
 def try_thing(f: Filler, i: int, step: Step, who: list) -> bool:
-    "What is carried is used or shown; now and then something new is found."
+    """What is carried is used or shown; now and then something new is found.
+
+    `i` is the page and `step` what it tells, `who` are those on it, from left to right. False: nothing was set."""
     holders = [w for w in who if w in f.carried]
     if holders and f.dice.chance(0.5):
         thing = f.carried[holders[0]]
@@ -240,7 +257,9 @@ def try_thing(f: Filler, i: int, step: Step, who: list) -> bool:
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #0d5a8782
 def try_setting(f: Filler, i: int, step: Step, who: list) -> bool:
-    "What only this place, weather or hour allows; somebody who has been away for long is missed."
+    """What only this place, weather or hour allows; somebody who has been away for long is missed.
+
+    `i` is the page and `step` what it tells, `who` are those on it, from left to right. False: nothing was set."""
     gone = [w for w, page in f.p.introduced.items() if page < i and w not in who and 3 <= f.gap(w, i, -1) < 99]
     if gone and f.dice.chance(0.12) and f.allowed('miss', step):
         set_event(f, i, 'miss', who, absent=gone[0])
@@ -259,7 +278,9 @@ def try_setting(f: Filler, i: int, step: Step, who: list) -> bool:
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #a6bc160c
 def start_chain(f: Filler, i: int, step: Step, who: list) -> bool:
-    "Start trouble that the next free pages of the scene will end."
+    """Start trouble that the next free pages of the scene will end.
+
+    `i` is the page and `step` what it tells, `who` are those on it, from left to right. False: nothing was set."""
     room = 1
     while i + room < f.p.pages and i + room in f.p.free and not f.p.steps[i + room].opens:
         room += 1
@@ -276,7 +297,7 @@ def start_chain(f: Filler, i: int, step: Step, who: list) -> bool:
     return True
 
 # %% ../../../nbs/2_storyland/writing/10_plan.ipynb #93ce6355
-def settle_page(f: Filler, i: int):
+def settle_page(f: Filler, i: int) -> None:
     "Give a page that was fixed early its people."
     step = f.p.steps[i]
     cast = f.casts[i]

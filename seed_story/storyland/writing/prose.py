@@ -11,6 +11,7 @@ __all__ = ['INTRODUCTION_EVENTS', 'ADJECTIVES', 'NAMED_PHRASES', 'WEARING_PHRASE
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #82808065
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from ..cast import Character
 
@@ -96,6 +97,7 @@ def describe_character(dice: Dice, character: Character, name_first: bool, who: 
     """A new character with all of its looks.
 
     "a brave blue cat named Mimi, in a red hat," or, with the name first, "Mimi, a brave blue cat in a red hat".
+    `name_first` chooses between the two, `dice` among the phrasings of `character`'s looks;
     `who`: whether "who wore …" may be said."""
     noun = f'{character.colour} {character.species}'
     if dice.chance(0.7):
@@ -146,22 +148,22 @@ class PageWriter:
         self.pets = pets
         self.said: dict[str, int] = {}  # phrase -> how often
 
-    def fresh(self, phrases) -> str:
-        "A phrase used least often so far in this story."
+    def fresh(self, phrases: Sequence[str]) -> str:
+        "One of `phrases` used least often so far in this story."
         best = min(self.said.get(p, 0) for p in phrases)
         chosen = self.dice.pick([p for p in phrases if self.said.get(p, 0) == best])
         self.said[chosen] = best + 1
         return chosen
 
-    def names(self, who) -> str:
+    def names(self, who: Sequence[int]) -> str:
         "The names of positions in the cast: 'Mimi and Otto'."
         return join_names([self.cast[w].name for w in who])
 
-    def form(self, who) -> str:
+    def form(self, who: Sequence[int]) -> str:
         "Their pronoun: 'she', 'he' or 'they'."
         return 'they' if len(who) > 1 else choose_pronoun(self.cast[who[0]].name)
 
-    def again(self, who, rivals=()) -> str:
+    def again(self, who: Sequence[int], rivals: Sequence[int] = ()) -> str:
         "A second mention: a pronoun, 'the rabbit', or the name; no pronoun that could mean somebody else."
         dice = self.dice.random()
         clash = rivals and self.form(who) == self.form(rivals)
@@ -236,7 +238,11 @@ ASIDES = split_phrases('''
     Meanwhile, others were {at}.''')
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #4dfb2824
-def describe_weather(t: PageWriter, step: Step, new: bool) -> str:
+def describe_weather(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    new: bool,  # other weather than in the scene before
+) -> str:
     "A sentence about the weather, seen through the window if need be."
     if step.place in INDOOR_PLACES:
         return t.fresh(WEATHER_INDOORS[step.weather])
@@ -253,7 +259,12 @@ def can_follow_clause(phrase: str) -> bool:
     return not re.search(r'[!?:.,"]', start) and not re.match(openers, phrase)
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #1038ae39
-def choose_clause(t: PageWriter, step: Step, first: bool, aside: bool) -> str:
+def choose_clause(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    first: bool,  # page of the story
+    aside: bool,  # the hero was on the page before and is not here: 'Meanwhile'
+) -> str:
     "'That evening', 'Meanwhile' or nothing: how a page may begin."
     said = step.new_time or (step.opens and t.dice.chance(0.35)) or t.dice.chance(0.08)
     table = TIME_FIRST if first else TIME_NEW if step.new_time else TIME_SAME
@@ -261,13 +272,22 @@ def choose_clause(t: PageWriter, step: Step, first: bool, aside: bool) -> str:
     return 'Meanwhile' if aside and not step.new_time else clause
 
 
-def choose_weather(t: PageWriter, step: Step, first: bool) -> list:
+def choose_weather(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    first: bool,  # page of the story
+) -> list:
     "One sentence about the weather, or none."
     said = step.new_weather or first or t.dice.chance(0.3 if step.opens else 0.1)
     return [describe_weather(t, step, step.new_weather)] if said else []
 
 
-def open_scene(t: PageWriter, step: Step, clause: str, at: str) -> str:
+def open_scene(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    clause: str,  # as from `choose_clause`; '': the hour is not told
+    at: str,  # the place ('in the forest'); '': not told
+) -> str:
     "A sentence that tells hour and place for an event that cannot take them in."
     if not at and clause != 'Meanwhile':
         return f'It was {t.dice.pick(TIME_IS[step.time])}.'
@@ -277,7 +297,14 @@ def open_scene(t: PageWriter, step: Step, clause: str, at: str) -> str:
     return opening.format(at=at, At=capitalise(at), T=clause, is_=t.dice.pick(TIME_IS[step.time]))
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #d2a1845e
-def set_scene(t: PageWriter, step: Step, phrase: str, fields: dict, first: bool, aside: bool) -> list:
+def set_scene(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    phrase: str,  # of the event, with placeholders
+    fields: dict,  # what they stand for; `at` and `T` are added
+    first: bool,  # page of the story
+    aside: bool,  # the hero was on the page before and is not here: 'Meanwhile'
+) -> list:
     "The sentences of a page that tell its event and, where needed, its place, hour and weather."
     clause = choose_clause(t, step, first, aside)
     weather = choose_weather(t, step, first)
@@ -299,13 +326,22 @@ def set_scene(t: PageWriter, step: Step, phrase: str, fields: dict, first: bool,
     return [open_scene(t, step, clause, at)] + weather + [event]
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #ece92793
-def write_speech(t: PageWriter, step: Step, mood: str) -> str:
+def write_speech(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    mood: str,  # of those who act
+) -> str:
     "Something said by one of those who act."
     alone = len(step.subject + step.other) == 1
     return add_speaker(t, step, t.fresh([x for x in SPEECH[mood] if not (alone and x[0] == '+')]).lstrip('+ '), mood)
 
 
-def add_speaker(t: PageWriter, step: Step, line: str, mood: str) -> str:
+def add_speaker(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    line: str,  # a sentence or speech in quotation marks
+    mood: str,  # of those who act
+) -> str:
     "`line` followed by who says it, if it is speech."
     if not line.startswith('"'):
         return line
@@ -313,12 +349,18 @@ def add_speaker(t: PageWriter, step: Step, line: str, mood: str) -> str:
     return f'{end} {t.dice.pick(SPEECH_VERBS[mood])} {t.cast[t.dice.pick(step.subject)].name}.'
 
 
-def count_words(sentences) -> int:
+def count_words(sentences: Iterable[str]) -> int:
     "Words of all sentences together."
     return sum(len(s.split()) for s in sentences)
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #d03516fe
-def write_extras(t: PageWriter, step: Step, mood: str, fields: dict, goals: list):
+def write_extras(
+    t: PageWriter,
+    step: Step,  # what the page tells
+    mood: str,  # of those who act
+    fields: dict,  # what a phrase's placeholders stand for
+    goals: list,  # kinds of facts that are still open
+) -> Iterator[str]:
     "Sentences that may be added to the event, one after the other."
     event = EVERY_EVENT[step.event]
     dice = t.dice
@@ -345,15 +387,20 @@ def write_extras(t: PageWriter, step: Step, mood: str, fields: dict, goals: list
             yield add_speaker(t, step, t.fresh(REMINDERS[dice.pick(goals)]), mood)
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #42212bf6
-def add_introduction(t: PageWriter, who: int, phrase: str, fields: dict):
-    "Add the description `{D}` (or, name first, `{E}`) of the new character, position `who` in the cast."
+def add_introduction(
+    t: PageWriter,
+    who: int,  # the new character: position in the cast
+    phrase: str,  # that introduces it
+    fields: dict,  # what the phrase's placeholders stand for; one is added
+) -> None:
+    "Add the description `{D}` (or, name first, `{E}`) of a new character."
     key = 'E' if '{E}' in phrase else 'D'
     text = describe_character(t.dice, t.cast[who], key == 'E', ', who' not in phrase)
     fields[key] = fit_comma(text, phrase, key)
 
 
-def add_reminder(t: PageWriter, i: int, phrase: str, fields: dict):
-    "Remind of the one who comes back on page `i` by a look, in half of the tellings; `fields` are those of the phrase."
+def add_reminder(t: PageWriter, i: int, phrase: str, fields: dict) -> None:
+    "Remind of the one who comes back on page `i` by a look, in half of the tellings: `fields` of `phrase` change."
     step = t.plan.steps[i]
     who, key = (step.subject, 'S') if step.event == 'arrive' else (step.other, 'O')
     seen = any(who[0] in s.subject + s.other for s in t.plan.steps[max(0, i - REMIND_AFTER + 1) : i])
@@ -388,7 +435,7 @@ def draft_page(t: PageWriter, i: int, goals: list) -> str:
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #b1fe266d
 def compose_page(t: PageWriter, i: int, goals: list) -> str:
-    "The text of page `i`, 15–45 words."
+    "The text of page `i`, 15–45 words; `goals` are the kinds of facts that are still open."
     text = draft_page(t, i, goals)
     while not 15 <= len(text.split()) <= 45:
         text = draft_page(t, i, goals)

@@ -10,11 +10,12 @@ __all__ = ['NAME_PATTERN', 'TALKED_ABOUT', 'PRESENT_NAME_PATTERN', 'WORN_PATTERN
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #7bddc6d7
 import re
+from collections.abc import Iterable
 from ..cast import SPECIES, COLOURS, ACCESSORIES, ACCESSORY_COLOURS, PLACES, PROPS, CHARACTER_NAMES
 from .facts import DOORS, MAGIC_WORDS, NUMBERS, PET_NAMES, THEMES
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #7cb8f225
-def match_any(words) -> str:
+def match_any(words: Iterable[str]) -> str:
     "A pattern that matches any of `words`, the longest first."
     return '(' + '|'.join(sorted(words, key=len, reverse=True)) + ')'
 
@@ -107,8 +108,12 @@ THE_THING = re.compile(rf'\bthe (?:\w+-?\w* )?{match_any(PROPS)}\b', re.I)
 OWN_THING = re.compile(rf'\b(?:his|her|their|my) {match_any(PROPS)}\b', re.I)
 
 
-def read_thing_fact(kind: str, text: str, stated) -> list:
-    "A fact about a thing: stated with `stated`'s article, needed with 'the'."
+def read_thing_fact(
+    kind: str,  # of the fact
+    text: str,  # of a page
+    stated: re.Pattern[str],  # how the thing is named where the fact is stated; its group 1 is the thing
+) -> list:
+    "`[(kind, role, thing)]`, or nothing: stated with `stated`'s article, needed with 'the'."
     for role, pattern in (('stated', stated), ('needed', THE_THING)):
         if m := pattern.search(text):
             return [(kind, role, m.group(1))]

@@ -8,6 +8,7 @@ __all__ = ['SHE_NAMES', 'PRONOUNS', 'PLACE_PHRASES', 'INDOOR_PLACES', 'PLACE_DET
            'add_article', 'join_names', 'capitalise', 'choose_pronoun']
 
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #064585e3
+from collections.abc import Iterable
 from ..cast import CHARACTER_NAMES, PLACES, PROPS, TIMES, WEATHERS
 
 # %% ../../../nbs/2_storyland/writing/01_words.ipynb #d8fd46e9
@@ -32,7 +33,7 @@ def add_article(noun: str) -> str:
     return ('an ' if noun[0] in 'aeiou' else 'a ') + noun
 
 
-def join_names(names) -> str:
+def join_names(names: Iterable[str]) -> str:
     "'A', 'A and B', 'A, B and C'."
     names = list(names)
     return names[0] if len(names) == 1 else ', '.join(names[:-1]) + ' and ' + names[-1]
