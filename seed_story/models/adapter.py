@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def backbone_path(backbone: str | Path) -> str:
     )
 
 
-def load_story_tokenizer(backbone: str | Path, num_slots: int):
+def load_story_tokenizer(backbone: str | Path, num_slots: int) -> Any:  # a tokenizer of transformers
     """The tokenizer of a pre-trained language model with the image tokens behind its own.
 
     ValueError if it has no token that begins a text."""
@@ -78,10 +79,10 @@ class ResizedBackbone(NamedTuple):
 
 
 def load_resized_backbone(
-    backbone: str | Path,
-    vocab_size: int,
-    dtype: torch.dtype = torch.float32,
-    config=None,  # as for `load_language_model`
+    backbone: str | Path,  # see `backbone_path`
+    vocab_size: int,  # rows afterwards: `len(tokenizer)`
+    dtype: torch.dtype = torch.float32,  # of its weights
+    config: Any = None,  # as for `load_language_model`
 ) -> ResizedBackbone:
     "The new rows begin like the old ones, and the same each time. ValueError if the language model is not there."
     place = backbone_path(backbone)
@@ -103,8 +104,8 @@ def _backbone_config(config: AdaptedMLLMConfig):
     return AutoConfig.for_model(arguments.pop("model_type"), **arguments)
 
 # %% ../../nbs/3_models/13_adapter.ipynb #3e68f6f1
-def save_adapter(llm, folder: Path, backbone: str | None) -> None:
-    """The adapter in `llm`, as peft saves it, into `folder`; `backbone`: what it is an adapter of.
+def save_adapter(llm: Any, folder: Path, backbone: str | None) -> None:
+    """The adapter in `llm`, as peft saves it, into `folder`, which exists; `backbone`: what it is an adapter of.
 
     The tied output layer has the same new rows as the embeddings, and is left out."""
     from peft import get_peft_model_state_dict
@@ -121,7 +122,7 @@ def save_adapter(llm, folder: Path, backbone: str | None) -> None:
     adapter.save_pretrained(folder)
 
 
-def load_adapter(llm, file: Path) -> None:
+def load_adapter(llm: Any, file: Path) -> None:
     "What `save_adapter` wrote, into `llm`. ValueError if it does not fit."
     from peft import set_peft_model_state_dict
 
@@ -141,11 +142,11 @@ class AdaptedMLLM(StoryMLLM):
     @classmethod
     def from_backbone(
         cls,
-        backbone: str | Path,
-        tokenizer,  # its own, with the image tokens added
+        backbone: str | Path,  # see `backbone_path`
+        tokenizer: Any,  # its own, with the image tokens added
         lora: dict,  # arguments of `peft.LoraConfig`
-        dtype: torch.dtype = torch.float32,
-        **config,  # the other fields of `StoryMLLMConfig` but `llm_config`
+        dtype: torch.dtype = torch.float32,  # of all weights
+        **config: Any,  # the other fields of `StoryMLLMConfig` but `llm_config`
     ) -> AdaptedMLLM:
         "Around a pre-trained language model, with fresh adapters."
         llm, known, packed = load_resized_backbone(backbone, len(tokenizer), dtype)
@@ -155,14 +156,18 @@ class AdaptedMLLM(StoryMLLM):
         return model.to(dtype)
 
     @classmethod
-    def from_pretrained(cls, folder, *args, dtype=None, torch_dtype=None, **kwargs):
-        "From a folder that `save_pretrained` wrote, in `dtype` (default: fp32); see `_load_adapted`."
+    def from_pretrained(
+        cls, folder: str | Path, *args: Any, dtype: torch.dtype | None = None, torch_dtype: Any = None, **kwargs: Any
+    ) -> Any:
+        """From a `folder` that `save_pretrained` wrote, in `dtype` (default: fp32; `torch_dtype` is its older name).
+
+        Other arguments are not used. ValueError if the pre-trained language model is not there."""
         return _load_adapted(cls, Path(folder), dtype or torch_dtype or torch.float32)
 
     def tie_weights(self, *args, **kwargs) -> None:
         "Nothing: the language model's weights were tied when it was loaded, and peft keeps them so."
 
-    def save_pretrained(self, save_directory, *args, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
         """What was trained: `config.json`, `adapter/` (as peft writes it) and `resamplers.safetensors` into a folder.
 
         Other arguments are those of transformers, and not needed."""

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def _leave(llm, switch: _Switch, before: str) -> None:
 # %% ../../nbs/3_models/04_attention.ipynb #c0b9590b
 @contextmanager
 def attention_implementation(
-    llm,  # a transformers model
+    llm: Any,  # a transformers model
     implementation: str | None = None,  # `sdpa`, `eager`, `flex_attention`, …; None: the model's own
 ) -> Iterator[None]:
     """While this lasts, `llm` computes attention by this implementation, whatever other threads ask for.
@@ -100,19 +101,19 @@ def attention_implementation(
         _leave(llm, switch, before)
 
 # %% ../../nbs/3_models/04_attention.ipynb #8445750c
-def as_block_mask(mask: Tensor):
+def as_block_mask(mask: Tensor) -> Any:
     "A bool mask [B, 1, L, H + L] as the `BlockMask` of `flex_attention`: blocks that nobody sees are not computed."
     from torch.nn.attention.flex_attention import create_block_mask
 
-    def is_seen(batch, head, query, key):
+    def is_seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return mask[batch, 0, query, key]
 
     queries, keys = mask.shape[2:]
     return create_block_mask(is_seen, len(mask), None, queries, keys, device=mask.device)
 
 
-def as_attention_mask(mask: Tensor | None, dtype: torch.dtype, implementation: str):
-    """A mask in the form that an attention `implementation` reads.
+def as_attention_mask(mask: Tensor | None, dtype: torch.dtype, implementation: str) -> Any:
+    """A `mask` ([B, L], [B, 1, L, H + L] or None) in the form that an attention `implementation` reads.
 
     A bool mask of four axes becomes additive (in `dtype`) for `eager`, blocks for `flex_attention`; all else stays."""
     if mask is None or mask.ndim == 2 or mask.dtype != torch.bool:

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 
 # %% ../../nbs/3_models/11_backbone.ipynb #5f097ea0
-def load_backbone(source: str | Path, dtype: torch.dtype = torch.float32, device="cpu") -> tuple[Any, Any]:
+def load_backbone(
+    source: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[Any, Any]:
     """(model, tokenizer) of a causal language model, ready to read.
 
     `source`: a hub id, a folder that `save_pretrained` wrote, or a `.gguf` file, whose weights are unpacked to `dtype`.
@@ -26,11 +28,11 @@ def load_backbone(source: str | Path, dtype: torch.dtype = torch.float32, device
 
 
 def load_language_model(
-    source: str | Path,
-    dtype: torch.dtype = torch.float32,
-    device="cpu",
-    config=None,  # its transformers configuration, where that is known: reading it out of a GGUF file takes seconds
-):
+    source: str | Path,  # as for `load_backbone`
+    dtype: torch.dtype = torch.float32,  # of its weights
+    device: torch.device | str = "cpu",  # where it computes
+    config: Any = None,  # its transformers configuration, if known: reading it out of a GGUF file takes seconds
+) -> Any:  # a transformers `PreTrainedModel`
     "The model alone. ValueError (one line) if it cannot be had."
     from transformers import AutoModelForCausalLM
 
@@ -53,7 +55,7 @@ def load_language_model(
     return model.to(device).eval()
 
 # %% ../../nbs/3_models/11_backbone.ipynb #5f097ea1
-def load_tokenizer(source: str | Path):
+def load_tokenizer(source: str | Path) -> Any:  # a tokenizer of transformers
     "The tokenizer alone, from the same places. ValueError (one line) if it cannot be had."
     from transformers import AutoTokenizer
 

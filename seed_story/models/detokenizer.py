@@ -135,7 +135,7 @@ class FeatureResampler(ModelMixin, ConfigMixin):
         return PromptEmbeds(prompt_embeds, self.unet_attnpool(latents))
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #3909190b
-def pixel_block_size(vae) -> int:
+def pixel_block_size(vae: Any) -> int:
     """k, for a VAE that reads blocks of k × k pixels as 3k² channels (1: pixels as they are).
 
     ValueError for other numbers of channels."""
@@ -146,7 +146,7 @@ def pixel_block_size(vae) -> int:
     return k
 
 
-def pack_pixels(images: Tensor, vae) -> Tensor:
+def pack_pixels(images: Tensor, vae: Any) -> Tensor:
     """Pictures [N, 3, H, W] in 0…1 → what the VAE reads, [N, 3k², H/k, W/k] in −1…1.
 
     ValueError if k does not divide H and W."""
@@ -159,16 +159,16 @@ def pack_pixels(images: Tensor, vae) -> Tensor:
     return F.pixel_unshuffle(images * 2 - 1, k)
 
 
-def unpack_pixels(packed: Tensor, vae) -> Tensor:
+def unpack_pixels(packed: Tensor, vae: Any) -> Tensor:
     "What the VAE gives, [N, 3k², h, w] in about −1…1 → pictures [N, 3, h·k, w·k] in about 0…1 (not clamped)."
     return F.pixel_shuffle(packed, pixel_block_size(vae)) / 2 + 0.5
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #a50b9e94
-def _latent_scale(vae, device) -> tuple[Any, Any]:
+def _latent_scale(vae: Any, device: torch.device) -> tuple[Any, Any]:
     "(offset, factor): normalised latents = (latents − offset) · factor; numbers, or tensors [C, 1, 1]."
     config = vae.config
 
-    def as_map(values) -> Tensor:
+    def as_map(values: Sequence[float]) -> Tensor:
         return torch.as_tensor(values, device=device, dtype=torch.float32).view(-1, 1, 1)
 
     offset = config.get("shift_factor") or 0.0
@@ -181,7 +181,7 @@ def _latent_scale(vae, device) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _in_fp32_if_needed(vae) -> Iterator[None]:
+def _in_fp32_if_needed(vae: Any) -> Iterator[None]:
     "While this lasts, an fp16 VAE that overflows in fp16 (`force_upcast`) works in fp32."
     dtype = vae.dtype
     needed = dtype == torch.float16 and bool(vae.config.get("force_upcast"))
@@ -196,7 +196,7 @@ def _in_fp32_if_needed(vae) -> Iterator[None]:
 # %% ../../nbs/3_models/09_detokenizer.ipynb #9c2ebe7f
 def encode_latents(
     images: Tensor,  # [N, 3, H, W], floats in 0…1; folded into blocks first if the VAE reads blocks (`pack_pixels`)
-    vae,
+    vae: Any,  # a diffusers VAE, such as `AutoencoderKL`
     sample: bool = False,  # draw from the posterior; else its mean
     generator: torch.Generator | None = None,  # for `sample`
 ) -> Tensor:  # normalised latents [N, C, H/f, W/f], float32
@@ -208,7 +208,7 @@ def encode_latents(
     return (latents - offset) * factor
 
 
-def decode_latents(latents: Tensor, vae) -> Tensor:
+def decode_latents(latents: Tensor, vae: Any) -> Tensor:
     "Normalised latents [N, C, h, w] → pictures [N, 3, H, W], float32 in 0…1."
     offset, factor = _latent_scale(vae, latents.device)
     with _in_fp32_if_needed(vae):
@@ -217,20 +217,26 @@ def decode_latents(latents: Tensor, vae) -> Tensor:
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #25274b40
 def build_time_ids(
-    height: int,
+    height: int,  # of the target, in pixels
     width: int,
-    count: int = 1,
+    count: int = 1,  # rows, all equal
     original: tuple[int, int] | None = None,  # (height, width); None: the target's
     corner: tuple[int, int] = (0, 0),  # (top, left) of the crop
-    device=None,
-) -> Tensor:  # [count, 6]
+    device: torch.device | str | None = None,  # where they come; None: torch's default
+) -> Tensor:  # [count, 6], float32
     "SDXL's time ids: original (height, width), crop corner (top, left), target (height, width), in pixels."
     row = [*(original or (height, width)), *corner, height, width]
     return torch.tensor([row], dtype=torch.float32, device=device).expand(count, -1)
 
 
-def predict_noise(noisy_latents: Tensor, timesteps: Tensor, condition: PromptEmbeds, unet, time_ids: Tensor) -> Tensor:
-    "The UNet's prediction [N, C, h, w] in float32. timesteps [N] or a scalar; time_ids [N, 6]."
+def predict_noise(
+    noisy_latents: Tensor,  # [N, C, h, w]
+    timesteps: Tensor,  # [N], or a scalar for all
+    condition: PromptEmbeds,  # N rows
+    unet: Any,  # a diffusers `UNet2DConditionModel` with SDXL's added conditions
+    time_ids: Tensor,  # [N, 6], see `build_time_ids`
+) -> Tensor:  # [N, C, h, w], float32
+    "The UNet's prediction: of the noise, or of what its scheduler's `prediction_type` says."
     dtype = unet.dtype  # sizes stay in fp32: bf16 would round 854 to 856
     added = dict(text_embeds=condition.pooled_prompt_embeds.to(dtype), time_ids=time_ids)
     prediction = unet(
@@ -253,14 +259,26 @@ def noise_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(prediction.float(), target.float())
 
 
-def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler) -> Tensor:
+def add_noise(
+    latents: Tensor,  # z, normalised [N, C, h, w]
+    noise: Tensor,  # ε, of the same shape
+    timesteps: Tensor,  # [N], int
+    scheduler: Any,  # a diffusers scheduler
+) -> Tensor:  # [N, C, h, w]
     "√ᾱ·z + √(1−ᾱ)·ε, the variance-preserving mix that the UNet is fed, for any scheduler with `alphas_cumprod`."
     kept = scheduler.alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1)
     return kept.sqrt() * latents + (1 - kept).sqrt() * noise
 
 
-def noise_target(latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler) -> Tensor:
-    "What the UNet learns to predict: ε, or √ᾱ·ε − √(1−ᾱ)·z if the scheduler's `prediction_type` is `v_prediction`."
+def noise_target(
+    latents: Tensor,  # z, normalised [N, C, h, w]
+    noise: Tensor,  # ε, of the same shape
+    timesteps: Tensor,  # [N], int
+    scheduler: Any,  # a diffusers scheduler
+) -> Tensor:  # [N, C, h, w]
+    """What the UNet learns to predict: ε, or √ᾱ·ε − √(1−ᾱ)·z if the scheduler's `prediction_type` is `v_prediction`.
+
+    ValueError for other types."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return noise
@@ -269,8 +287,13 @@ def noise_target(latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler) -
     raise ValueError(f"the de-tokenizer is trained with prediction_type 'epsilon' or 'v_prediction', not {kind!r}")
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #7bae435d
-def drop_features(features: Tensor, unconditional: Tensor | None, drop: float, generator=None) -> Tensor:
-    "Each picture's features [N, V, F] replaced, with probability `drop`, by `unconditional` [1, V, F] (not None)."
+def drop_features(
+    features: Tensor,  # [N, V, F]
+    unconditional: Tensor | None,  # [1, V, F], features of nothing; may be None where nothing is dropped
+    drop: float,  # probability, 0 … 1
+    generator: torch.Generator | None = None,  # of the device of `features`; None: torch's own
+) -> Tensor:  # [N, V, F]
+    "Each picture's features replaced, with probability `drop`, by `unconditional`. ValueError if that is missing."
     if not drop:
         return features
     if unconditional is None:
@@ -282,10 +305,10 @@ def drop_features(features: Tensor, unconditional: Tensor | None, drop: float, g
 class DetokenizerParts(NamedTuple):
     "What draws pictures from features."
 
-    feature_resampler: Any
-    unet: Any
-    vae: Any  # None where nothing is decoded
-    scheduler: Any
+    feature_resampler: Any  # a `FeatureResampler`
+    unet: Any  # a diffusers `UNet2DConditionModel`
+    vae: Any  # a diffusers VAE; None where nothing is decoded
+    scheduler: Any  # a diffusers scheduler
 
 
 def detokenizer_loss(
@@ -318,10 +341,11 @@ def detokenizer_loss(
 Trainable = Literal["whole", "released"]
 
 
-def trainable_parameter_names(unet, feature_resampler, which: Trainable = "whole") -> list[str]:
+def trainable_parameter_names(unet: nn.Module, feature_resampler: nn.Module, which: Trainable = "whole") -> list[str]:
     """Sorted names, prefixed `unet.` or `resampler.`, of the parameters that training changes.
 
-    `which`: "whole" (paper), or "released" (the resampler, and `to_k` and `to_v` of every attention)."""
+    `which`: "whole" (paper), or "released" (the resampler, and `to_k` and `to_v` of every attention `unet` has).
+    `feature_resampler`: trained in both cases. ValueError for another word."""
     if which not in ("whole", "released"):
         raise ValueError(f"trainable must be 'whole' or 'released', got {which!r}")
 
@@ -333,7 +357,7 @@ def trainable_parameter_names(unet, feature_resampler, which: Trainable = "whole
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #add87446
 @torch.no_grad()
-def unconditional_features(visual_tokenizer) -> Tensor:
+def unconditional_features(visual_tokenizer: Any) -> Tensor:
     "Features [1, V, F] of an all-zero picture, for the unconditional branch of guidance; in the model's type."
     size = visual_tokenizer.config.image_size
     device = execution_device(visual_tokenizer)
@@ -341,9 +365,9 @@ def unconditional_features(visual_tokenizer) -> Tensor:
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #850a02fa
 def initial_noise(
-    shape: Sequence[int],
+    shape: Sequence[int],  # N, C, h, w
     generators: Sequence[torch.Generator] | None = None,  # one a picture; None = torch's own
-    device="cpu",
+    device: torch.device | str = "cpu",  # where it comes
 ) -> Tensor:
     "Noise [N, C, h, w], picture k from `generators[k]` alone. ValueError for another number of generators."
     if generators is None:
@@ -353,7 +377,7 @@ def initial_noise(
     return torch.cat([torch.randn((1, *shape[1:]), generator=g, device=g.device).to(device) for g in generators])
 
 
-def _step_options(scheduler, generators: Sequence[torch.Generator] | None) -> dict:
+def _step_options(scheduler: Any, generators: Sequence[torch.Generator] | None) -> dict:
     "Schedulers that draw noise in each step take it from the pictures' own generators."
     draws = "generator" in inspect.signature(scheduler.step).parameters
     return dict(generator=list(generators)) if generators is not None and draws else {}
@@ -363,9 +387,9 @@ def predict_guided_noise(
     noisy_latents: Tensor,  # [N, C, h, w]
     timesteps: Tensor,  # a scalar
     condition: PromptEmbeds,  # N rows; above guidance scale 1 2N rows, the unconditional ones first
-    unet,
+    unet: Any,  # a diffusers `UNet2DConditionModel`
     time_ids: Tensor,  # as many rows as `condition` has
-    guidance_scale: float,
+    guidance_scale: float,  # 1 or below: the prediction alone
 ) -> Tensor:  # [N, C, h, w], float32
     "The UNet's prediction, pushed away from what it would be without the condition."
     if guidance_scale <= 1:
@@ -383,16 +407,16 @@ def concat_unconditional(condition: PromptEmbeds, unconditional: PromptEmbeds) -
 # %% ../../nbs/3_models/09_detokenizer.ipynb #643ed211
 def denoise(
     latents: Tensor,  # [N, C, h, w]: unit noise
-    condition: PromptEmbeds,
-    unet,
-    scheduler,
+    condition: PromptEmbeds,  # of the N pictures
+    unet: Any,  # a diffusers `UNet2DConditionModel`
+    scheduler: Any,  # a diffusers scheduler
     unconditional: PromptEmbeds | None = None,  # of one picture; needed for guidance
     num_inference_steps: int = 50,
     guidance_scale: float = 7.5,  # ≤ 1: no unconditional branch
     generators: Sequence[torch.Generator] | None = None,  # for schedulers that draw noise in each step
     callback: Callable[[int, int, Tensor], None] | None = None,  # called after each step: (step from 1, steps, latents)
 ) -> Tensor:  # [N, C, h, w], float32
-    "Noise → normalised latents, with any diffusers scheduler. The scheduler passed in is not changed."
+    "Noise → normalised latents; `scheduler` is not changed. ValueError for guidance without `unconditional`."
     scheduler = scheduler.from_config(scheduler.config)  # its place in the schedule is state: ours alone
     scheduler.set_timesteps(num_inference_steps, device=latents.device)
     latents = latents.float() * scheduler.init_noise_sigma
@@ -434,13 +458,13 @@ def detokenize(
     features: Tensor,  # [N, V, F]
     parts: DetokenizerParts,
     unconditional: Tensor | PromptEmbeds | None = None,  # features [1, V, F] of nothing, or (cheaper) their embeddings
-    num_inference_steps: int = 50,
+    num_inference_steps: int = 50,  # at least 1
     guidance_scale: float = 7.5,  # above 1 it needs `unconditional`
     generators: Sequence[torch.Generator] | None = None,  # one a picture
     size: int | tuple[int, int] | None = None,  # edge in pixels or (height, width); None = what the UNet was made for
     callback: Callable[[int, int, Tensor], None] | None = None,  # see `denoise`
     output: Literal["pil", "pt", "latent"] = "pil",  # "pt": [N, 3, H, W] float32 in 0…1
-):
+) -> Any:  # list of N PIL pictures, or a tensor (`output`)
     "Features → pictures. Raises `ValueError` for sizes or arguments that cannot work."
     _check_drawing(output, num_inference_steps, guidance_scale, unconditional)
     device = execution_device(parts.unet, features.device)  # each part may stand on a device of its own

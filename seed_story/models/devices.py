@@ -14,19 +14,19 @@ import torch
 from ..sinks.internals import execution_device_of_hook
 
 # %% ../../nbs/3_models/08_devices.ipynb #1bc8bc1c
-def execution_device(module, default: torch.device | None = None) -> Any:  # torch.device; None only as `default`
+def execution_device(module: Any, default: torch.device | None = None) -> Any:  # torch.device; None only as `default`
     """The device on which a module computes: where its weights are, or where accelerate's offloading brings them.
 
     `default`: the answer for a module that has neither a hook nor a device."""
     return execution_device_of_hook(module) or getattr(module, "device", default)
 
 # %% ../../nbs/3_models/08_devices.ipynb #b16e2a43
-def autocast(device, mixed: bool = True) -> torch.autocast:
+def autocast(device: torch.device | str, mixed: bool = True) -> torch.autocast:
     "bf16 autocast on a GPU, nothing on the CPU or where `mixed` precision is not wanted."
     device = torch.device(device)
     return torch.autocast(device.type, torch.bfloat16, enabled=mixed and device.type == "cuda")
 
 
-def compile_on_gpu(function: Callable[..., Any], device) -> Callable[..., Any]:
+def compile_on_gpu(function: Callable[..., Any], device: torch.device | str) -> Callable[..., Any]:
     "`torch.compile` on a GPU; the function itself on the CPU, where compiling costs more than a toy run."
     return torch.compile(function) if torch.device(device).type == "cuda" else function

@@ -34,7 +34,7 @@ def _batches(images: Images, batch_size: int) -> Iterator:
     return (images[first : first + batch_size] for first in range(0, len(images), batch_size))
 
 
-def _encode(images: Any, encoder, device: torch.device) -> Tensor:
+def _encode(images: Any, encoder: Any, device: torch.device) -> Tensor:
     "One batch. A model that can `decode` is a VAE and gives scaled latents, any other gives features."
     if not isinstance(images, list):
         images = uint8_to_pixel_values(torch.as_tensor(images).to(device))
@@ -46,11 +46,11 @@ def _encode(images: Any, encoder, device: torch.device) -> Tensor:
 @torch.no_grad()
 def encode_images(
     images: Images,  # PIL image(s), or uint8 [N, H, W, 3]; a VAE reads the latter only
-    encoder,  # a visual tokenizer, or a VAE
-    batch_size: int = 512,
+    encoder: Any,  # a visual tokenizer, or a VAE
+    batch_size: int = 512,  # images at a time
     mixed: bool = False,  # compute under bf16 autocast on a GPU
     dtype: torch.dtype | None = None,  # of what comes back; None: as the encoder gives it
-    device=None,  # where it comes back; None: where the encoder computes
+    device: torch.device | str | None = None,  # where it comes back; None: where the encoder computes
 ) -> Tensor:  # features [N, V, F], or scaled latents [N, C, h, w]
     "Images as the models read them. Raises `ValueError` where there are none."
     computes_on = execution_device(encoder)
@@ -61,6 +61,6 @@ def encode_images(
     return torch.cat(parts)
 
 
-def encode_for_training(images: np.ndarray | Tensor, encoder) -> Tensor:
+def encode_for_training(images: np.ndarray | Tensor, encoder: Any) -> Tensor:
     "Features or latents of uint8 [N, H, W, 3] as training stores them: in bf16 (on a GPU computed so), on the CPU."
     return encode_images(images, encoder, mixed=True, dtype=torch.bfloat16, device="cpu")

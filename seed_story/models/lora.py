@@ -15,7 +15,7 @@ from ..sinks.internals import mark_adapted
 __all__ = ['add_lora', 'merge_and_unload_lora', 'LoraMixin']
 
 # %% ../../nbs/3_models/06_lora.ipynb #51730886
-def add_lora(llm, lora: dict):
+def add_lora(llm: Any, lora: dict) -> Any:
     """Put adapters (`peft.LoraConfig(**lora)`) into a language model, and return it.
 
     Trainable afterwards: adapters, `modules_to_save`, and input and output embeddings.
@@ -38,7 +38,7 @@ def _adapted_modules(llm: nn.Module, layers: bool = True, saved: bool = True) ->
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 
-    def is_wanted(module) -> bool:
+    def is_wanted(module: nn.Module) -> bool:
         return layers and isinstance(module, BaseTunerLayer) or saved and isinstance(module, ModulesToSaveWrapper)
 
     return [(name, module) for name, module in llm.named_modules() if is_wanted(module)]
@@ -86,7 +86,7 @@ class LoraMixin:
                 layer.unmerge()
         self.unmerged = {}
 
-    def merge_and_unload(self):
+    def merge_and_unload(self) -> Any:  # itself
         "Fold the adapters into the weights for good; the configuration then has no `lora`."
         if self.config.lora:
             merge_and_unload_lora(self.llm)

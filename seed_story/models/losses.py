@@ -5,7 +5,7 @@
 # %% ../../nbs/3_models/05_losses.ipynb #4d0442f7
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -55,19 +55,28 @@ def _mean_over_images(loss: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def cosine_loss(regressed: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    "Mean of 1 − cosine over the tokens of [..., V, F]; `mask` [...] bool picks the images that count. 0 if none does."
+    """Mean of 1 − cosine over the tokens of `regressed` and `target`, both [..., V, F].
+
+    `mask` [...] bool picks the images that count; None: all. 0 if none does."""
     similarity = F.cosine_similarity(at_least_fp32(regressed), at_least_fp32(target), dim=-1)
     return _mean_over_images((1 - similarity).mean(-1), mask)
 
 
 def mse_loss(regressed: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    "Mean squared difference of [..., V, F]; `mask` as in `cosine_loss`. Of tokens of length √F it is 2 · (1 − cosine)."
+    """Mean squared difference of `regressed` and `target`, both [..., V, F]; `mask` as in `cosine_loss`.
+
+    Of tokens of length √F it is 2 · (1 − cosine)."""
     difference = at_least_fp32(regressed) - at_least_fp32(target)
     return _mean_over_images(difference.square().mean((-2, -1)), mask)
 
 # %% ../../nbs/3_models/05_losses.ipynb #f0d846d7
-def regression_loss(kind: RecLoss, regressed: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    "`cosine_loss` (kind `cosine`, as published), `mse_loss` (`mse`), or their sum (`both`)."
+def regression_loss(
+    kind: RecLoss,
+    regressed: Tensor,  # [..., V, F]
+    target: Tensor,  # [..., V, F]: the true features
+    mask: Tensor | None = None,  # [...] bool: the images that count; None: all
+) -> Tensor:  # a scalar
+    "`cosine_loss` (`kind` `cosine`, as published), `mse_loss` (`mse`), or their sum (`both`)."
     if kind == "cosine":
         return cosine_loss(regressed, target, mask)
     if kind == "mse":
@@ -75,7 +84,11 @@ def regression_loss(kind: RecLoss, regressed: Tensor, target: Tensor, mask: Tens
     return cosine_loss(regressed, target, mask) + mse_loss(regressed, target, mask)
 
 # %% ../../nbs/3_models/05_losses.ipynb #99bd3546
-def total_loss(config, lm_loss: Tensor | None = None, rec_loss: Tensor | None = None) -> Tensor | None:
+def total_loss(
+    config: Any,  # a `StoryMLLMConfig`
+    lm_loss: Tensor | None = None,  # scalars; None: not computed
+    rec_loss: Tensor | None = None,
+) -> Tensor | None:
     "The losses that there are, weighted by `config.lm_loss_scale` and `config.rec_loss_scale`, summed; None if none."
     weighted = []
     if lm_loss is not None:

@@ -129,8 +129,12 @@ def _new_llm(config: StoryMLLMConfig, implementation: str) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(llm_config, attn_implementation=implementation)
 
 
-def insert_image_embeds(inputs_embeds: Tensor, image_embeds: Tensor, slots: Tensor) -> Tensor:
-    """Embeddings [B, L, D] with those of images [N, Q, D] written over the `slots` ([B, L] bool), in order.
+def insert_image_embeds(
+    inputs_embeds: Tensor,  # [B, L, D]
+    image_embeds: Tensor,  # [N, Q, D], from the input resampler
+    slots: Tensor,  # [B, L] bool, with N · Q true
+) -> Tensor:  # [B, L, D]
+    """Token embeddings with those of images written over the `slots`, in order.
 
     ValueError unless the slots are as many as the images have."""
     images, per_image = image_embeds.shape[:2]
@@ -141,8 +145,12 @@ def insert_image_embeds(inputs_embeds: Tensor, image_embeds: Tensor, slots: Tens
     return inputs_embeds.masked_scatter(slots[..., None], image_embeds.to(inputs_embeds.dtype))
 
 
-def states_at_slots(hidden_states: Tensor, slots: Tensor, num_slots: int) -> Tensor:
-    "Of hidden states [B, L, D] those at the `slots` ([B, L] bool), [N, Q, D]. ValueError if they make no whole images."
+def states_at_slots(
+    hidden_states: Tensor,  # [B, L, D]
+    slots: Tensor,  # [B, L] bool
+    num_slots: int,  # Q, of one image
+) -> Tensor:  # [N, Q, D]
+    "The hidden states at the `slots`. ValueError if they make no whole images."
     if slots.sum() % num_slots:
         raise ValueError(f"{int(slots.sum())} slots in ids_gen_mask do not make whole images of {num_slots} slots each")
     return hidden_states[slots].view(-1, num_slots, hidden_states.shape[-1])
@@ -162,8 +170,8 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
             module.reset_parameters()
 
     @classmethod
-    def from_llm(cls, llm, vocab_size: int | None = None, dtype=torch.float32, **config):
-        """Around a pre-trained language model, or what `AutoModelForCausalLM.from_pretrained` takes.
+    def from_llm(cls, llm: Any, vocab_size: int | None = None, dtype: Any = torch.float32, **config: Any) -> Any:
+        """Around `llm`, pre-trained, or what `AutoModelForCausalLM.from_pretrained` takes (then loaded in `dtype`).
         `vocab_size`: its embeddings are resized to this, `len(tokenizer)`. `config`: other fields of ours."""
         if not isinstance(llm, PreTrainedModel):
             llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
@@ -172,23 +180,23 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
         return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), **config), llm).to(llm.dtype)
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs):
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         "As transformers does it; what was fixed (adapted weights, resampler positions) is fixed again."
-        loaded = super().from_pretrained(*args, **kwargs)
+        loaded: Any = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple: with output_loading_info
         for name in model._frozen:
             model.get_parameter(name).requires_grad_(False)
         return loaded
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> torch.nn.Module:
         "Of the language model."
         return self.llm.get_input_embeddings()
 
-    def get_output_embeddings(self):
+    def get_output_embeddings(self) -> torch.nn.Module:
         "Of the language model."
         return self.llm.get_output_embeddings()
 
-    def resize_token_embeddings(self, *args, **kwargs):
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
         "As transformers does it; the configuration follows."
         embeddings = self.llm.resize_token_embeddings(*args, **kwargs)
         self.config.llm_config = dict(self.config.llm_config, vocab_size=self.llm.config.vocab_size)
@@ -214,7 +222,13 @@ class StoryMLLMParts(StoryMLLMPreTrainedModel):
         "Visual features [N, V, F] → embeddings for the image slots [N, Q, D]."
         return self.input_resampler(features.to(self.input_resampler.query.dtype))
 
-    def embed(self, input_ids, image_embeds=None, ids_cmp_mask=None, embeds_cmp_mask=None) -> Tensor:
+    def embed(
+        self,
+        input_ids: Any,  # a tensor [B, L]
+        image_embeds: Tensor | None = None,  # [N, V, F]; None: no images
+        ids_cmp_mask: Tensor | None = None,  # [B, L]: the slots that are filled
+        embeds_cmp_mask: Tensor | None = None,  # [N]: with which images; None: all
+    ) -> Tensor:
         "Token embeddings [B, L, D]; `image_embeds[embeds_cmp_mask]` are resampled into the slots at `ids_cmp_mask`."
         inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, L, D]
         if image_embeds is None or ids_cmp_mask is None:
@@ -223,7 +237,7 @@ class StoryMLLMParts(StoryMLLMPreTrainedModel):
         return insert_image_embeds(inputs_embeds, self.embed_images(features), ids_cmp_mask.bool())
 
     def run_llm(self, inputs_embeds, attention_mask=None, position_ids=None, use_cache=False, cache=None, **kwargs):
-        "The language model without its output layer: embeddings [B, L, D] → `last_hidden_state` [B, L, D], and more."
+        "`inputs_embeds` [B, L, D] → `last_hidden_state` [B, L, D] and more, no output layer; others as in `forward`."
         llm = self.llm.base_model
         mask = as_attention_mask(attention_mask, inputs_embeds.dtype, attn_implementation(self.llm))
         given = dict(inputs_embeds=inputs_embeds, attention_mask=mask, position_ids=position_ids, use_cache=use_cache)
@@ -241,20 +255,20 @@ class StoryMLLM(StoryMLLMParts):
 
     def forward(
         self,
-        input_ids=None,  # [B, L]
-        attention_mask=None,  # [B, L], or [B, 1, L, H + L]: bool (True: seen), or additive
-        position_ids=None,  # [B, L]
-        labels=None,  # [B, L], −100 where nothing is learned
-        image_embeds=None,  # [N, V, F]: visual features of all images of the batch, in order
-        ids_cmp_mask=None,  # [B, L]: the slots of images that are read …
-        ids_gen_mask=None,  # [B, L]: … and of those that are regressed
-        embeds_cmp_mask=None,  # [N]: which images stand in the slots that are read; None: all …
-        embeds_gen_mask=None,  # [N]: … and which ones should be regressed
-        inputs_embeds=None,  # [B, L, D], instead of `input_ids`
-        cache=None,
-        use_cache=None,  # None: if there is a cache
-        past_key_values=None,  # another name of `cache`
-        **kwargs,  # for the language model
+        input_ids: Tensor | None = None,  # [B, L]
+        attention_mask: Tensor | None = None,  # [B, L], or [B, 1, L, H + L]: bool (True: seen), or additive
+        position_ids: Tensor | None = None,  # [B, L]
+        labels: Tensor | None = None,  # [B, L], −100 where nothing is learned
+        image_embeds: Tensor | None = None,  # [N, V, F]: visual features of all images of the batch, in order
+        ids_cmp_mask: Tensor | None = None,  # [B, L]: the slots of images that are read …
+        ids_gen_mask: Tensor | None = None,  # [B, L]: … and of those that are regressed
+        embeds_cmp_mask: Tensor | None = None,  # [N]: which images stand in the slots that are read; None: all …
+        embeds_gen_mask: Tensor | None = None,  # [N]: … and which ones should be regressed
+        inputs_embeds: Tensor | None = None,  # [B, L, D], instead of `input_ids`
+        cache: Any = None,  # a cache of transformers, or of `seed_story.sinks`
+        use_cache: bool | None = None,  # None: if there is a cache
+        past_key_values: Any = None,  # another name of `cache`
+        **kwargs: Any,  # for the language model
     ) -> MLLMOutput:
         "One pass; losses are computed where the arguments allow it."
         if inputs_embeds is None:
@@ -277,8 +291,12 @@ class StoryMLLM(StoryMLLMParts):
         return MLLMOutput(loss, lm_loss, rec_loss, logits, features, hidden_states, found, output.attentions)
 
 # %% ../../nbs/3_models/07_mllm.ipynb #5360331c
-def embed_branched_batch(mllm: StoryMLLM, batch: BranchedBatch, context_features: Tensor) -> Tensor:
-    "Embeddings [B, L, D] of a branched batch, `context_features` [B, P, V, F] resampled into the slots of the trunk."
+def embed_branched_batch(
+    mllm: StoryMLLM,
+    batch: BranchedBatch,  # of L tokens, trunk and branches
+    context_features: Tensor,  # [B, P, V, F], of every page
+) -> Tensor:  # [B, L, D]
+    "Embeddings of a branched batch: `context_features` are resampled into the slots of its trunk."
     tokens = mllm.get_input_embeddings()(batch.input_ids)  # [B, L, D]
     trunk = batch.trunk_length
     images = mllm.embed_images(context_features.flatten(0, 1)).to(tokens.dtype)  # [B·P, Q, D]

@@ -8,6 +8,7 @@ __all__ = ['PRESETS', 'preset', 'override', 'image_slot_overrides', 'llm_size_ov
 
 # %% ../../nbs/3_models/14_presets.ipynb #466ee811
 from ast import literal_eval
+from collections.abc import Container
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -392,8 +393,10 @@ def image_slot_overrides(grid: int) -> dict:
 
 
 def llm_size_overrides(width: int, layers: int, heads: int) -> dict:
-    """The changes that give a language model trained from scratch another size; its inner width is 2.5 times the
-    `width`."""
+    """The changes that give a language model trained from scratch another size, for `override`.
+
+    `width`: of its hidden states; the inner width is 2.5 times that. `layers`: how many.
+    `heads`: attention heads a layer, of which `width` must be a multiple."""
     llm = dict(
         hidden_size=width,
         intermediate_size=5 * width // 2,
@@ -409,9 +412,9 @@ def llm_size_overrides(width: int, layers: int, heads: int) -> dict:
 
 # %% ../../nbs/3_models/14_presets.ipynb #ecb1ebd8
 def build(
-    name_or_config,  # a preset's name, or a (changed) configuration from `preset`
-    tokenizer,  # text tokenizer that already holds the image tokens; its length sets the vocabulary
-    only=None,  # names of the components wanted; None = all
+    name_or_config: str | dict,  # a preset's name, or a (changed) configuration from `preset`
+    tokenizer: Any,  # text tokenizer that already holds the image tokens; its length sets the vocabulary
+    only: Container[str] | None = None,  # names of the components wanted; None = all
 ) -> dict:  # component name -> module with random weights
     "Components of a pipeline from a configuration, with random weights."
     config = preset(name_or_config) if isinstance(name_or_config, str) else name_or_config
@@ -484,6 +487,6 @@ def bundled_folder(name: str = "tiny") -> Path:
     )
 
 # %% ../../nbs/3_models/14_presets.ipynb #e5e9a36c
-def parameter_count(module) -> int:
+def parameter_count(module: Any) -> int:
     "Number of parameters of a module (0 for things that have none, such as a scheduler)."
     return sum(p.numel() for p in module.parameters()) if hasattr(module, "parameters") else 0

@@ -56,7 +56,9 @@ class SecondReading(nn.Module):
         self.ln_q = nn.LayerNorm(embed_dim, eps=eps)
 
     def forward(self, found: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        "`found` [N, Q, D] and what it is told, added."
+        """`found` [N, Q, D] and what it is told, added.
+
+        `positions` [Q, D]: of the queries. `keys`, `values` [N, V, D]: of the first reading."""
         return found + self.attn(self.ln_q(found) + positions, keys, values, need_weights=False)[0]
 
 # %% ../../nbs/3_models/02_resampler.ipynb #1e250082

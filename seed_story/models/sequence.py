@@ -43,7 +43,7 @@ def image_text(num_slots: int) -> str:
     return BOI + "".join(slot_token(i) for i in range(num_slots)) + EOI
 
 
-def sentence_end_ids(tokenizer) -> frozenset[int]:
+def sentence_end_ids(tokenizer: Any) -> frozenset[int]:
     "Ids of the tokens that end a sentence: `.`, `!` or `?`, a closing quote or bracket behind it included."
     special = set(tokenizer.all_special_ids)
     return frozenset(
@@ -51,7 +51,7 @@ def sentence_end_ids(tokenizer) -> frozenset[int]:
     )
 
 # %% ../../nbs/3_models/01_sequence.ipynb #702b81e2
-def add_image_tokens(tokenizer, num_slots: int) -> int:
+def add_image_tokens(tokenizer: Any, num_slots: int) -> int:
     """Add BoI, EoI and `num_slots` image slots to a tokenizer; returns how many were new.
 
     Llama-2's 32,000 tokens become 32,066 with 64 slots.
@@ -128,7 +128,7 @@ class ImageTokens:
         return (self.boi, *self.slots, self.eoi)
 
     @classmethod
-    def from_tokenizer(cls, tokenizer) -> ImageTokens:
+    def from_tokenizer(cls, tokenizer: Any) -> ImageTokens:
         "Look the ids up by name; raises `ValueError` if the tokenizer has no image tokens."
         vocab = tokenizer.get_vocab()
         if BOI not in vocab or EOI not in vocab or slot_token(0) not in vocab:
@@ -150,7 +150,7 @@ def clean_text(text: str) -> str:
     return " ".join(text.split())
 
 # %% ../../nbs/3_models/01_sequence.ipynb #521271d0
-def with_num_slots(tokenizer, num_slots: int) -> PreTrainedTokenizerFast:
+def with_num_slots(tokenizer: Any, num_slots: int) -> PreTrainedTokenizerFast:
     """A copy of `tokenizer` with exactly `num_slots` image slots; all other tokens keep their ids.
 
     ValueError if slots to be taken away are not its last tokens."""
@@ -171,7 +171,9 @@ def with_num_slots(tokenizer, num_slots: int) -> PreTrainedTokenizerFast:
 
 # %% ../../nbs/3_models/01_sequence.ipynb #62bbad80
 def story_text(captions: Iterable[str], num_slots: int, separator: str = SEPARATOR) -> str:
-    "Texts and images interleaved as one string; `separator` stands before every page but the first."
+    """Texts and images interleaved as one string: each of the `captions`, then the tokens of its image.
+
+    `num_slots`: of one image. `separator` stands before every page but the first."""
     return separator.join(caption + image_text(num_slots) for caption in captions)
 
 
@@ -180,7 +182,7 @@ def _item_tensors(ids: np.ndarray, target: np.ndarray, image: ImageTokens, pad: 
     slot = np.isin(ids, image.slots)
     labels = np.where(target & ~slot & (ids != image.eoi), ids, IGNORE_INDEX)
 
-    def padded(values, fill) -> Tensor:
+    def padded(values: np.ndarray, fill: int) -> Tensor:
         return torch.from_numpy(np.pad(values, (0, max_length - len(ids)), constant_values=fill))
 
     return dict(
@@ -193,11 +195,11 @@ def _item_tensors(ids: np.ndarray, target: np.ndarray, image: ImageTokens, pad: 
 
 # %% ../../nbs/3_models/01_sequence.ipynb #62bbad81
 def training_item(
-    captions: Sequence[str],
-    tokenizer,
+    captions: Sequence[str],  # one a page
+    tokenizer: Any,  # with the image tokens
     num_given: int,  # the pages 0 … num_given are context, page num_given + 1 is the target
-    max_length: int,
-    separator: str = SEPARATOR,
+    max_length: int,  # tokens; shorter items are padded
+    separator: str = SEPARATOR,  # before every page but the first
 ) -> dict | None:  # None when the item is too long
     """One page supervised, as in the released code.
 
@@ -309,7 +311,7 @@ class BranchedBatch:
             return pages[:, self.first_target :]
         return pages[torch.arange(len(pages), device=pages.device)[:, None], self.targets]
 
-    def to(self, device, non_blocking: bool = True) -> BranchedBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> BranchedBatch:
         "The batch on another device."
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 

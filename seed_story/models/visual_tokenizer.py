@@ -24,7 +24,7 @@ from .resampler import Resampler, interpolate_positions
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #c3f91886
 def to_pixel_values(
-    images,  # PIL image(s), or a tensor [N, 3, H, W] or [3, H, W]: uint8, or floating point in 0…1
+    images: Any,  # PIL image(s), or a tensor [N, 3, H, W] or [3, H, W]: uint8, or floating point in 0…1
     size: int | tuple[int, int] | None,  # edge in pixels, or (height, width); None keeps the size
 ) -> Tensor:  # [N, 3, height, width], float32 in 0…1
     """Images as one float tensor in 0…1, resized bicubically without keeping the ratio. A tensor stays on its device.
@@ -119,7 +119,7 @@ class ImageInputMixin:
     device: torch.device
     dtype: torch.dtype
 
-    def preprocess(self, images) -> Tensor:
+    def preprocess(self, images: Any) -> Tensor:
         """Normalised pixels [N, 3, S, S] in the model's type, on its device.
 
         `images`: PIL image(s), or a tensor [N, 3, H, W] (uint8, or floats in 0…1)."""

@@ -45,7 +45,7 @@ RELEASED_FILES = dict(
 OPTIONAL = ('llm',)
 
 
-def find_released(folder) -> dict[str, Path]:
+def find_released(folder: str | Path) -> dict[str, Path]:
     """Part → path of the released files in `folder`, the first place of each that is there.
 
     ValueError naming all that are missing, and where they were looked for."""
@@ -169,7 +169,7 @@ class ComponentSource:
     files: str  # stem of its weight files
     config: str  # text of its `config.json`
 
-    def check(self, part: str, origin) -> ComponentSource:
+    def check(self, part: str, origin: object) -> ComponentSource:
         "Itself; ValueError that names what is missing or of another shape."
         missing = [name for name in self.wanted if name not in self.source]
         if missing:
@@ -513,12 +513,12 @@ def _on_cpu(state: Mapping, prefix: str = '') -> dict[str, torch.Tensor]:
 # %% ../../nbs/9_released/02_convert.ipynb #a861ac2f
 @torch.no_grad()
 def write_random_release(
-    folder: str | Path,
+    folder: str | Path,  # made if it is not there
     config: dict,  # the sizes, see `preset`
-    tokenizer,  # with the image tokens
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
-    device='cpu',
+    tokenizer: Any,  # with the image tokens
+    seed: int = 0,  # of the weights
+    dtype: torch.dtype = torch.float32,  # of the weights
+    device: torch.device | str = 'cpu',  # where they are drawn
 ) -> Path:
     "Released files with random weights, in the release's layout and under its names, in `folder`; returns it."
     from seed_story.released.names import released_agent_names

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -45,7 +46,9 @@ def released_agent_names(ours: Iterable[str]) -> dict[str, str]:
 
 # %% ../../nbs/9_released/01_names.ipynb #3035eb40
 def merge_lora(weight: Tensor, a: Tensor, b: Tensor, lora: dict | None) -> Tensor:
-    "W + (alpha / r) B A, in fp32. `lora`: its `r` and `lora_alpha`."
+    """W + (alpha / r) B A, in fp32.
+
+    `weight`: W [out, in]. `a`: A [r, in]. `b`: B [out, r]. `lora`: its `r` and `lora_alpha`."""
     lora = lora or {}
     return weight.float() + lora["lora_alpha"] / lora["r"] * (b.float() @ a.float())
 
@@ -82,9 +85,10 @@ def _misfits(names: dict[str, str], weights: Mapping[str, Tensor], state: Mappin
     ]
 
 
-def load_agent(mllm, weights: Mapping[str, Tensor]):
-    """Load released MLLM weights into `mllm`, and return it; without LoRA it needs those of `merge_released_lora`.
+def load_agent(mllm: Any, weights: Mapping[str, Tensor]) -> Any:
+    """Load released MLLM weights into `mllm`, a `StoryMLLM`, and return it.
 
+    Without LoRA it needs those of `merge_released_lora`.
     `ValueError` names what is missing, left over, or of another shape."""
     names = agent_names(weights)
     if wrong := _misfits(names, weights, mllm.state_dict(), mllm.all_tied_weights_keys.keys()):
