@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Collection
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -62,7 +64,7 @@ def missing_weights(folder: Path, module: torch.nn.Module) -> list[str]:
     return [name for name, t in module.named_parameters() if name not in stored and t.data_ptr() not in there]
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #23a42751
-def check_weights(folder, components: dict) -> None:
+def check_weights(folder: str | Path, components: dict[str, Any]) -> None:
     "WeightsError if a parameter of `components` stands in no file of its sub-folder of `folder`, or is not finite."
     remedy = 'download or copy the folder again'
     for name, module in components.items():
@@ -80,7 +82,11 @@ def _read_json(file: Path) -> dict:
     return json.loads(file.read_text('utf-8')) if file.is_file() else {}
 
 
-def load_shared_components(folder: Path, dtype, given: Collection[str] = ()) -> dict:
+def load_shared_components(
+    folder: Path,  # of the pipeline
+    dtype: torch.dtype | str | None,  # of their weights, as `from_pretrained` takes it
+    given: Collection[str] = (),  # names of components that are at hand
+) -> dict[str, Any]:
     """The components that a pipeline's `folder` does not hold but names in `shared.json`, without those in `given`.
 
     WeightsError for what is not there."""
@@ -105,7 +111,7 @@ def make_tokenizer(folder: Path) -> dict:
     return dict(tokenizer=load_story_tokenizer(config['backbone'], config['num_slots']))
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #ddf1c14a
-def bundled_or_given(name) -> Path:
+def bundled_or_given(name: str | PathLike) -> Path:
     "The folder of the bundled model called `name`, where there is no folder of that name; else `name` as a path."
     folder = Path(name)
     return bundled_folder(str(name)) if str(name) in PRESETS and not folder.is_dir() else folder
@@ -115,13 +121,13 @@ class SavedPipeline(DiffusionPipeline):
     "A diffusers pipeline whose folder is checked when it is loaded. All else is as diffusers does it."
 
     @classmethod
-    def load_config(cls, *args, **kwargs):
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         "As diffusers does; folders that earlier commits saved name modules by their former places."
         loaded = super().load_config(*args, **kwargs)
         return (update_index(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else update_index(loaded)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> Any:
         """As diffusers does (fp32 unless `dtype` says otherwise): a folder, a hub id, or a bundled model (`'tiny'`).
 
         A folder of that name comes first. WeightsError if a local folder lacks weights."""

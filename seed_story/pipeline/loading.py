@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..story.files import short_hash
 
@@ -89,7 +89,7 @@ def load_pipeline(
     return pipe
 
 # %% ../../nbs/5_pipeline/07_loading.ipynb #a5a8cd62
-def fingerprint(pipe) -> str:
+def fingerprint(pipe: Any) -> str:
     """A short text that changes when any weight matrix of the modules in `pipe.components` is another one.
 
     Folded adapters leave it as it was: the sums end in other bits on other machines."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,12 @@ def stack_tensors(tensors: Iterable[Tensor | None]) -> Tensor:
 class Narrator:
     "An MLLM and its tokenizer, ready to read and write pages. Holds no story: the `Memory` is passed in."
 
-    def __init__(self, mllm, tokenizer, separator: str = SEPARATOR):
+    def __init__(
+        self,
+        mllm: Any,  # a `StoryMLLM`, or what has its methods
+        tokenizer: Any,  # of transformers, with the image tokens
+        separator: str = SEPARATOR,  # between the pages
+    ):
         self.mllm = mllm
         self.tokenizer = tokenizer
         self.image_tokens = ImageTokens.from_tokenizer(tokenizer)
@@ -77,7 +83,7 @@ class Narrator:
         "How the language model turns its keys; ValueError if they cannot be moved."
         return Rotary.from_model(self.mllm.llm)
 
-    def embed_ids(self, ids) -> Tensor:
+    def embed_ids(self, ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
         "Embeddings of token ids, a list or list of lists: [..., D]."
         return self.input_embeddings(torch.as_tensor(ids, device=self.device))
 
@@ -87,7 +93,7 @@ class Narrator:
             return NarratedPage('', list(text))
         return NarratedPage(text, self.encoder([text])[0].tolist())
 
-    def decode(self, ids) -> str:
+    def decode(self, ids: Sequence[int] | Tensor) -> str:
         "The text of token ids."
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
@@ -99,7 +105,11 @@ def with_image_embeds(narrator: Narrator, pages: Sequence[NarratedPage]) -> list
     return [replace(page, features=f, image_embeds=e) for page, f, e in zip(pages, features, image_embeds)]
 
 
-def encode_page(narrator: Narrator, text: str, features: Tensor) -> NarratedPage:
+def encode_page(
+    narrator: Narrator,
+    text: str,  # without it ValueError: what is left when names of special tokens are taken out
+    features: Tensor,  # of its image, [V, F]
+) -> NarratedPage:
     "A page that was given: `text` without names of special tokens, `features` [V, F]. ValueError if no text is left."
     cleaned = clean_text(text)
     if not cleaned:
@@ -107,7 +117,12 @@ def encode_page(narrator: Narrator, text: str, features: Tensor) -> NarratedPage
     return with_image_embeds(narrator, [replace(narrator.encode_text(cleaned), features=features)])[0]
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #1cd24c44
-def page_span(narrator: Narrator, start: int, boi: int, ids: Sequence[int]) -> PageSpan:
+def page_span(
+    narrator: Narrator,
+    start: int,  # position of the page's first token, its separator included
+    boi: int,  # position of its `<img>`
+    ids: Sequence[int],  # of its text, which ends before `boi`
+) -> PageSpan:
     "Where a page stands whose text `ids` end before `boi`."
     ends = tuple(boi - len(ids) + k for k, token in enumerate(ids) if int(token) in narrator.sentence_end_ids)
     return PageSpan(start, boi, boi + 1 + narrator.image_tokens.num_slots, ends)
@@ -146,13 +161,22 @@ def prefill(
     return memory
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #4d0f8ab3
-def feed_tokens(narrator: Narrator, memory: Memory, tokens: Tensor, busy: Sequence[bool]) -> Tensor:
+def feed_tokens(
+    narrator: Narrator,
+    memory: Memory,  # of B rows; it grows by one column
+    tokens: Tensor,  # ids, [B]
+    busy: Sequence[bool],  # the rows that read theirs, B of them
+) -> Tensor:
     "Read one of `tokens` [B] in each `busy` row (the others get a hole); the logits [B, vocabulary] after it."
     alive = None if all(busy) else torch.tensor(busy, device=narrator.device)[:, None]
     return memory.feed(narrator.mllm, narrator.input_embeddings(tokens)[:, None], alive).logits[:, -1]
 
 
-def replay_text(narrator: Narrator, memory: Memory, texts: Sequence[Sequence[int]]) -> None:
+def replay_text(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, whose last token is what stood before the texts
+    texts: Sequence[Sequence[int]],  # token ids, one text a row; they may differ in length
+) -> None:
     "Read known text ids, one text a row, in the very steps in which they would be written."
     for step in range(max(map(len, texts))):
         busy = [step < len(ids) for ids in texts]
@@ -162,9 +186,9 @@ def replay_text(narrator: Narrator, memory: Memory, texts: Sequence[Sequence[int
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #8d960558
 def generate_text(
     narrator: Narrator,
-    memory: Memory,
+    memory: Memory,  # of B rows; the texts are read into it as they are written
     logits: Tensor,  # [B, vocabulary], of what was read last
-    sampling: Sampling,
+    sampling: Sampling,  # temperature, top_p, and the bounds of a text's length
     uniforms: Tensor,  # [B, max_text_tokens] in [0, 1); not looked at by greedy sampling
     busy: Sequence[bool] | None = None,  # the rows to write (None: all)
     rules: Callable[[Tensor, int, Sampling], Tensor]
@@ -205,7 +229,11 @@ def regress_image(narrator: Narrator, memory: Memory) -> Tensor:
     return narrator.mllm.regress(hidden)
 
 
-def append_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]) -> None:
+def append_page(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, which end with `<img>`
+    pages: Sequence[NarratedPage],  # with their image embeddings, one a row; ValueError if a page has none
+) -> None:
     "Put the image embeddings of `pages`, one a row, where the slots were; close the image; note where the pages stand."
     image_embeds = stack_tensors(page.image_embeds for page in pages)
     end = narrator.embed_ids([narrator.image_tokens.eoi]).expand(len(image_embeds), 1, -1)
@@ -218,7 +246,12 @@ def append_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage
 RETRY_TEMPERATURE = 0.7  # of a page that is written anew, at least
 
 
-def draw_uniforms(sampling: Sampling, seeds: Sequence[int], number: int, attempt: int) -> Tensor:
+def draw_uniforms(
+    sampling: Sampling,  # its `max_text_tokens` says how many
+    seeds: Sequence[int],  # one a story, B of them
+    number: int,  # of the page
+    attempt: int,  # at the page, 0 being the first
+) -> Tensor:
     "The random numbers [B, max_text_tokens] of the texts of page `number`: one story a seed, batch or not."
     generators = [page_generator(seed, 'text', number, attempt) for seed in seeds]
     return torch.stack([torch.rand(sampling.max_text_tokens, generator=g) for g in generators])
@@ -237,13 +270,13 @@ def _take_back(memory: Memory, busy: Sequence[bool], held: int, seen: Tensor) ->
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #ada853f0
 def generate_new_text(
     narrator: Narrator,
-    memory: Memory,
+    memory: Memory,  # of B rows, one a story
     logits: Tensor,  # [B, vocabulary], of what was read last
-    sampling: Sampling,
+    sampling: Sampling,  # a later attempt is at least as warm as `RETRY_TEMPERATURE`
     seeds: Sequence[int],  # one a story
     number: int,  # of the page
     earlier: Sequence[Collection[str]],  # texts of each story that are not to be said again
-    progress: Progress | None = None,
+    progress: Progress | None = None,  # progress(done, total, 'text'), for every token
 ) -> list[list[int]]:
     "Text ids of page `number`, none of them (if `sampling.repetition_tries` suffice) of a text in `earlier`."
     rows: list[list[int]] = [[] for _ in seeds]
@@ -272,7 +305,12 @@ def _reencoded_pages(policy: Policy, narrator: Narrator, story: list[NarratedPag
     return [page for page, span in zip(story, spans) if any(span.start in r for r in ranges)]
 
 
-def close_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage], policy: Policy) -> None:
+def close_page(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, which end with the `<img>` of these pages
+    pages: Sequence[NarratedPage],  # told last, one a row, with their image embeddings
+    policy: Policy,  # what stays in the cache, and at which positions
+) -> None:
     "Close `pages`, those that were told last, one a row; then drop what `policy` does not keep."
     append_page(narrator, memory, pages)
     evict(memory, policy, narrator.rotary if policy.position_mode != 'absolute' else None)
@@ -281,8 +319,8 @@ def close_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]
 def begin_page(
     narrator: Narrator,
     memory: Memory | None,  # what stood there when their last page began (None: there is only the opening)
-    stories: Sequence[list[NarratedPage]],
-    policy: Policy,
+    stories: Sequence[list[NarratedPage]],  # their pages so far, one story a row
+    policy: Policy,  # what stays in the cache, or is read anew
 ) -> Memory:
     "What stands in memory when the page after `stories` begins."
     if policy.reencodes:
@@ -305,7 +343,11 @@ def begin_separator(narrator: Narrator, memory: Memory) -> Tensor:
     return memory.feed(narrator.mllm, narrator.embed_ids([narrator.separator_ids] * rows)).logits[:, -1]
 
 
-def replay_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]) -> None:
+def replay_page(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, as `begin_page` leaves it
+    pages: Sequence[NarratedPage],  # one a row; only their `ids` are looked at
+) -> None:
     "Read known `pages`, one a row, in the very steps in which they were written."
     begin_separator(narrator, memory)
     replay_text(narrator, memory, [page.ids for page in pages])
@@ -314,12 +356,12 @@ def replay_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #293ac2e7
 def narrate_page(
     narrator: Narrator,
-    memory: Memory,
-    stories: Sequence[Sequence[NarratedPage]],
-    sampling: Sampling,
-    seeds: Sequence[int],
+    memory: Memory,  # of B rows, as `begin_page` leaves it
+    stories: Sequence[Sequence[NarratedPage]],  # their pages so far, whose texts are not to be said again
+    sampling: Sampling,  # how the text is chosen
+    seeds: Sequence[int],  # one a story
     number: int,  # of the page
-    progress: Progress | None = None,
+    progress: Progress | None = None,  # progress(done, total, 'text'), for every token
 ) -> list[NarratedPage]:
     "Write the next page of every story, and regress the features of its image."
     logits = begin_separator(narrator, memory)
@@ -330,12 +372,16 @@ def narrate_page(
     return with_image_embeds(narrator, pages)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #5389d243
-def handing_out_attention(llm, policy: Policy) -> AbstractContextManager:
+def handing_out_attention(llm: Any, policy: Policy) -> AbstractContextManager:
     "While this lasts, the language model hands out its attention weights if `policy` needs them (slower)."
     return attention_implementation(llm, 'eager' if policy.needs_attention else None)
 
 
-def append_to_stories(stories: Sequence[list[NarratedPage]], pages: Sequence[NarratedPage], policy: Policy) -> None:
+def append_to_stories(
+    stories: Sequence[list[NarratedPage]],  # changed in place
+    pages: Sequence[NarratedPage],  # one a story
+    policy: Policy,  # one that re-encodes keeps features and embeddings of earlier pages
+) -> None:
     "The next page of every story. What stands in the cache now is not kept beside it, unless `policy` reads it anew."
     for story, page in zip(stories, pages):
         if not policy.reencodes:
@@ -350,7 +396,7 @@ def narrate(
     features: Tensor,  # of their images, [B, V, F]
     pages: int = 25,  # of every story, the opening included
     policy: Policy = DENSE,  # what stays in the cache
-    sampling: Sampling = GREEDY,
+    sampling: Sampling = GREEDY,  # how the texts are chosen
     seeds: Sequence[int] | None = None,  # one a story (None: 0, 1, …)
     known_pages: Sequence[Sequence[NarratedPage]] = (),  # told before: per page after the opening, one a story
     progress: Progress | None = None,  # progress(done, total, 'text'), for every token
@@ -394,7 +440,7 @@ def narrate_as_released(
     features: Tensor,  # of its image, [V, F] or [1, V, F]
     pages: int,  # new ones
     window: int = 8,  # pages in the prompt
-    max_text_tokens: int = 500,
+    max_text_tokens: int = 500,  # of a page; then its image begins
 ) -> Iterator[tuple[list[int], list[int], Tensor]]:
     """The released story generator; yields `(prompt_ids, generated_ids, features)` a page.
 

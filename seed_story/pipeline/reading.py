@@ -40,7 +40,11 @@ class ScoredPage:
     held: Tensor  # tokens in memory before the page, [B]
 
 
-def pad_right(rows: Sequence[Sequence[int]], fill: int, device) -> tuple[Tensor, Tensor]:
+def pad_right(
+    rows: Sequence[Sequence[int]],  # token ids, B rows
+    fill: int,  # the id that stands where a row has ended
+    device: torch.device | str,  # of the result
+) -> tuple[Tensor, Tensor]:
     "Token ids [B, L] of rows of unequal length, filled up with `fill`, and which of them are no filling: bool [B, L]."
     lengths = torch.tensor([[len(row)] for row in rows], device=device)
     width = int(lengths.max())
@@ -48,7 +52,11 @@ def pad_right(rows: Sequence[Sequence[int]], fill: int, device) -> tuple[Tensor,
     return ids, torch.arange(width, device=device) < lengths
 
 # %% ../../nbs/5_pipeline/03_reading.ipynb #d9780120
-def score_page(narrator: Narrator, memory: Memory, pages: Sequence[NarratedPage]) -> ScoredPage:
+def score_page(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, as `begin_page` leaves it
+    pages: Sequence[NarratedPage],  # one a row; only their `ids` are looked at
+) -> ScoredPage:
     "Read the text of one page a row, and regress its image. `memory` ends where `narrate` leaves it: behind `<img>`."
     before = narrator.separator_ids
     boi = narrator.image_tokens.boi
@@ -77,7 +85,7 @@ def read_teacher_forced(
     narrator: Narrator,
     texts: Sequence[Sequence[str]],  # [S][P]; after the first page also token ids
     features: Tensor,  # of the images, [S, P, V, F]; with `own_images` only those of the first pages are needed
-    policy: Policy = DENSE,
+    policy: Policy = DENSE,  # what stays in the cache
     own_images: bool = False,  # remember the images that the model made, instead of the true ones
 ) -> Iterator[ScoredPage]:
     "Yields a `ScoredPage` for each page after the first. ValueError if the stories have no equal number of pages."

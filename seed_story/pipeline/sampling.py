@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +18,18 @@ from ..models.sequence import ImageTokens
 __all__ = ['derive_seed', 'page_generator', 'Sampling', 'sample_tokens', 'special_ids', 'TextRules']
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #54ccd7d6
-def derive_seed(seed: int, *path) -> int:
+def derive_seed(seed: int, *path: object) -> int:
     "A 63-bit seed that depends on `seed` and every part of `path`, the same on every machine."
     words = '/'.join(map(str, (seed, *path)))
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), 'big') >> 1
 
 
-def page_generator(seed: int, stream: str, page: int, attempt: int = 0) -> torch.Generator:
+def page_generator(
+    seed: int,  # of the story
+    stream: str,  # 'text' or 'picture'
+    page: int,  # its number, the opening being 0
+    attempt: int = 0,  # at this page, 0 being the first
+) -> torch.Generator:
     "The CPU generator of one page of one `stream` ('text' or 'picture')."
     return torch.Generator().manual_seed(derive_seed(seed, stream, page, attempt))
 
@@ -50,7 +56,12 @@ class Sampling:
             raise ValueError(f'repetition_tries must be 0 or more, not {self.repetition_tries}')
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #a95dbe5b
-def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
+def sample_tokens(
+    logits: Tensor,  # [B, vocabulary]
+    uniforms: Tensor,  # [B] in [0, 1), one random number a row
+    temperature: float,  # 0: the likeliest token, `uniforms` and `top_p` are not looked at
+    top_p: float,  # share of the probability from which is drawn, above 0 and at most 1
+) -> Tensor:
     "Token ids [B] from `logits` [B, vocabulary] and `uniforms` [B] in [0, 1); temperature 0 takes the likeliest."
     if temperature == 0:
         return logits.argmax(-1)
@@ -60,7 +71,7 @@ def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: f
     return order.gather(1, index.clamp(max=p.shape[1] - 1)).squeeze(1)
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #1d1e453f
-def special_ids(tokenizer) -> set[int]:
+def special_ids(tokenizer: Any) -> set[int]:
     "Ids of all special tokens of a tokenizer, image tokens included."
     image = ImageTokens.from_tokenizer(tokenizer)
     named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
@@ -76,7 +87,12 @@ class TextRules:
     blank: Tensor  # not as the first token: it shows nothing
     boi: int  # `<img>`: not before `min_text_tokens`
 
-    def __call__(self, logits: Tensor, step: int, sampling: Sampling) -> Tensor:
+    def __call__(
+        self,
+        logits: Tensor,  # [B, vocabulary]
+        step: int,  # number of the text token in its page, from 0
+        sampling: Sampling,  # its `min_text_tokens` counts
+    ) -> Tensor:
         "The logits [B, vocabulary] with −inf over what may not be written as text token number `step`."
         barred = self.banned | self.blank if step == 0 else self.banned
         logits = logits.masked_fill(barred, -torch.inf)
@@ -85,7 +101,12 @@ class TextRules:
         return logits
 
     @classmethod
-    def from_tokenizer(cls, tokenizer, vocab_size: int, device='cpu') -> TextRules:
+    def from_tokenizer(
+        cls,
+        tokenizer: Any,  # of transformers, with the image tokens
+        vocab_size: int,  # rows of the embedding, which may be more than the tokenizer knows
+        device: torch.device | str = 'cpu',  # of the masks
+    ) -> TextRules:
         "All special tokens of `tokenizer` but `<img>` are banned, and rows of the vocabulary that it does not know."
         image = ImageTokens.from_tokenizer(tokenizer)
         banned, blank = torch.zeros(2, vocab_size, dtype=torch.bool)

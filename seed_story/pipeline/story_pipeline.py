@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..models.detokenizer import DetokenizerParts, detokenize, unconditional_features
+from ..models.detokenizer import DetokenizerParts, PromptEmbeds, detokenize, unconditional_features
 from ..models.features import encode_images
 from ..models.sequence import SEPARATOR, clean_text
 from .folders import SavedPipeline
@@ -28,7 +29,11 @@ __all__ = ['resolve_policy', 'StoryComponents', 'resolve_seed', 'picture_seed', 
            'StreamingPipeline', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
-def resolve_policy(attention: str | Policy, window_pages: int | None = None, max_distance: int | None = None) -> Policy:
+def resolve_policy(
+    attention: str | Policy,  # a policy, or its name (`seed_story.sinks.policies`)
+    window_pages: int | None = None,  # None: as the policy's class has it
+    max_distance: int | None = None,  # tokens that the model can look back; None: not known
+) -> Policy:
     """The policy meant by `attention`.
 
     A name that does not state its pages takes `window_pages`; `@clamped` without a distance takes `max_distance`.
@@ -110,9 +115,9 @@ class StoryDefaults(StoryComponents):
 
     def sampling(
         self,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        max_text_tokens: int | None = None,
+        temperature: float | None = None,  # 0: greedy
+        top_p: float | None = None,  # share of the probability from which is drawn
+        max_text_tokens: int | None = None,  # of a page
     ) -> Sampling:
         "How text is chosen; None means the pipeline's default."
         return Sampling(
@@ -129,17 +134,21 @@ class StoryDefaults(StoryComponents):
         return Narrator(self.mllm, self.tokenizer, self.config.separator)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #8707b6c5
-def load_image(image) -> Image.Image:
+def load_image(image: Image.Image | str | Path) -> Image.Image:
     "A PIL image as RGB, or the picture at a path; ImageError if it cannot be used."
     return Page('', image).pil() if isinstance(image, Image.Image) else open_image(image)
 
 
-def context_length(mllm) -> int | None:
+def context_length(mllm: Any) -> int | None:
     "Number of positions that the language model was made for, None if it does not say."
     return (getattr(mllm.config, 'llm_config', None) or {}).get('max_position_embeddings')
 
 
-def check_text(pipe: StoryDefaults, text: str, sampling: Sampling) -> None:
+def check_text(
+    pipe: StoryDefaults,  # its tokenizer counts, its language model sets the limit
+    text: str,  # of the opening
+    sampling: Sampling,  # its `max_text_tokens` is what one page more takes
+) -> None:
     "ValueError if `text` is empty, or if it, its picture and one page more do not fit the language model's context."
     if not clean_text(text):
         raise ValueError('the text is empty: give the first sentence of the story')
@@ -157,7 +166,7 @@ class OpeningPipeline(StoryDefaults):
 
     visual_tokenizer: Any
 
-    def encode(self, images) -> Tensor:
+    def encode(self, images: Image.Image | str | Path | list | tuple) -> Tensor:
         "Visual features [N, V, F] of one picture or a list (PIL images, or paths)."
         images = images if isinstance(images, (list, tuple)) else [images]
         return encode_images([load_image(image) for image in images], self.visual_tokenizer)
@@ -183,16 +192,16 @@ class NarrationPipeline(OpeningPipeline):
 
     def narrate(
         self,
-        image,  # of the opening: PIL, or a path
-        text: str | Sequence[str],
-        pages: int | None = None,
-        attention: str | Policy | None = None,
-        seed: int | Sequence[int] | None = None,
+        image: Any,  # of the opening: PIL, or a path
+        text: str | Sequence[str],  # of the opening
+        pages: int | None = None,  # of every story, the opening included
+        attention: str | Policy | None = None,  # a policy, or its name (`seed_story.sinks.policies`)
+        seed: int | Sequence[int] | None = None,  # None: another story each time
         sampling: Sampling | None = None,  # as `pipe.sampling(temperature=…)` gives it
         *,
         features: Tensor | None = None,  # [N, V, F], to spare the encoding of `image`
         known_pages: Sequence = (),  # told before: these are read, not written
-        progress: Progress | None = None,
+        progress: Progress | None = None,  # progress(done, total, 'text'), for every token
     ) -> Iterator:
         """Yields a `NarratedPage` (`.text`, `.features` [V, F]) for each page, the given one first.
 
@@ -225,7 +234,7 @@ class DrawingPipeline(StoryDefaults):
     visual_tokenizer: Any
 
     @torch.no_grad()
-    def unconditional(self, guidance_scale: float | None = None):
+    def unconditional(self, guidance_scale: float | None = None) -> PromptEmbeds | None:
         "The condition of an all-zero picture, which guidance leads away from. None where guidance does not need it."
         if self.setting('guidance_scale', guidance_scale) <= 1:
             return None
@@ -251,12 +260,12 @@ class IllustrationPipeline(DrawingPipeline):
         self,
         features: Tensor,  # [N, V, F]
         seeds: Sequence[int] | None = None,  # one a picture (None: drawn)
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,  # denoising steps of a picture
+        guidance_scale: float | None = None,  # up to 1: none
         *,
-        batch_size: int = 16,
+        batch_size: int = 16,  # pictures that are drawn together
         output_type: Literal['pil', 'pt'] = 'pil',
-        unconditional=None,  # from `pipe.unconditional(guidance_scale)`, if many calls are made
+        unconditional: PromptEmbeds | None = None,  # from `pipe.unconditional(guidance_scale)`, if many calls are made
         progress: Progress | None = None,  # progress(done, total, 'picture'), for every denoising step
     ) -> list[Image.Image] | Tensor:
         "A list of PIL images, or a tensor [N, 3, H, W] in 0…1 (`output_type='pt'`). None: the pipeline's default."
@@ -279,18 +288,18 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
 
     def stream(
         self,
-        image,  # of the opening: PIL, or a path
-        text: str,
-        pages: int | None = None,
-        attention: str | Policy | None = None,
-        seed: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        max_text_tokens: int | None = None,
+        image: Image.Image | str | Path,  # of the opening: PIL, or a path
+        text: str,  # of the opening
+        pages: int | None = None,  # of the story, the opening included
+        attention: str | Policy | None = None,  # a policy, or its name (`seed_story.sinks.policies`)
+        seed: int | None = None,  # None: another story each time
+        num_inference_steps: int | None = None,  # denoising steps of a picture
+        guidance_scale: float | None = None,  # up to 1: none
+        temperature: float | None = None,  # of text, 0: greedy
+        top_p: float | None = None,  # share of the probability from which a token is drawn
+        max_text_tokens: int | None = None,  # of a page
         *,
-        progress: Progress | None = None,
+        progress: Progress | None = None,  # progress(done, total, what), `what` being 'text' or 'picture'
     ) -> Iterator[Page]:
         "Pages as they come, with `image` a PIL picture: the given one, then new ones; `meta['page']` is their number."
         seed = resolve_seed(seed)
@@ -316,15 +325,15 @@ class StoryPipeline(StreamingPipeline):
 
     def __call__(
         self,
-        image,  # of the opening: PIL, or a path
-        text: str,
+        image: Image.Image | str | Path,  # of the opening: PIL, or a path
+        text: str,  # of the opening
         pages: int | None = None,  # of the story, the opening included
         attention: str | Policy | None = None,  # a policy, or its name (`seed_story.sinks.policies`)
         seed: int | None = None,  # None: another story each time
         num_inference_steps: int | None = None,  # denoising steps of a picture
         guidance_scale: float | None = None,  # up to 1: none
         temperature: float | None = None,  # of text, 0: greedy
-        top_p: float | None = None,
+        top_p: float | None = None,  # share of the probability from which a token is drawn
         max_text_tokens: int | None = None,  # of a page
         *,
         progress: Progress | None = None,  # progress(done, total, what), `what` being 'text' or 'picture'

@@ -112,7 +112,7 @@ class ProgressBars:
 def sigterm_as_interrupt() -> Iterator[None]:
     "SIGTERM is taken as Ctrl-C while this lasts (in the main thread, the only one that may say so)."
 
-    def stop(*_):
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
@@ -182,7 +182,12 @@ def default_threads(pipe: StoryPipeline) -> int:
     return 1 if largest < ONE_THREAD_BELOW else torch.get_num_threads()
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #6b579007
-def story_settings(pipe: StoryPipeline, opening: Opening, options: TellOptions, book: Book | None) -> dict[str, Any]:
+def story_settings(
+    pipe: StoryPipeline,  # whose defaults count last
+    opening: Opening,
+    options: TellOptions,  # what the command says, which counts first
+    book: Book | None,  # to go on with; None begins one
+) -> dict[str, Any]:
     "All that the pages depend on: what `options` say, else what the `book` was begun with, else the defaults."
     from seed_story.pipeline.story_pipeline import resolve_seed
 
@@ -220,7 +225,11 @@ class StoryInterrupted(Exception):
 
 
 def narrate_pages(
-    pipe: StoryPipeline, book: Book | None, opening: Opening, settings: dict[str, Any], bars: ProgressBars
+    pipe: StoryPipeline,
+    book: Book | None,  # whose pages are known; None: none is
+    opening: Opening,
+    settings: dict[str, Any],  # see `story_settings`
+    bars: ProgressBars,  # called for every text token
 ) -> Iterator[NarratedPage]:
     "The pages of a story, from the opening on; those that the `book` has are read, not written."
     from seed_story.pipeline.narrate import NarratedPage
@@ -235,11 +244,11 @@ def narrate_pages(
 # %% ../../nbs/5_pipeline/08_tell.ipynb #6a5e6c64
 def add_pages(
     pipe: StoryPipeline,
-    book: Book,
+    book: Book,  # begun, or to go on with
     narrated: Iterator[NarratedPage],  # from the opening on
-    opening: Opening,
-    settings: dict[str, Any],
-    bars: ProgressBars,
+    opening: Opening,  # its picture is the first page's
+    settings: dict[str, Any],  # see `story_settings`
+    bars: ProgressBars,  # called for every denoising step
 ) -> None:
     "Draw and save the pages that the `book` lacks, each as soon as it exists."
     from seed_story.pipeline.narrate import stack_tensors
@@ -265,10 +274,10 @@ def add_pages(
 def tell_book(
     pipe: StoryPipeline,
     book: Book | None,  # to go on with; None begins one
-    out: Path,
+    out: Path,  # folder of a book that is begun
     opening: Opening,
-    settings: dict[str, Any],
-    quiet: bool = False,
+    settings: dict[str, Any],  # see `story_settings`
+    quiet: bool = False,  # no progress bars
 ) -> Book:
     "Write the pages that the book lacks, each to disk as soon as it exists. StoryInterrupted if interrupted."
     bars = ProgressBars(settings['pages'], len(book or ()), quiet)
@@ -295,7 +304,12 @@ def find_book(out: Path | None, resume: bool) -> tuple[Path, Book | None]:
     return out, book
 
 
-def find_opening(image: Path | None, text: str | None, book: Book | None, model: str) -> Opening:
+def find_opening(
+    image: Path | None,  # the user's picture
+    text: str | None,  # the user's text
+    book: Book | None,  # that is resumed
+    model: str,  # folder, hub id, or bundled preset, whose opening is the last resort
+) -> Opening:
     "The user's opening, or the resumed book's, or the bundled one. ValueError if picture or text is given alone."
     if image is not None and text is not None:
         return read_opening(image, text)
@@ -319,7 +333,7 @@ def tell_story(
     text: str | None = None,  # the user's opening text
     out: Path | None = None,  # folder of the book (None: `story`, or the next that is free)
     resume: bool = False,  # go on with the book that is there
-    options: TellOptions | None = None,
+    options: TellOptions | None = None,  # None: nothing is said, defaults or the resumed book's settings count
     quiet: bool = False,  # no progress bars
 ) -> Book:
     """Tell a book into the folder `out`, or go on with the one there.

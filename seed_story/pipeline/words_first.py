@@ -33,13 +33,21 @@ __all__ = ['read_texts', 'close_text_page', 'begin_memory', 'check_one_cache', '
            'regress_images_from_texts']
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #e2f0f1dc
-def read_texts(narrator: Narrator, memory: Memory, pages: Sequence[Sequence[int]]) -> None:
+def read_texts(
+    narrator: Narrator,
+    memory: Memory,  # of B rows
+    pages: Sequence[Sequence[int]],  # token ids, one page a row
+) -> None:
     "Read the ids of one page a row; shorter ones are followed by holes."
     ids, alive = pad_right(pages, 0, narrator.device)
     memory.feed(narrator.mllm, narrator.input_embeddings(ids), None if bool(alive.all()) else alive)
 
 
-def close_text_page(narrator: Narrator, memory: Memory, policy: Policy) -> None:
+def close_text_page(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, which end with the page's last token
+    policy: Policy,  # what stays in the cache, and at which positions
+) -> None:
     "The page that was read last is over: note where it stands, and drop what `policy` does not keep."
     for pages, seen in zip(memory.pages, memory.tokens_seen.tolist()):
         start = pages[-1].stop if pages else 0
@@ -60,7 +68,13 @@ def check_one_cache(policy: Policy) -> None:
         raise ValueError('texts are read over one cache: choose a policy that neither re-encodes nor needs attention')
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #f47da5c7
-def close_blank_page(narrator: Narrator, memory: Memory, pages, openings, policy: Policy) -> None:
+def close_blank_page(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, which end with the page's text
+    pages: Sequence[NarratedPage],  # told last, one a row
+    openings: Sequence[NarratedPage],  # one a row, with their image embeddings
+    policy: Policy,  # what stays in the cache, and at which positions
+) -> None:
     "Close `pages`, one a row, with the image embeddings of the `openings` in the place of their own."
     memory.feed(narrator.mllm, narrator.embed_ids([[narrator.image_tokens.boi]] * len(pages)))
     blanks = [replace(page, image_embeds=opening.image_embeds) for page, opening in zip(pages, openings)]
@@ -81,10 +95,10 @@ def _begin_story(narrator: Narrator, texts, ids, features: Tensor | None, policy
 def write_texts_first(
     narrator: Narrator,
     texts: Sequence[str],  # of the openings, [B]
-    pages: int = 25,
-    policy: Policy = DENSE,
-    sampling: Sampling = GREEDY,
-    seeds: Sequence[int] | None = None,  # one a story
+    pages: int = 25,  # of every story, the opening included
+    policy: Policy = DENSE,  # what stays in the cache
+    sampling: Sampling = GREEDY,  # how the texts are chosen
+    seeds: Sequence[int] | None = None,  # one a story (None: 0, 1, …)
     features: Tensor | None = None,  # [B, V, F] of the openings, the only images that are read (None: not even these)
     blank_features: Tensor | None = None,  # [V, F] of nothing, to stand where every image would, as the model knows it
 ) -> Iterator[list[NarratedPage]]:
@@ -117,7 +131,7 @@ def regress_images_from_texts(
     narrator: Narrator,
     texts: Sequence[Sequence[str]],  # [S][P]; after the first page also token ids
     own_text_only: bool = False,  # from the page's own text, else from all texts up to it under `policy`
-    policy: Policy = DENSE,
+    policy: Policy = DENSE,  # what stays in the cache of all texts
     features: Tensor | None = None,  # [S, V, F] of the openings, which are then read before all else
 ) -> Iterator[Tensor]:
     """Features [S, V, F] of the image of each page after the first, regressed without other images in sight.
