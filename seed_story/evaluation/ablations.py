@@ -20,11 +20,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -59,6 +59,10 @@ from seed_story.training.stages import (
 )
 from ..story.files import sha256_of
 from ..story.format import Page, Story
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from seed_story.pipeline.story_pipeline import StoryPipeline
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #98ee7c1d
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def variant_conditioning(variant: Variant) -> Conditioning:
 
 
 def variant_optimisation(variant: Variant, device: str, seed: int) -> Optimisation:
-    "How it is trained."
+    "How the `variant` is trained on `device` (e.g. `cuda`); `seed` decides the order of its batches and all noise."
     given = dict(steps=variant.steps, seconds=variant.seconds, lr=variant.lr, batch=variant.batch)
     return stage_optimisation('mllm', **given, device=device, seed=seed)
 
@@ -159,7 +163,8 @@ class Workshop:
         self, kind: str, name: str, stories: int, pages: int, first: int, wordings: int, processes: int = 1
     ) -> Path:
         """The store of `stories` stories of `pages` pages of the series `name` (`all`: of all Storyland), with
-        features; made if it is not there."""
+        features; made if it is not there. `kind`: `training` or `test`, a folder; `first`: seed of the first story;
+        `wordings`: tellings of each story; `processes`: so many write the store."""
         folder = Path(self.folder) / kind / f'{name}_{stories}x{pages}'
         if not (folder / 'done').is_file():
             form = StoreFormat(pages=pages, wordings=wordings, series=None if name == 'all' else name)
@@ -173,7 +178,8 @@ class Workshop:
         return _loaded(str(self.made('training', name, self.stories, 30, self.first, 4, processes)))[:2]
 
     def tests(self, name: str, stories: int, pages: int, processes: int = 1) -> tuple:
-        "Texts [S][P], features [S, P, V, F] and seeds of test stories; they are written for 10 pages at least."
+        """Texts [S][P], features [S, P, V, F] and seeds of the first `stories` test stories of the series `name` (see
+        `made`): of each, the first `pages` of at least 10 that are written, by `processes` processes."""
         from seed_story.storyland.world import SPLITS
 
         texts, features, seeds = _loaded(
@@ -189,7 +195,12 @@ def _loaded(folder: str) -> tuple:
     return found.texts, load_encoded(Path(folder) / 'features'), found.seeds
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c54b373a
-def tokens_per_step(room: Workshop, variant: Variant, batches: int = 8, trunk: bool = False) -> float:
+def tokens_per_step(
+    room: Workshop,
+    variant: Variant,
+    batches: int = 8,  # so many are counted
+    trunk: bool = False,
+) -> float:
     """Mean number of tokens, padding not counted, that a step of training reads (feeding back reads them again).
     `trunk`: without the slots of pictures that are learned."""
     config = variant.config()
@@ -209,11 +220,13 @@ def tokens_per_step(room: Workshop, variant: Variant, batches: int = 8, trunk: b
     )
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #1f08aa94
-def initial_model(variant: Variant, tokenizer, seed: int):
+def initial_model(variant: Variant, tokenizer: Any, seed: int) -> Any:
     """The model that the variant's training begins with.
 
     Where it goes on from another one, it has its weights; rows of tokens that this one did not know, and `fresh`
     resamplers, are drawn from the seed.
+
+    `variant`: its preset and `start`. `tokenizer`: with the variant's slots. `seed`: of what is drawn.
 
     ValueError if the two language models are of different sizes."""
     new = fresh_component(variant.config(), 'mllm', seed, tokenizer)
@@ -236,7 +249,12 @@ def initial_model(variant: Variant, tokenizer, seed: int):
     return new
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #1cc63469
-def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Path:
+def train_variant(
+    room: Workshop,  # where it is trained
+    variant: Variant,
+    seed: int,  # of the training, see `variant_optimisation`
+    tell: Callable[[dict], object] | None = None,  # called with each row of the log
+) -> Path:
     """The folder of the trained variant.
 
     It is trained if it is not there; a training that was stopped goes on (exactly, see `fit`). ValueError if it cannot
@@ -268,7 +286,11 @@ def train_variant(room: Workshop, variant: Variant, seed: int, tell=None) -> Pat
     return folder
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #4ac2839e
-def trained_pipeline(room: Workshop, variant: Variant, folder):
+def trained_pipeline(
+    room: Workshop,  # with the stories whose length decides how far it looks back
+    variant: Variant,
+    folder: str | Path,  # of `train_variant`
+) -> 'StoryPipeline':
     """What tells stories with the variant's language model (no de-tokenizer).
 
     It looks back as far as its trained chunks are long, and forgets pages that are older than these."""
@@ -346,7 +368,12 @@ KEPT_FIGURES = (
 )
 
 
-def teacher_forced_figures(pipe, texts, features, policy: str) -> dict:
+def teacher_forced_figures(
+    pipe: 'StoryPipeline',
+    texts: Sequence[Sequence[str]],  # [S][P]
+    features: torch.Tensor,  # [S, P, V, F], of the true pictures
+    policy: str,  # of attention
+) -> dict[str, Estimate]:
     """`nats` a token of the true texts, `cosine` of the regressed features to the true ones and their `length` beside
     these, all in bands of pages: name → Estimate."""
     from seed_story.evaluation.generate import read_stories_along
@@ -369,7 +396,13 @@ def teacher_forced_figures(pipe, texts, features, policy: str) -> dict:
     return near
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #a7719ecd
-def score_stories(texts, features, oracle, pages: int, series: str = 'all') -> dict:
+def score_stories(
+    texts: Sequence[Sequence[str]],  # [S][P]
+    features: torch.Tensor,  # [S, P, V, F]
+    oracle: Any,  # `FeatureOracle`
+    pages: int,  # of a story
+    series: str = 'all',  # whose stories these are
+) -> dict[str, Estimate]:
     """Looks, facts and the rest of what is kept of `evaluate_stories`, for stories [S][P] whose features [S, P, V, F]
     the oracle reads; of a series' stories also what is `foreign_shares`: name → Estimate."""
     shown = [oracle.read(f) for f in features]
@@ -379,12 +412,16 @@ def score_stories(texts, features, oracle, pages: int, series: str = 'all') -> d
     return figures if series == 'all' else figures | foreign_shares(texts, shown, series)
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c5b8ad09
-def foreign_shares(texts, shown, series: str) -> dict:
+def foreign_shares(
+    texts: Sequence[Sequence[str]],  # [S][P]
+    shown: Sequence[Sequence[Any]],  # [S][P], `Reading`
+    series: str,
+) -> dict[str, Estimate]:
     """How much of the stories, after the given page, belongs to another series than `series`: of all names told as
     present, of the pages that say where they are, of the pictures that show somebody or some place."""
     from seed_story.storyland.cast import find_series
 
-    def other(word):
+    def other(word: Any) -> bool:
         return find_series(word) not in (None, series)
 
     reader = storyland_reader()
@@ -400,7 +437,7 @@ def foreign_shares(texts, shown, series: str) -> dict:
     }
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #582aee8c
-def bytes_per_token(mllm, itemsize: int = 2) -> int:
+def bytes_per_token(mllm: Any, itemsize: int = 2) -> int:
     "What one cached token takes, in numbers of `itemsize` bytes."
     c = mllm.llm.config
     return (
@@ -413,7 +450,14 @@ def bytes_per_token(mllm, itemsize: int = 2) -> int:
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #a13bffe7
 @torch.inference_mode()
-def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> tuple:
+def tell_test_stories(
+    pipe: 'StoryPipeline',
+    texts: Sequence[Sequence[str]],  # [S][≥ 1]
+    features: torch.Tensor,  # [S, ≥ 1, V, F]
+    pages: int,  # of a told story, the first one included
+    policy: str,  # of attention
+    seeds: Sequence[int],  # one a story
+) -> tuple[list[list[str]], torch.Tensor]:
     "Texts [S][P] and features [S, P, V, F] of stories told on from the first pages of `texts` and `features`."
     from seed_story.pipeline.narrate import narrate, stack_tensors
 
@@ -433,9 +477,10 @@ def tell_test_stories(pipe, texts, features, pages: int, policy: str, seeds) -> 
     )
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #76d4dbf9
-def measure_variant(room: Workshop, pipe, measure: Measure) -> dict:
+def measure_variant(room: Workshop, pipe: 'StoryPipeline', measure: Measure) -> dict[str, Estimate]:
     """Figures `SERIES/true/…`, `SERIES/given POLICY/…` and `SERIES/told POLICY/…` (without `all/` for stories of all
-    Storyland). Cache bytes are those of 2-byte numbers after the last page."""
+    Storyland). Cache bytes are those of 2-byte numbers after the last page. `room` has the test stories and the oracle,
+    `pipe` tells, `measure` says what. NaN figures are left out."""
     from seed_story.evaluation.generate import read_stories_along, count_tokens_held
     from seed_story.storyland.oracle import FeatureOracle
 
@@ -639,7 +684,7 @@ STUDENT = (
 )  # 97.5 % quantiles for 1, 2, … degrees of freedom
 
 
-def student_mean(values, least: float = -math.inf, most: float = math.inf) -> Estimate:
+def student_mean(values: Iterable[float], least: float = -math.inf, most: float = math.inf) -> Estimate:
     """Mean of one value a seed, with Student's 95 % interval (none for one seed) as far as it lies between `least` and
     `most`; NaN values are left out."""
     values = np.asarray([v for v in values if not math.isnan(v)], float)
@@ -675,7 +720,7 @@ def mean_over_seeds(records: dict, name: str) -> Estimate:
 def paired_over_seeds(records: dict, base: dict, name: str) -> Estimate:
     "How much greater the figure `name` is than in the records `base`, seed by seed."
 
-    def value(r):
+    def value(r: Record) -> float:
         return r.figures.get(name, Estimate(math.nan)).value
 
     return student_mean([value(records[seed]) - value(base[seed]) for seed in records if seed in base])
@@ -701,7 +746,11 @@ def read_trial_records(trials: list, strict: bool = True) -> dict:
     return found
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #0805d13a
-def write_means(found: dict, folder, command: str) -> list:
+def write_means(
+    found: dict[str, dict[int, Record]],  # variant's name → seed → Record
+    folder: str | Path,
+    command: str,  # that the records name
+) -> list:
     """For each variant of `read_trial_records` a record `folder`/NAME.json of its means over seeds, for tables of many
     ablations; returns them."""
     made = []
@@ -739,7 +788,7 @@ def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bo
         return f'*{base} has no record yet: nothing to compare with*'
     unit = '%' if percent else 'fine'
 
-    def cell(records, name):
+    def cell(records: dict[int, Record], name: str) -> str:
         f = paired_over_seeds(records, found[base], name) if base else mean_over_seeds(records, name)
         cases = [r.figures[name].count for r in records.values() if name in r.figures]
         if math.isnan(f.value) or any(count is not None and count < least for count in cases):
@@ -754,7 +803,12 @@ def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bo
     return markdown_table(rows, [f'minus {base}' if base else 'variant', 'seeds', *columns])
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #6be2990b
-def plot_by_gap(ax, found: dict, prefix: str, least: int = 5) -> None:
+def plot_by_gap(
+    ax: 'Axes',  # of matplotlib
+    found: dict[str, dict[int, Record]],  # see `read_trial_records`
+    prefix: str,  # `looks`, `seen` or `facts`
+    least: int = 5,
+) -> None:
     """Draw the figures `PREFIX/gap …` of each variant by the gap, with a band from the lowest to the highest seed; gaps
     with fewer than `least` cases are left out."""
     for name, records in found.items():

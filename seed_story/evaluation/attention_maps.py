@@ -8,14 +8,20 @@ __all__ = ['PAGES_BACK', 'TokenClasses', 'token_classes', 'attention_mass', 'emb
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #adc6c0d4
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..models.attention import attention_implementation
 from ..models.sequence import ImageTokens
+
+if TYPE_CHECKING:
+    from seed_story.pipeline.narrate import Narrator
+    from seed_story.pipeline.story_pipeline import StoryPipeline
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #8cd9508c
 @dataclass(frozen=True)
@@ -30,7 +36,12 @@ class TokenClasses:
         return {name: float((self.number == k).double().mean()) for k, name in enumerate(self.names)}
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #87a0f19d
-def token_classes(ids, tokenizer, image: ImageTokens | None = None, slots: bool = False) -> TokenClasses:
+def token_classes(
+    ids: Any,  # [L], a list or a tensor
+    tokenizer: Any,  # of transformers
+    image: ImageTokens | None = None,
+    slots: bool = False,
+) -> TokenClasses:
     """Classes of token ids [L]: the first token, `<img>`, `</img>`, slots, punctuation (no letter or digit in it),
     words.
 
@@ -61,12 +72,17 @@ def token_classes(ids, tokenizer, image: ImageTokens | None = None, slots: bool 
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #b01e2609
 @torch.no_grad()
-def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -> Tensor:
+def attention_mass(
+    llm: Any,  # a causal language model of transformers
+    classes: TokenClasses,  # one for each of the L tokens
+    first_query: int = 1,  # index of the first query that counts
+    **inputs: Any,
+) -> Tensor:
     """[layers, heads, classes]: the mean attention of the queries from `first_query` on to the keys of each class, in
     one pass over one text.
 
     `inputs`: what `llm` reads, `input_ids` [1, L] or `inputs_embeds` [1, L, D]. The model computes its attention
-    weights one by one while this lasts. ValueError if it does not hand them out."""
+    weights one by one while this lasts. ValueError if it does not hand them out, or if not L tokens were read."""
     with attention_implementation(llm, 'eager'):
         attentions = llm(**inputs, output_attentions=True, use_cache=False).attentions
     if not attentions or attentions[0] is None:
@@ -77,7 +93,9 @@ def attention_mass(llm, classes: TokenClasses, first_query: int = 1, **inputs) -
     return torch.stack([(layer[0, :, first_query:].float() @ member).mean(1) for layer in attentions]).cpu()
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #beea348b
-def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
+def embed_story(
+    narrator: 'Narrator', story: Sequence[str], features: Tensor | None = None
+) -> tuple[list, list, Tensor]:
     """Token ids, where pages stand, and embeddings [1, L, D] of the texts `story` [P] with pictures `features` [P, V,
     F]; None: of its texts alone, joined by spaces."""
     from seed_story.pipeline.narrate import encode_page, stack_tensors, tokenize_story
@@ -97,7 +115,12 @@ def embed_story(narrator, story, features=None) -> tuple[list, list, Tensor]:
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #0a1a6d5e
 @torch.no_grad()
-def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor, tuple[str, ...], dict[str, float]]:
+def story_mass(
+    pipe: 'StoryPipeline',
+    texts: Sequence[Sequence[str]],
+    features: Tensor | None = None,
+    slots: bool = False,
+) -> tuple[Tensor, tuple[str, ...], dict[str, float]]:
     """[layers, heads, classes]: the mean mass over the stories `texts` [S][P] with pictures `features` [S, P, V, F]
     (None: texts alone); the classes' names, and the share of the tokens that each is.
 
@@ -118,7 +141,7 @@ def story_mass(pipe, texts, features=None, slots: bool = False) -> tuple[Tensor,
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #9b598924
 @contextmanager
-def watch_attention(llm, see):
+def watch_attention(llm: Any, see: Callable[[int, Tensor], object]) -> Iterator[None]:
     """While this lasts, `see(layer, weights [B, heads, queries, keys])` is called in every layer of every pass of
     `llm`, which computes its weights one by one. ValueError if it hands out none."""
     layers = [module for module in llm.modules() if hasattr(module, 'layer_idx') and hasattr(module, 'q_proj')]
@@ -211,9 +234,9 @@ def _story_maps(pipe, story, features, k: int, top: Counter) -> tuple:
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #8cb2271e
 @torch.no_grad()
 def attention_maps(
-    pipe,
-    texts,  # [S][P]
-    features,  # [S, P, V, F]
+    pipe: 'StoryPipeline',
+    texts: Sequence[Sequence[str]],  # [S][P]
+    features: Tensor,  # [S, P, V, F]
     k: int = 10,  # so many keys with most attention are counted
 ) -> AttentionMaps:
     "The maps of stories, each read in one pass. ValueError if their numbers of pages differ."
@@ -294,9 +317,12 @@ def _look(narrator, memory, story, page) -> tuple:
 
 # %% ../../nbs/7_evaluation/04_attention_maps.ipynb #640187be
 @torch.no_grad()
-def attention_along(pipe, texts, features, attention: str, pages) -> AttentionByPage:
+def attention_along(
+    pipe: 'StoryPipeline', texts: Sequence[Sequence[str]], features: Tensor, attention: str, pages: Iterable[int]
+) -> AttentionByPage:
     """Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention`
-    and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures."""
+    and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures, and for
+    pages that the stories do not have."""
     from seed_story.pipeline.narrate import NarratedPage, begin_page, encode_page, with_image_embeds
     from seed_story.pipeline.reading import score_page
 

@@ -10,15 +10,22 @@ __all__ = ['draw_openings', 'test_seeds', 'tell_features', 'count_tokens_held', 
 #| export
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #b1a0c6aa
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
+from torch import Tensor
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #350e4526
 from ..models.features import encode_for_training, encode_images
 from ..story.format import Page, Story
 
+if TYPE_CHECKING:
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+
 # %% ../../nbs/7_evaluation/02_generate.ipynb #b4a45647
-def draw_openings(seeds) -> list[Page]:
-    "The drawn first pages of Storyland stories."
+def draw_openings(seeds: Iterable[int]) -> list[Page]:
+    "The drawn first pages of the Storyland stories with these `seeds`, one each."
     from seed_story.storyland.world import make_opening
 
     return [Page(text, picture) for picture, text in map(make_opening, seeds)]
@@ -33,16 +40,16 @@ def test_seeds(n: int) -> list[int]:
 # %% ../../nbs/7_evaluation/02_generate.ipynb #6fe34a56
 @torch.inference_mode()
 def tell_features(
-    pipe,
-    given: list[Page],
-    pages: int,
-    attention: str,
-    seeds,
-    batch: int = 100,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    progress=None,
-):
+    pipe: 'StoryPipeline',
+    given: list[Page],  # the first page of each story, with its picture
+    pages: int,  # of a story, the given one included
+    attention: str,  # policy, e.g. 'dense@clamped'
+    seeds: Sequence[int],  # one a story
+    batch: int = 100,  # stories that are told at once
+    temperature: float | None = None,  # None: as the pipeline's configuration says
+    top_p: float | None = None,  # None: as the pipeline's configuration says
+    progress: Callable[[int, int, str], object] | None = None,  # (page, pages, which stories) after each page
+) -> tuple[list[list[str]], Tensor]:
     "Texts [S][P] and regressed features [S, P, V, F] of stories told from the pages `given`; `seeds`: one a story."
     from seed_story.pipeline.narrate import narrate, stack_tensors
 
@@ -71,7 +78,7 @@ def tell_features(
     return texts, torch.cat(features)
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #26ba3942
-def count_tokens_held(pipe, texts, attention: str) -> list[int]:
+def count_tokens_held(pipe: 'StoryPipeline', texts: Sequence[Sequence[str]], attention: str) -> list[int]:
     """How many tokens each of the told stories `texts` [S][P] has in memory after its last page, under the policy
     `attention`."""
     from seed_story.pipeline.narrate import tokenize_story
@@ -80,7 +87,7 @@ def count_tokens_held(pipe, texts, attention: str) -> list[int]:
     narrator = pipe.narrator
     policy = pipe.policy(attention)
 
-    def held(story):
+    def held(story: Sequence[str]) -> int:
         ids, spans = tokenize_story(narrator, [narrator.encode_text(text) for text in story])
         return sum(map(len, policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids)))))
 
@@ -88,13 +95,13 @@ def count_tokens_held(pipe, texts, attention: str) -> list[int]:
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #ec83ea05
 def draw_features(
-    pipe,
-    features,  # [S, P, V, F]
-    seeds,  # one a story
-    numbers=None,  # the number of each of the P pages in its story; None: 0, 1, …
-    batch: int = 128,
-    steps: int | None = None,
-    guidance: float | None = None,
+    pipe: Any,  # `StoryPipeline`
+    features: Tensor,  # [S, P, V, F]
+    seeds: Sequence[int],  # one a story
+    numbers: Sequence[int] | None = None,  # the number of each of the P pages in its story; None: 0, 1, …
+    batch: int = 128,  # pictures that are drawn at once
+    steps: int | None = None,  # of denoising; None: as the pipeline's configuration says
+    guidance: float | None = None,  # scale; None: as the pipeline's configuration says
 ) -> torch.Tensor:  # uint8 [S, P, H, W, 3]
     """The pictures that `pipe` draws for these pages of stories told with these seeds (up to rounding: here they are
     drawn a batch at a time)."""
@@ -119,7 +126,12 @@ def draw_features(
     return torch.cat(drawn).unflatten(0, features.shape[:2])
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #836beff2
-def as_stories(texts, pictures, given: list[Page], seeds) -> list[Story]:
+def as_stories(
+    texts: Sequence[Sequence[str]],  # [S][P]
+    pictures: Tensor,  # uint8 [S, P, H, W, 3]
+    given: list[Page],  # the first page of each story
+    seeds: Sequence[int],  # one a story, its `id`
+) -> list[Story]:
     "Told stories; the first page keeps its given picture."
     from PIL import Image
 
@@ -132,15 +144,21 @@ def as_stories(texts, pictures, given: list[Page], seeds) -> list[Story]:
     ]
 
 
-def tell_stories(pipe, seeds, pages: int = 25, attention: str | None = None, **options) -> list[Story]:
-    "Stories told from the openings of Storyland's `seeds`, all in one batch."
+def tell_stories(
+    pipe: 'StoryPipeline',
+    seeds: Sequence[int],  # of Storyland's openings, one a story
+    pages: int = 25,  # of a story, the opening included
+    attention: str | None = None,  # policy; None: that of the pipeline's configuration
+    **options: Any,  # `steps` and `guidance` of `draw_features`; the others go to `tell_features`
+) -> list[Story]:
+    "Stories told and drawn from the openings of Storyland's `seeds`."
     given = draw_openings(seeds)
     drawing = {k: options.pop(k) for k in ("steps", "guidance") if k in options}
     texts, features = tell_features(pipe, given, pages, attention or pipe.config.attention, seeds, **options)
     return as_stories(texts, draw_features(pipe, features, seeds, **drawing), given, seeds)
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #037a1500
-def draw_true_stories(seeds, pages: int = 30):
+def draw_true_stories(seeds: Iterable[int], pages: int = 30) -> tuple[list, Tensor, list[int]]:
     "Scenes (flat list), pictures (uint8 [N, 128, 128, 3]) and the story of each, for Storyland's `seeds`."
     import numpy as np
     from seed_story.storyland.art import draw_scene
@@ -152,24 +170,36 @@ def draw_true_stories(seeds, pages: int = 30):
 
 
 @torch.inference_mode()
-def reconstruct(pipe, images, seed: int = 0, batch: int = 128, **options):
+def reconstruct(
+    pipe: 'StoryPipeline',
+    images: Tensor,  # uint8 [N, H, W, 3]
+    seed: int = 0,  # of the noise, as of one story with N pages
+    batch: int = 128,  # pictures that are drawn at once
+    **options: Any,  # `steps` and `guidance`, see `draw_features`
+) -> Tensor:  # uint8 [N, H, W, 3]
     "Pictures drawn from the true features of `images` (uint8 [N, H, W, 3])."
     features = encode_images(images, pipe.visual_tokenizer)
     return draw_features(pipe, features[None], [seed], batch=batch, **options)[0]
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #0cb30aef
 @torch.inference_mode()
-def true_features(pipe, pictures):
+def true_features(pipe: 'StoryPipeline', pictures: Tensor) -> Tensor:
     "Features [S, P, V, F], on the CPU, of true `pictures` (uint8 [S, P, H, W, 3])."
     features = encode_for_training(pictures.flatten(0, 1), pipe.visual_tokenizer).float()
     return features.unflatten(0, pictures.shape[:2])
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #46b99326
 def read_stories_along(
-    pipe, texts, features, attention: str, batch: int = 100, free_running: bool = False, progress=None
-) -> dict:
+    pipe: 'StoryPipeline',
+    texts: Sequence[Sequence[str]],  # [S][P]
+    features: Tensor,  # [S, P, V, F], of the true pictures
+    attention: str,  # policy
+    batch: int = 100,  # stories that are read at once
+    free_running: bool = False,  # the pictures that are remembered are the model's own
+    progress: Callable[[int, int, str], object] | None = None,  # (page, pages, which stories) after each page
+) -> dict[str, Tensor]:
     """`nats`, `tokens`, `held` [S, P − 1] and `features` [S, P − 1, V, F] of the stories read under the policy
-    `attention`; `free_running`: its own pictures are remembered, see `read_teacher_forced`."""
+    `attention`, see `read_teacher_forced`."""
     from seed_story.pipeline.reading import read_teacher_forced
 
     policy = pipe.policy(attention)

@@ -10,9 +10,11 @@ __all__ = ['LENGTHS', 'TRAINED', 'EARLY', 'AFTER', 'EXPONENTIATED', 'bands_of', 
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #acf7c68b
 import math
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #b0551391
 import numpy as np
@@ -25,12 +27,17 @@ from ..sinks.ledger import key_positions
 from ..records.estimates import Estimate, frechet_distance, kernel_distance, bootstrap_ratio
 from .metrics import band_name, score_picture
 
+if TYPE_CHECKING:
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+    from seed_story.records.record import Record
+    from seed_story.sinks.policies import Policy
+
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #b606100e
 LENGTHS = (5, 10, 15, 20, 25, 30, 40, 50, 75, 100)  # pages
 TRAINED = 10  # pages of a training chunk; what follows is late
 
 
-def bands_of(pages: int, lengths=LENGTHS) -> list[tuple[int, int]]:
+def bands_of(pages: int, lengths: Iterable[int] = LENGTHS) -> list[tuple[int, int]]:
     "`(first, last)` of the pages between one length and the next, from page 2 to `pages`."
     ends = sorted({n for n in lengths if 1 < n < pages} | {pages})
     return [(a + 1, b) for a, b in zip([1, *ends], ends)]
@@ -66,10 +73,13 @@ def _known(job):
     )
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #7de46c52
-def write_true_stories(seeds, pages: int, workers: int = 0, size: int = 128) -> TrueStories:
-    """Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10).
-
-    `workers`: processes that draw, 0: this one."""
+def write_true_stories(
+    seeds: Iterable[int],
+    pages: int,
+    workers: int = 0,  # processes that draw; 0: this one
+    size: int = 128,  # pixels: height and width of a picture
+) -> TrueStories:
+    """Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10)."""
     from seed_story.storyland.oracle import read_scene
 
     jobs = [(seed, pages, size) for seed in seeds]
@@ -101,7 +111,7 @@ def story_tally(measured: list, pages: int) -> dict:
         for name in ('looks', 'page 1', 'place', 'facts', 'early facts', 'repeated')
     }
 
-    def add(name, story, page, hit):
+    def add(name: str, story: int, page: int, hit: bool) -> None:
         tally[name][:, story, page - 1] += hit, 1
 
     for s, m in enumerate(measured):
@@ -139,7 +149,7 @@ def truth_tally(readings: list, truths: list) -> dict:
     return {f'true {what}': scores[:, :, k].transpose(2, 0, 1) for k, what in enumerate(('species', 'looks', 'place'))}
 
 
-def page_tally(values, counts=None) -> np.ndarray:
+def page_tally(values: Any, counts: Any = None) -> np.ndarray:
     "[2, S, P] from `values` [S, P − 1] of the pages after the first, and their `counts` (default: 1 each)."
     values = np.asarray(values, float)
     both = np.stack([values, np.ones_like(values) if counts is None else np.asarray(counts, float)])
@@ -149,7 +159,12 @@ def page_tally(values, counts=None) -> np.ndarray:
 EXPONENTIATED = ('perplexity',)  # hits are nats, counts are words
 
 
-def tally_figure(name: str, tally, first: int, last: int) -> Estimate:
+def tally_figure(
+    name: str,  # of the measure
+    tally: np.ndarray,  # [2, S, P]: hits, counts
+    first: int,  # page, from 1
+    last: int,  # page, included
+) -> Estimate:
     "The figure of pages `first` … `last` of one measure's `tally` [2, S, P], with its 95 % interval over stories."
     found = bootstrap_ratio(*tally[..., first - 1 : last].sum(-1))
     if name not in EXPONENTIATED or math.isnan(found.value):
@@ -159,8 +174,8 @@ def tally_figure(name: str, tally, first: int, last: int) -> Estimate:
     return Estimate(math.exp(found.value), low, high, found.n, found.count)
 
 
-def tally_figures(tallies: dict, bands) -> dict:
-    "`NAME/pages A-B` → Estimate."
+def tally_figures(tallies: dict[str, np.ndarray], bands: Iterable[tuple[int, int]]) -> dict[str, Estimate]:
+    "`NAME/pages A-B` → Estimate, for each of the `tallies` (name → [2, S, P]) and `bands` (first and last page)."
     return {
         f'{name}/{band_name(*band)}': tally_figure(name, tally, *band)
         for name, tally in tallies.items()
@@ -181,15 +196,21 @@ def tally_curves(tallies: dict, late: tuple[int, int]) -> dict:
     return curves
 
 
-def paired_bootstrap(record, other, name: str, draws: int = 2000, seed: int = 0) -> Estimate:
+def paired_bootstrap(
+    record: 'Record',
+    other: 'Record',
+    name: str,  # of the measure, whose `late NAME` is among the curves of both
+    draws: int = 2000,
+    seed: int = 0,  # of the draws
+) -> Estimate:
     """`name` on late pages in `record` minus that in `other`, with its 95 % bootstrap interval over the stories, which
-    both must have told. NaN if one of them counted nothing."""
+    both must have told. NaN if one of them counted nothing. ValueError if their numbers of stories differ."""
     (a, m), (b, n) = (np.asarray(r.curves[f'late {name}'], float).reshape(2, -1) for r in (record, other))
     if len(a) != len(b):
         raise ValueError(f'{name}: {len(a)} and {len(b)} stories cannot be paired')
     scale = np.exp if name in EXPONENTIATED else np.asarray
 
-    def gap(w):
+    def gap(w: np.ndarray) -> Any:
         return scale((w @ a) / (w @ m)) - scale((w @ b) / (w @ n))
 
     if not (m.sum() and n.sum()):
@@ -201,7 +222,12 @@ def paired_bootstrap(record, other, name: str, draws: int = 2000, seed: int = 0)
     return Estimate(value, min(float(low), value), max(float(high), value), len(a), float(m.sum()))
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #962358c3
-def breaking_page(values, base, factor: float = 0.8, width: int = 5) -> int | None:
+def breaking_page(
+    values: Sequence[float] | np.ndarray,
+    base: Sequence[float] | np.ndarray,
+    factor: float = 0.8,
+    width: int = 5,  # pages
+) -> int | None:
     """The page from which `values` (by page, from page 1; NaN: not counted) stay `factor` times below (`factor` < 1) or
     above (> 1) `base`, each as a mean over `width` pages; None: it does not break."""
     values, base = (np.array(x, float)[: min(len(values), len(base))] for x in (values, base))
@@ -219,7 +245,11 @@ def breaking_page(values, base, factor: float = 0.8, width: int = 5) -> int | No
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #60ce0cea
 @torch.inference_mode()
-def query_features(reader, inputs, batch: int = 512) -> Tensor:
+def query_features(
+    reader: Any,  # `Oracle` or `FeatureOracle`
+    inputs: Tensor,
+    batch: int = 512,  # inputs that are read at once
+) -> Tensor:
     """[N, W]: the mean of the query vectors that the heads of an `Oracle` or `FeatureOracle` read from.
 
     `inputs`: pictures float [N, 3, S, S] in 0…1, or features [N, V, F]."""
@@ -235,7 +265,7 @@ def query_features(reader, inputs, batch: int = 512) -> Tensor:
     return torch.cat(found)
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #72bc7261
-def image_encoder(name: str, device='cpu'):
+def image_encoder(name: str, device: str | torch.device = 'cpu') -> Callable[[Tensor], Tensor]:
     """Pictures (uint8 [N, H, W, 3]) → features [N, W] by the network `name`: the folder of an `Oracle`, or
     `MODULE:FUNCTION`.
 
@@ -255,7 +285,7 @@ def image_encoder(name: str, device='cpu'):
     network = getattr(importlib.import_module(module), function)().to(device).eval()
 
     @torch.inference_mode()
-    def features(pictures):
+    def features(pictures: Tensor) -> Tensor:
         return torch.cat(
             [network(part.to(device).movedim(-1, 1).float() / 255).float().cpu() for part in pictures.split(128)]
         )
@@ -263,7 +293,12 @@ def image_encoder(name: str, device='cpu'):
     return features
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #2e095d1b
-def feature_distances(vectors, truth, bands, prefix: str = '') -> dict:
+def feature_distances(
+    vectors: Any,  # [S, P, W]
+    truth: Any,  # [S', P', W]
+    bands: Iterable[tuple[int, int]],  # (first, last) page, from 1
+    prefix: str = '',  # before the figures' names
+) -> dict[str, Estimate]:
     """`FID/pages A-B` and `KID/pages A-B` of vectors [S, P, W] against those of the truth, and how many pictures were
     compared. A band with fewer than two is left out."""
     found: dict[str, Estimate] = {}
@@ -278,14 +313,16 @@ def feature_distances(vectors, truth, bands, prefix: str = '') -> dict:
     return found
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #5af43795
-def sharpness(pictures) -> Tensor:
+def sharpness(pictures: Tensor) -> Tensor:
     "Variance of the Laplacian of each grey picture: [N] of pictures uint8 [N, H, W, 3]."
     grey = (pictures.float() / 255 @ torch.tensor([0.299, 0.587, 0.114], device=pictures.device))[:, None]
     kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=pictures.device)[None, None]
     return torch.nn.functional.conv2d(grey, kernel).flatten(1).var(1)
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #1b4cea00
-def cache_sizes(pipe, texts, attention, pages) -> dict:
+def cache_sizes(
+    pipe: 'StoryPipeline', texts: Sequence[Sequence[str]], attention: 'str | Policy', pages: Iterable[int]
+) -> dict[str, Estimate]:
     "`tokens held/page N` and `cache MiB/page N`, means over the stories `texts` [S][P], after each page N of `pages`."
     from seed_story.pipeline.narrate import tokenize_story
     from seed_story.sinks.policies import Layout

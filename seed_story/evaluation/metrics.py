@@ -11,12 +11,17 @@ __all__ = ['GAPS', 'Appearance', 'find_appearances', 'carry_forward', 'split_wor
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #82f4d846
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..records.estimates import bootstrap_mean, bootstrap_ratio, wilson_share
+from ..records.estimates import Estimate, bootstrap_mean, bootstrap_ratio, wilson_share
+from ..story.format import Story
+
+if TYPE_CHECKING:
+    from seed_story.storyland.oracle import Reading
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #e27fe053
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def distinct_n(texts: list, n: int) -> float:
     return len(grams) / grams.total() if grams else math.nan
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #8fa6b92a
-def is_complete(story, pages: int) -> bool:
+def is_complete(story: Story, pages: int) -> bool:
     "Does `story` reach page `pages`, every page until there having text and picture?"
     told = list(story)[:pages]
     return len(told) >= pages and all(page.text.strip() and page.image is not None for page in told)
@@ -160,12 +165,13 @@ class StoryMeasures:
     complete: bool
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #e1b123fc
-def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> StoryMeasures:
+def measure_story(story: Story, oracle: Any, reader: TextReader, pages: int = 25) -> StoryMeasures:
     """Reads the first `pages` pages of `story` (texts by `reader`, pictures by `oracle.read`).
 
     A missing picture counts as a wrong one.
 
-    `oracle` may also be what was read already: a list with one `Reading` a page."""
+    `oracle` may also be what was read already: a list with one `Reading` a page.
+    A story with fewer than `pages` pages is measured as far as it goes; it is not `complete`."""
     told = list(story)[:pages]
     texts = [page.text for page in told]
     pictured = [n for n, page in enumerate(told) if page.image is not None]
@@ -180,7 +186,7 @@ def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> StoryMe
         known = reader.introductions(text) | known  # the first introduction counts
         names.append(reader.names(text, {told['species']: name for name, told in known.items()}))
 
-    def agrees(name, read):
+    def agrees(name: str, read: Callable) -> list[bool | None]:
         where = carry_forward([read(text) for text in texts])
         return [None if w is None else (n in seen and getattr(seen[n], name) == w) for n, w in enumerate(where)]
 
@@ -195,7 +201,11 @@ def measure_story(story, oracle, reader: TextReader, pages: int = 25) -> StoryMe
     )
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #e32aeb1b
-def match_introductions(names: list, known: dict, shown: list) -> list:
+def match_introductions(
+    names: list,  # [P]: the names told as present on each page
+    known: dict,  # name → what its introduction tells: species, colour, accessory, accessory_colour
+    shown: list,  # [P]: species → (colour, accessory, accessory's colour) in the picture; None: no picture
+) -> list[bool]:
     "For each character whose introduction tells looks: does the first picture that shows it show these?"
     checks = []
     for name, told in known.items():
@@ -216,11 +226,15 @@ def band_name(low: int, high: int) -> str:
     return f'page {low}' if low == high else f'pages {low}-{high}'
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #ec61421e
-def consistency_figures(measured: list, bands: list, given: int = 1) -> dict:
+def consistency_figures(
+    measured: list[StoryMeasures],
+    bands: list,  # (first, last) of the pages to report, counted from 1
+    given: int = 1,  # so many first pages are not scored
+) -> dict[str, Estimate]:
     "`looks`, `seen`, `colour` and `accessory` by band of pages, and `looks` and `seen` by gap: name → Estimate."
     scored = [[a for a in m.appearances if a.page > given and not a.reference] for m in measured]
 
-    def figure(what, wanted):
+    def figure(what: str, wanted: Callable[[Appearance], bool]) -> Estimate:
         return bootstrap_ratio(
             [sum(getattr(a, what) for a in s if wanted(a)) for s in scored], [sum(map(wanted, s)) for s in scored]
         )
@@ -259,7 +273,7 @@ def text_figures(measured: list, given: int = 1) -> dict:
 def fact_figures(measured: list) -> dict:
     "Facts told again rightly, in all and by gap: name → Estimate."
 
-    def figure(low, high):
+    def figure(low: float, high: float) -> Estimate:
         needed = [[r.right for r in m.recalls if low <= r.gap <= high] for m in measured]
         return bootstrap_ratio([sum(n) for n in needed], [len(n) for n in needed])
 
@@ -267,11 +281,11 @@ def fact_figures(measured: list) -> dict:
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #f8df2e24
 def evaluate_stories(
-    stories,
-    oracle=None,
+    stories: Iterable[Story],
+    oracle: Any = None,
     reader: TextReader | None = None,
     pages: int = 25,
-    bands=((1, 10), (11, 25)),
+    bands: Iterable[tuple[int, int]] = ((1, 10), (11, 25)),
     given: int = 1,
     each_page: bool = False,
     progress: Callable = iter,
@@ -283,7 +297,9 @@ def evaluate_stories(
 
     `readings`: instead of an oracle, what was read already, for each story a list with one `Reading` a page (then
     nothing is said of `complete` pages). `bands` are ranges of pages to report, `each_page` adds one figure a page;
-    the first `given` pages are not scored. `progress` wraps the stories (e.g. tqdm)."""
+    the first `given` pages are not scored. `progress` wraps the stories (e.g. tqdm).
+
+    `pages`: so many of each story are measured. ValueError if there are no stories."""
     reader = reader or storyland_reader()
     measured = [
         measure_story(story, readings[n] if readings else oracle, reader, pages)
@@ -293,7 +309,7 @@ def evaluate_stories(
         raise ValueError('no stories given: nothing to measure')
     bands = [*bands] + [(n, n) for n in range(given + 1, pages + 1)] * each_page
 
-    def setting(name, low, high):
+    def setting(name: str, low: int, high: int) -> Estimate:
         judged = [[ok for ok in m.settings[name][max(low - 1, given) : high] if ok is not None] for m in measured]
         return bootstrap_ratio([sum(j) for j in judged], [len(j) for j in judged])
 
@@ -304,7 +320,7 @@ def evaluate_stories(
     return {name: figure for name, figure in found.items() if not (readings and name == 'complete')}
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #fb149a36
-def score_picture(reading, truth) -> dict:
+def score_picture(reading: 'Reading', truth: 'Reading') -> dict:
     "Right answers and questions, name → (hits, count), for one `Reading` against another that is true."
     there = list(truth.characters)
     who = reading.characters
@@ -322,10 +338,17 @@ def score_picture(reading, truth) -> dict:
     return scores | {'props': (2 * len(reading.props & truth.props), len(reading.props) + len(truth.props))}  # F1
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #38454c6c
-def evaluate_pictures(images, scenes, oracle, groups=None) -> dict:
+def evaluate_pictures(
+    images: Any,  # what `oracle.read` takes, N pictures
+    scenes: Sequence[Any],  # [N]: the `Scene` that each picture should show
+    oracle: Any,  # its `read(images)` gives N readings
+    groups: Sequence[Any] | None = None,  # [N]: the story of each picture; None: each is one of its own
+) -> dict[str, Estimate]:
     """How well `images` show their `scenes`, by `oracle`: name → Estimate. Both lists have one entry a picture.
 
-    `groups` (a story id a picture) makes the intervals run over stories; otherwise over pictures."""
+    `groups` (a story id a picture) makes the intervals run over stories; otherwise over pictures.
+
+    ValueError if there are no images, or not as many as scenes."""
     from seed_story.storyland.oracle import read_scene
 
     if len(images) != len(scenes):
@@ -336,7 +359,7 @@ def evaluate_pictures(images, scenes, oracle, groups=None) -> dict:
     order = {group: n for n, group in enumerate(dict.fromkeys(groups if groups is not None else range(len(scores))))}
     where = [order[g] for g in groups] if groups is not None else list(range(len(scores)))
 
-    def total(name, k):
+    def total(name: str, k: int) -> np.ndarray:
         return np.bincount(where, [s[name][k] for s in scores], len(order))
 
     return {name: bootstrap_ratio(total(name, 0), total(name, 1)) for name in scores[0]}

@@ -6,6 +6,9 @@
 __all__ = ['one_step', 'stream_losses', 'recomputed_losses', 'block_perplexities']
 
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #86e6b8eb
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -14,23 +17,28 @@ from ..sinks.cache_names import cache_name
 from ..sinks.static_cache import StaticSinkCache
 
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #0df94edf
-def one_step(model, compiled: bool = False):
+def one_step(model: Any, compiled: bool = False) -> Callable[[Tensor, Tensor, Any], Tensor]:
     """A function (ids [B, L], places [B, L], cache) → logits [B, L, vocabulary].
 
     `compiled`: for a static cache; on a GPU a CUDA graph, whose logits hold until the next step."""
     name = cache_name(model)
 
-    def step(ids, places, cache):
+    def step(ids: Tensor, places: Tensor, cache: Any) -> Tensor:
         return model(input_ids=ids, position_ids=places, use_cache=True, **{name: cache}).logits
 
     return torch.compile(step, mode='reduce-overhead', fullgraph=True) if compiled else step
 
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #b5f1b67c
 @torch.no_grad()
-def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress=None) -> Tensor:
+def stream_losses(
+    model: Any,  # a causal language model of transformers
+    ids: Tensor,  # [L]
+    cache: Any,  # what the model keeps between passes; it is filled
+    chunk: int = 1,  # tokens of a pass
+    step: Callable[[Tensor, Tensor, Any], Tensor] | None = None,  # see `one_step`; None: not compiled
+    progress: Callable[[int, int], object] | None = None,  # (tokens read, of all) after each pass
+) -> Tensor:
     """Cross-entropy (nats) of ids[1:] [L], read `chunk` at a time over `cache`: [L − 1].
-
-    `step`: see `one_step`; `progress(done, total)`.
 
     A `StaticSinkCache` is shown what was read. The first pass, in which caches allocate their buffers, is never
     compiled."""
@@ -51,7 +59,14 @@ def stream_losses(model, ids: Tensor, cache, chunk: int = 1, step=None, progress
 
 # %% ../../nbs/7_evaluation/05_perplexity.ipynb #4005c81d
 @torch.no_grad()
-def recomputed_losses(model, ids: Tensor, window: int, stride: int = 1, batch: int = 16, progress=None) -> Tensor:
+def recomputed_losses(
+    model: Any,  # a causal language model of transformers
+    ids: Tensor,  # [L]
+    window: int,  # tokens that a pass reads
+    stride: int = 1,  # tokens that a pass scores: the last ones of its window
+    batch: int = 16,  # windows of a pass
+    progress: Callable[[int, int], object] | None = None,  # (tokens read, of all) after each pass
+) -> Tensor:
     """Cross-entropy (nats) of ids[1:] [L], each from at most the last `window` tokens, read from scratch: [L − 1].
     ValueError if `stride` is not within 1 … `window`."""
     if not 1 <= stride <= window:

@@ -54,7 +54,7 @@ from seed_story.evaluation.metrics import (
     storyland_reader,
     text_figures,
 )
-from ..records.record import record_path, read_records, find_valid_record, write_record
+from ..records.record import Record, record_path, read_records, find_valid_record, write_record
 from ..story.format import Page, Story
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #ec28c39c
@@ -173,7 +173,7 @@ class Bench:
         self.known, self.truth, self.vectors = (lru_cache(4)(f) for f in (self._known, self._truth, self._vectors))
 
     @cached_property
-    def image_encoder(self):
+    def image_encoder(self) -> Callable[[Tensor], Tensor]:
         "Pictures → features, for distances between sets of pictures."
         return image_encoder(self.options.network or self.options.oracle, self.pipe.device)
 
@@ -186,11 +186,11 @@ class Bench:
     def _vectors(self, pages: int):
         return self.encode(self.truth(pages))
 
-    def encode(self, features):
+    def encode(self, features: Tensor) -> Tensor:
         "[S, P, W] of regressed features [S, P, V, F], for distances between sets of them."
         return query_features(self.reader, features.flatten(0, 1)).unflatten(0, features.shape[:2])
 
-    def readings(self, features) -> list:
+    def readings(self, features: Tensor) -> list:
         "What the oracle reads off features [S, P, V, F]."
         return [self.reader.read(story) for story in features]
 
@@ -292,7 +292,11 @@ def shown_bands(pages: int) -> list:
     return list(dict.fromkeys([(a, min(b, pages)) for a, b in SHOWN_BANDS if a <= pages] + [late_band(pages)]))
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #7248912a
-def score_outcome(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
+def score_outcome(
+    bench: Bench,  # with the truth and the oracle that judge it
+    job: Job,  # that was run: its protocol decides what can be scored
+    found: Outcome,  # of `run_job`
+) -> tuple[dict[str, Estimate], dict[str, list]]:
     "Figures and curves of an outcome; which, says the table below."
     readings = bench.readings(found.features)
     stories = [Story([Page(text, None) for text in texts], id=seed) for texts, seed in zip(found.texts, bench.seeds)]
@@ -346,7 +350,7 @@ def _distances(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     curves = {}
     figures = {}
 
-    def add(kind, ours, truth, at):
+    def add(kind: str, ours: Tensor, truth: Tensor, at: list) -> None:
         between = feature_distances(ours, truth, at)
         for name in ('FID', 'KID'):
             each = [f for key, f in between.items() if key.startswith(name)]
@@ -388,7 +392,7 @@ def _extras(job: Job, options: BenchOptions) -> tuple[dict, tuple]:
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #0cf0a92a
 def measure_policies(
-    folder,  # of the records
+    folder: str | Path,  # of the records
     name: str,  # of the model
     where: str,  # its folder, see `parse_models`
     jobs: Iterable[Job],
@@ -434,7 +438,12 @@ def _measure(bench: Bench, job: Job, path: Path, command: str, settings: dict) -
     write_record(path, command, figures, n, seed, seconds, settings=settings, curves=curves, notes=notes)
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #bc54d5a1
-def read_policy_records(folder, name: str, protocol: str, policies=None) -> dict:
+def read_policy_records(
+    folder: str | Path,  # of all records
+    name: str,  # of the model
+    protocol: str,  # see `PROTOCOLS`
+    policies: Iterable[str] | None = None,
+) -> dict[str, Record]:
     "Policy → `Record` of a model and protocol that `folder` holds, in the order of `policies` (None: all, by name)."
     place = Path(folder) / name / protocol
     found = {r.settings['attention']: r for r in read_records(place).values()} if place.is_dir() else {}
@@ -496,7 +505,7 @@ def policy_table(records: dict, columns: dict, stale: dict | None = None, first:
     left out."""
     from seed_story.records.record import markdown_table
 
-    def one(words, record, column):
+    def one(words: str, record: Record, column: Any) -> str:
         if callable(column):
             return str(column(words, record))
         name, unit = (column, UNITS['%']) if isinstance(column, str) else (column[0], Unit(*column[1:]))
