@@ -7,6 +7,7 @@ __all__ = ['INK', 'WHITE', 'AnyFrame', 'mix', 'shade', 'apply_tone', 'trace_clos
            'Frame', 'PaintedFrame', 'Shapes', 'SmoothShapes', 'ShadedShapes', 'Canvas', 'make_canvas']
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #ae202c0b
+from collections.abc import Sequence
 from functools import lru_cache
 from math import cos, hypot, radians, sin
 from typing import Any, TypeVar
@@ -41,7 +42,7 @@ def apply_tone(colour: tuple, tone: tuple | None) -> tuple:
     )
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #4a3580eb
-def trace_closed_curve(points: list) -> aggdraw.Path:
+def trace_closed_curve(points: Sequence[tuple[float, float]]) -> aggdraw.Path:
     """A smooth closed path through `points` [(x, y), …] in pixels.
 
     Catmull–Rom as Bézier arcs, whose handles are a third of their arc."""
@@ -65,7 +66,7 @@ def trace_closed_curve(points: list) -> aggdraw.Path:
     return path
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #eeb955f4
-def trace_open_curve(points: list) -> aggdraw.Path:
+def trace_open_curve(points: Sequence[tuple[float, float]]) -> aggdraw.Path:
     "A smooth open path through `points` [(x, y), …] in pixels."
     path = aggdraw.Path()
     last = len(points) - 1
@@ -79,7 +80,7 @@ def trace_open_curve(points: list) -> aggdraw.Path:
     return path
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #9067f9dc
-def outline_ribbon(points: list, widths: list) -> list:
+def outline_ribbon(points: Sequence[tuple[float, float]], widths: Sequence[float]) -> list:
     "Points around a band that follows `points` with `widths` at them, both ends round."
     left, right = [], []
     last = len(points) - 1
@@ -144,16 +145,16 @@ class Frame:
 class PaintedFrame(Frame):
     "A frame that knows its pixels, and its colours under its tone."
 
-    def pixels(self, points) -> list:
+    def pixels(self, points: Sequence[tuple[float, float]]) -> list:
         "Frame points to pixel points."
         a, b, c, d, e, f = self.frame
         return [(a * x + c * y + e, b * x + d * y + f) for x, y in points]
 
-    def brush(self, fill: tuple | None, opacity: int = 255):
+    def brush(self, fill: tuple | None, opacity: int = 255) -> aggdraw.Brush | None:
         "The aggdraw brush of a colour under this frame's tone; None for no filling."
         return None if fill is None else aggdraw.Brush(apply_tone(fill, self.tone), opacity)
 
-    def pen(self, line: float, ink: tuple | None = None):
+    def pen(self, line: float, ink: tuple | None = None) -> aggdraw.Pen | None:
         "The aggdraw pen of an outline, `line` times the standard weight; None for 0."
         return aggdraw.Pen(apply_tone(ink or self.ink, self.tone), line * self.weight) if line else None
 
@@ -163,8 +164,9 @@ class Shapes(PaintedFrame):
 
     `fill` and `ink` are colours (fill None: outline only), `line` is the outline's weight, `opacity` 0..255."""
 
-    def trace_ellipse(self, x, y, rx, ry, turn=0, shift=(0, 0)) -> aggdraw.Path:
-        "The path of an ellipse around (x, y); `turn` in degrees, `shift` in pixels."
+    def trace_ellipse(self, x: float, y: float, rx: float, ry: float,
+                      turn: float = 0, shift: tuple[float, float] = (0, 0)) -> aggdraw.Path:  # fmt: skip
+        "The path of an ellipse around (`x`, `y`), half axes `rx` and `ry`; `turn` in degrees, `shift` in pixels."
         a, b, c, d, e, f = self.frame
         co, si = (cos(radians(turn)), sin(radians(turn))) if turn else (1, 0)
         ux, uy = (a * co + c * si) * rx, (b * co + d * si) * rx
@@ -181,29 +183,38 @@ class Shapes(PaintedFrame):
         path.close()
         return path
 
-    def ellipse(self, x, y, rx, ry, fill, line=1.0, turn=0, opacity=255, ink=None):
-        "An ellipse around (x, y); `turn` in degrees."
+    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: tuple | None, line: float = 1.0,
+                turn: float = 0, opacity: int = 255, ink: tuple | None = None) -> None:  # fmt: skip
+        """An ellipse around (`x`, `y`), half axes `rx` and `ry`; `turn` in degrees clockwise.
+
+        `fill`, `line`, `opacity` and `ink` (None: the frame's) as in the class."""
         self.draw.path(self.trace_ellipse(x, y, rx, ry, turn), self.pen(line, ink), self.brush(fill, opacity))
 
-    def polygon(self, points, fill, line=1.0, opacity=255, ink=None):
-        "A polygon with straight sides."
+    def polygon(self, points: Sequence[tuple[float, float]], fill: tuple | None,
+                line: float = 1.0, opacity: int = 255, ink: tuple | None = None) -> None:  # fmt: skip
+        "A polygon with the corners `points`; `fill`, `line`, `opacity` and `ink` as in `ellipse`."
         flat = [v for p in self.pixels(points) for v in p]
         self.draw.polygon(flat, self.pen(line, ink), self.brush(fill, opacity))
 
-    def box(self, x0, y0, x1, y1, fill, line=1.0, opacity=255, ink=None):
-        "A rectangle with the corners (x0, y0) and (x1, y1)."
+    def box(self, x0: float, y0: float, x1: float, y1: float, fill: tuple | None,
+            line: float = 1.0, opacity: int = 255, ink: tuple | None = None) -> None:  # fmt: skip
+        "A rectangle from (`x0`, `y0`) to (`x1`, `y1`); `fill`, `line`, `opacity` and `ink` as in `ellipse`."
         self.polygon(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), fill, line, opacity, ink)
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #afef8198
 class SmoothShapes(Shapes):
     "A frame with smooth flat shapes and lines."
 
-    def blob(self, points, fill, line=1.0, opacity=255, ink=None):
-        "A smooth closed shape through `points`."
+    def blob(self, points: Sequence[tuple[float, float]], fill: tuple | None,
+             line: float = 1.0, opacity: int = 255, ink: tuple | None = None) -> None:  # fmt: skip
+        "A smooth closed shape through `points`; `fill`, `line`, `opacity` and `ink` as in `ellipse`."
         self.draw.path(trace_closed_curve(self.pixels(points)), self.pen(line, ink), self.brush(fill, opacity))
 
-    def stroke(self, points, ink=None, line=1.0, smooth=True, width=None):
-        "An open line through `points`; its `width` is in frame units, or `line` times the standard weight."
+    def stroke(self, points: Sequence[tuple[float, float]], ink: tuple | None = None, line: float = 1.0,
+               smooth: bool = True, width: float | None = None) -> None:  # fmt: skip
+        """An open line through `points`, a curve if `smooth`; `ink` is its colour (None: the frame's).
+
+        Its `width` is in frame units; without one it is `line` times the standard weight."""
         points = self.pixels(points)
         pen = aggdraw.Pen(apply_tone(ink or self.ink, self.tone), width * self.unit if width else line * self.weight)
         if smooth and len(points) > 2:
@@ -215,15 +226,21 @@ class SmoothShapes(Shapes):
 class ShadedShapes(SmoothShapes):
     "A frame with shapes that are lit from the upper left; `depth` is the darkness of their shade."
 
-    def ball(self, x, y, rx, ry, fill, line=1.0, turn=0, depth=0.2):
-        "A shaded ellipse; `depth` is the darkness of its shade."
+    def ball(self, x: float, y: float, rx: float, ry: float, fill: tuple, line: float = 1.0,
+             turn: float = 0, depth: float = 0.2) -> None:  # fmt: skip
+        """A shaded ellipse around (`x`, `y`), half axes `rx` and `ry`; `turn` in degrees clockwise.
+
+        `fill` is the colour of its lit part, `line` the outline's weight, `depth` (0..1) the darkness of its shade."""
         self.ellipse(x, y, rx, ry, shade(fill, depth), line, turn)
         push = min(rx, ry) * self.unit * 0.1
         lit = self.trace_ellipse(x, y, rx * 0.87, ry * 0.87, turn, shift=(-push, -push))
         self.draw.path(lit, None, self.brush(fill))
 
-    def solid(self, points, fill, line=1.0, depth=0.2, smooth=True, inner=0.84):
-        "A shaded shape through `points`, roughly convex; its lit part is `inner` times as large."
+    def solid(self, points: Sequence[tuple[float, float]], fill: tuple, line: float = 1.0,
+              depth: float = 0.2, smooth: bool = True, inner: float = 0.84) -> None:  # fmt: skip
+        """A shaded shape through `points`, roughly convex; its lit part is `inner` times as large.
+
+        `fill`, `line` and `depth` as in `ball`; unless `smooth` its sides are straight."""
         points = self.pixels(points)
         x, y = sum([p[0] for p in points]) / len(points), sum([p[1] for p in points]) / len(points)
         push = min(max(abs(p[0] - x) for p in points), max(abs(p[1] - y) for p in points)) * 0.08
@@ -235,8 +252,11 @@ class ShadedShapes(SmoothShapes):
             self.draw.polygon([v for p in points for v in p], self.pen(line), self.brush(shade(fill, depth)))
             self.draw.polygon([v for p in small for v in p], None, self.brush(fill))
 
-    def ribbon(self, points, widths, fill, line=1.0, depth=0.2):
-        "A shaded band along `points` with `widths` at them: limbs, tails, trunks, scarves."
+    def ribbon(self, points: Sequence[tuple[float, float]], widths: Sequence[float], fill: tuple,
+               line: float = 1.0, depth: float = 0.2) -> None:  # fmt: skip
+        """A shaded band along `points` with `widths` (frame units) at them: limbs, tails, trunks, scarves.
+
+        `fill`, `line` and `depth` as in `ball`."""
         points = self.pixels(points)
         widths = [w * self.unit for w in widths]
         self.draw.path(
@@ -250,17 +270,24 @@ class ShadedShapes(SmoothShapes):
 class Canvas(ShadedShapes):
     "A frame with flat and shaded shapes, shadows and lights: what everything in Storyland is drawn with."
 
-    def shadow(self, x, y, rx, ry, opacity=90):
-        "A soft shadow on the ground: see-through ellipses."
+    def shadow(self, x: float, y: float, rx: float, ry: float, opacity: int = 90) -> None:
+        """A soft shadow on the ground: see-through ellipses around (`x`, `y`).
+
+        `rx` and `ry` are its half axes, `opacity` (0..255) about that of its middle."""
         for size in (1.2, 1, 0.8, 0.6):
             self.ellipse(x, y, rx * size, ry * size, (40, 30, 60), 0, opacity=opacity // 4)
 
-    def glow(self, x, y, r, colour, opacity=120):
-        "A soft light: see-through discs that grow."
+    def glow(self, x: float, y: float, r: float, colour: tuple, opacity: int = 120) -> None:
+        """A soft light around (`x`, `y`): see-through discs that grow to the radius `r`.
+
+        `colour` is (r, g, b), `opacity` (0..255) about that of its middle."""
         for size in (1, 0.78, 0.58, 0.4):
             self.ellipse(x, y, r * size, r * size, colour, 0, opacity=opacity // 4)
 
 # %% ../../../nbs/2_storyland/drawing/01_canvas.ipynb #f659140c
 def make_canvas(draw: aggdraw.Draw, width: int, height: int, tone: tuple | None = None) -> Canvas:
-    "The canvas of a whole picture: y from 0 to 1, x from 0 to width / height, outlines in proportion to the height."
+    """The canvas of a whole picture: y from 0 to 1, x from 0 to width / height, outlines in proportion to the height.
+
+    `draw` is the surface, `width` and `height` its size in pixels. `tone` is (gain, veil, amount) as in
+    `apply_tone`; None leaves colours as they are."""
     return Canvas(draw, (height, 0, 0, height, 0, 0), max(0.8, height * 0.0056), tone)

@@ -22,7 +22,7 @@ from seed_story.storyland.drawing.figures import (
 from .props import draw_held, draw_prop
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #296e3bfc
-def draw_cape(f: PosedActor):
+def draw_cape(f: PosedActor) -> None:
     "Behind everything: a wide cloth from the shoulders to the ankles."
     b = f.body
     w, h = f.build.body
@@ -36,7 +36,7 @@ def draw_cape(f: PosedActor):
         b.stroke([(x * 0.75, -h * 0.1), (x, foot * 0.9)], shade(f.cloth, 0.35), 1)
 
 
-def draw_collar(f: PosedActor):
+def draw_collar(f: PosedActor) -> None:
     "The front of a cape: two flaps over the shoulders and a clasp."
     b = f.body
     w, h = f.build.body
@@ -46,7 +46,7 @@ def draw_collar(f: PosedActor):
     b.ball(0.01, -h * 0.74, 0.035, 0.035, (255, 205, 70), 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #5bf31155
-def draw_vest(f: PosedActor):
+def draw_vest(f: PosedActor) -> None:
     "Over the body: two fronts that leave a strip of the belly free."
     b = f.body
     w, h = f.build.body
@@ -58,7 +58,7 @@ def draw_vest(f: PosedActor):
         b.ellipse(-w * 0.22, h * y, 0.022, 0.022, (255, 205, 70), 0.6)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #908349e7
-def draw_scarf(f: PosedActor):
+def draw_scarf(f: PosedActor) -> None:
     "Round the neck, with two ends that hang down."
     b = f.body
     w, h = f.build.body
@@ -79,8 +79,11 @@ def draw_scarf(f: PosedActor):
     b.ball(0.04, -h * 0.7, 0.06, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #d3608020
-def draw_headwear(f: PosedActor, c: Canvas, face: Face):
-    "A hat on top or a bow at the side."
+def draw_headwear(f: PosedActor, c: Canvas, face: Face) -> None:
+    """A hat on top or a bow at the side.
+
+    `f`: the actor as posed. `c`: the frame of its head. `face`: where hat and bow go. Draws nothing for other
+    accessories."""
     if f.accessory == 'hat':
         c = c.at(*face.hat, turn=-4)
         c.solid([(-0.15, -0.02), (-0.14, -0.2), (-0.09, -0.25), (0.09, -0.25), (0.14, -0.2), (0.15, -0.02)], f.cloth)
@@ -96,7 +99,7 @@ def draw_headwear(f: PosedActor, c: Canvas, face: Face):
         c.ball(0, 0, 0.055, 0.06, f.cloth)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #e988e7df
-def draw_burden(f: PosedActor):
+def draw_burden(f: PosedActor) -> None:
     "What is held or carried, in the hand (both hands when carrying)."
     kind = f.actor.holding
     x, y = f.hands[1]
@@ -115,7 +118,7 @@ def draw_burden(f: PosedActor):
         draw_held(f.whole, kind, *f.hands[f.hand_of_prop], 0.32)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #8ec889c8
-def draw_motion(f: PosedActor):
+def draw_motion(f: PosedActor) -> None:
     "Little lines and notes that show movement."
     w = f.whole
     if f.actor.pose == 'wave':
@@ -134,7 +137,7 @@ def draw_motion(f: PosedActor):
             w.stroke([(x + 0.03, y), (x + 0.03, y - 0.13), (x + 0.09, y - 0.1)], line=1.6, smooth=False)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #a7688a6e
-def draw_back(f: PosedActor):
+def draw_back(f: PosedActor) -> None:
     "Shadow, cape, tail, legs: what the body hides in part."
     pose = f.actor.pose
     spread = 0.3 if f.actor.pose == 'sleep' else 0.24 - 0.5 * f.pose.lift
@@ -146,7 +149,7 @@ def draw_back(f: PosedActor):
         draw_leg(f, side)
 
 
-def draw_clothes(f: PosedActor):
+def draw_clothes(f: PosedActor) -> None:
     "What is worn over the body; a sleeper lies under the cape."
     if f.accessory == 'vest':
         draw_vest(f)
@@ -156,14 +159,14 @@ def draw_clothes(f: PosedActor):
         draw_collar(f)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #fd0b87e2
-def draw_head(f: PosedActor):
+def draw_head(f: PosedActor) -> None:
     "Head with face, headwear and the sign of the mood."
     face = draw_face(f)
     draw_headwear(f, f.head, face)
     draw_sign(f, f.head)
 
 # %% ../../../nbs/2_storyland/drawing/05_creatures.ipynb #2a7ce55c
-def draw_actor(canvas: Canvas, actor: Actor, x: float):
+def draw_actor(canvas: Canvas, actor: Actor, x: float) -> None:
     "Draw `actor` with its soft shadow. Its feet are at `x` and at the actor's y, in units of `canvas`."
     f = PosedActor(canvas, actor, x)
     asleep = actor.pose == 'sleep'

@@ -159,8 +159,11 @@ BROWS = dict(
 )  # height of the inner end, middle, outer end
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #fedb7094
-def draw_eye(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int):
-    "An open eye with pupil, light and lid, and its brow; `side` is -1 for the left one."
+def draw_eye(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int) -> None:
+    """An open eye with pupil, light and lid; `side` is -1 for the left one.
+
+    `f`: the actor as posed. `c`: the frame of its head. `x`, `y`: the eye's middle in that frame. `r`: its
+    radius before the mood changes it."""
     size, pupil, lid = EYES[f.mood]
     r = r * size
     c.ellipse(x, y, r * 0.86, r * 1.08, WHITE, 0.8)
@@ -182,8 +185,11 @@ def draw_eye(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int):
                 (x + r * 0.7, y - r * 0.95), (x + r * 1.0, k), (x, k + r * 0.08)], shade(skin, 0.1), 0.7)  # fmt: skip
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #d2ed536f
-def draw_brow(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int, height: float):
-    "The brow over an eye: slanted by the mood."
+def draw_brow(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int, height: float) -> None:
+    """The brow over an eye: slanted by the mood.
+
+    `f`: the actor as posed. `c`: the frame of its head. `x`, `y`: the eye's middle. `r`: the eye's radius.
+    `side`: -1 left, 1 right. `height`: of the brow above the eye, negative upwards."""
     inner, middle, outer = BROWS[f.mood]
     points = [
         (x - side * r * 1.0, y + height + inner),
@@ -193,8 +199,10 @@ def draw_brow(f: PosedActor, c: Canvas, x: float, y: float, r: float, side: int,
     c.stroke(points, line=2.4 if f.mood == 'angry' else 1.7)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #197c70f8
-def draw_eyes(f: PosedActor, c: Canvas, face: Face):
-    "Both eyes; closed when asleep."
+def draw_eyes(f: PosedActor, c: Canvas, face: Face) -> None:
+    """Both eyes; closed when asleep.
+
+    `f`: the actor as posed. `c`: the frame of its head. `face`: where the eyes are."""
     y = -0.15 if f.species == 'frog' else -0.03
     for x, side in zip(face.eyes, (-1, 1)):
         r = face.radius
@@ -205,8 +213,11 @@ def draw_eyes(f: PosedActor, c: Canvas, face: Face):
             draw_brow(f, c, x, y, r, side, face.brow)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #32f152ad
-def draw_mouth(f: PosedActor, c: Canvas, x: float, y: float, w: float):
-    "The mouth of the mood, half as wide as 2 `w`, its corners at height `y`."
+def draw_mouth(f: PosedActor, c: Canvas, x: float, y: float, w: float) -> None:
+    """The mouth of the mood of `f`, 2 `w` wide at most.
+
+    `f`: the actor as posed. `c`: the frame of its head. `x`, `y`: the middle of the line between the corners of
+    a smile. `w`: half its width."""
     if f.mood == 'happy':
         c.blob([(x - w, y), (x - w * 0.4, y + w * 0.16), (x + w * 0.4, y + w * 0.16), (x + w, y),
                 (x + w * 0.62, y + w * 0.66), (x, y + w * 0.9), (x - w * 0.62, y + w * 0.66)], MOUTH, 0.9)  # fmt: skip
@@ -231,7 +242,7 @@ def draw_mouth(f: PosedActor, c: Canvas, x: float, y: float, w: float):
         c.ellipse(x, y + w * 0.35, w * 0.3, w * 0.2, MOUTH, 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #38d7cc2d
-def draw_nose(f: PosedActor, c: Canvas):
+def draw_nose(f: PosedActor, c: Canvas) -> None:
     "Trunk or beak: over the mouth."
     if f.species == 'elephant':
         lift = {'happy': -0.06, 'surprised': -0.1, 'sad': 0.03}.get(f.mood, 0)
@@ -252,7 +263,7 @@ def draw_nose(f: PosedActor, c: Canvas):
         c.solid([(-0.03, 0.045), (0.045, 0.005), (0.14, 0.045), (0.06, 0.1)], (250, 160, 40), 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/04_faces.ipynb #4e355621
-def draw_sign(f: PosedActor, c: Canvas):
+def draw_sign(f: PosedActor, c: Canvas) -> None:
     "The sign of the mood beside the head."
     if f.mood == 'sad':
         c.solid([(-0.13, 0.05), (-0.165, 0.13), (-0.13, 0.165), (-0.095, 0.13)], (110, 190, 250), 0.7)

@@ -10,6 +10,7 @@ __all__ = ['BODY_COLOURS', 'CLOTH_COLOURS', 'CREAM', 'BUILDS', 'POSTURES', 'Buil
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #a3c9d0e4
 from dataclasses import dataclass
 from math import cos, radians, sin
+from typing import Any
 
 from .canvas import Canvas, WHITE, mix, shade
 from ..cast import Actor
@@ -100,7 +101,7 @@ class PosedActor:
         self.build = BUILDS[actor.character.species]
         self.pose = POSTURES[actor.pose]
         self.colour = BODY_COLOURS[actor.character.colour]
-        self.cloth = CLOTH_COLOURS.get(actor.character.accessory_colour or '')
+        self.cloth: Any = CLOTH_COLOURS.get(actor.character.accessory_colour or '')  # None without an accessory
         self.accessory = actor.character.accessory
         self.mood = actor.mood
         whole = canvas.at(x, actor.y, actor.height, flip=actor.facing == 'left')
@@ -124,7 +125,7 @@ class PosedActor:
         si = sin(radians(self.pose.lean))
         return self.pose.body[0] + x * co - y * si, self.pose.body[1] + x * si + y * co
 
-    def take(self):
+    def take(self) -> None:
         "Choose the hand that holds the prop, and raise it unless the pose says where it is."
         pose = self.actor.pose
         self.hand_of_prop = 0 if pose in ('wave', 'point') else 1
@@ -151,8 +152,10 @@ def draw_limb(
     return end
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #7d2474ce
-def draw_leg(f: PosedActor, side: int):
-    "A leg with its foot; boots replace the foot."
+def draw_leg(f: PosedActor, side: int) -> None:
+    """A leg with its foot; boots replace the foot.
+
+    `side`: 0 is the back one, 1 the front one."""
     length, width = f.build.leg
     x, y = f.hips[side]
     angle = f.pose.legs[side]
@@ -166,8 +169,11 @@ def draw_leg(f: PosedActor, side: int):
     draw_foot(f, side, offset_point(end, angle, inset), angle)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #aab943b6
-def draw_foot(f: PosedActor, side: int, end: tuple[float, float], angle: float):
-    "The foot at the end of a leg, in its boot if there are boots; `angle` of the leg in degrees."
+def draw_foot(f: PosedActor, side: int, end: tuple[float, float], angle: float) -> None:
+    """The foot at the end of a leg, in its boot if there are boots; `angle` of the leg in degrees.
+
+    `f`: the actor as posed. `side`: 0 is the back leg, 1 the front one. `end` is in the frame of the whole
+    figure."""
     turn = max(-50, min(75, angle)) if f.actor.pose != 'sleep' else -60
     outward = side == 0 and f.actor.pose in ('sit', 'stand', 'wave', 'jump')
     frame = f.whole.at(*end, turn=-turn * 0.7, flip=outward)
@@ -187,8 +193,10 @@ def draw_foot(f: PosedActor, side: int, end: tuple[float, float], angle: float):
         frame.ball(0.03, 0.0, max(0.08, width * 0.72), 0.045, mix(f.colour, CREAM, 0.25))
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #b133710a
-def draw_arm(f: PosedActor, side: int):
-    "An arm with its hand; a penguin's is a flipper."
+def draw_arm(f: PosedActor, side: int) -> None:
+    """An arm with its hand; a penguin's is a flipper.
+
+    `side`: 0 is the back one, 1 the front one. Its end is put into `f.hands`."""
     length, width = f.build.arm
     out = (1, -1)[side]
     start = f.shoulders[side]
@@ -202,8 +210,10 @@ def draw_arm(f: PosedActor, side: int):
     f.hands[side] = tip
 
 
-def draw_hand(f: PosedActor, side: int):
-    "The hand, over whatever it holds."
+def draw_hand(f: PosedActor, side: int) -> None:
+    """The hand, over whatever it holds.
+
+    `side`: 0 is the back one, 1 the front one; its arm must have been drawn."""
     if f.species == 'penguin':
         return
     width = f.build.arm[1]
@@ -214,7 +224,7 @@ def draw_hand(f: PosedActor, side: int):
     f.whole.ball(*f.hands[side], width * 0.6, width * 0.6, skin)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #f2ce12b6
-def draw_tail(f: PosedActor):
+def draw_tail(f: PosedActor) -> None:
     "What is behind the body: tail, and a dinosaur's spikes."
     b = f.body
     w, h = f.build.body
@@ -244,7 +254,7 @@ def draw_tail(f: PosedActor):
         draw_plated_tail(f)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #fcdeea9d
-def draw_plated_tail(f: PosedActor):
+def draw_plated_tail(f: PosedActor) -> None:
     "A dinosaur's back and tail, with their plates."
     b = f.body
     for x, y, turn in ((-0.16, -0.17, -50), (-0.22, -0.04, -75), (-0.24, 0.09, -95)):
@@ -254,14 +264,17 @@ def draw_plated_tail(f: PosedActor):
         draw_spike(b, x, y, turn, f.colour, 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #dce62535
-def draw_spike(c: Canvas, x: float, y: float, turn: float, colour: tuple, size: float = 1):
-    "A triangular plate on a dinosaur's back."
+def draw_spike(c: Canvas, x: float, y: float, turn: float, colour: tuple, size: float = 1) -> None:
+    """A triangular plate on a dinosaur's back.
+
+    `c`: the frame of body or head. `x`, `y`: its middle in that frame. `turn`: degrees clockwise. `colour`: of
+    the dinosaur. `size`: 1 is a height of 0.14."""
     c.at(x, y, size, turn).polygon(
         [(-0.055, 0.05), (0, -0.09), (0.055, 0.05)], mix(shade(colour, 0.45), (255, 160, 60), 0.25)
     )
 
 # %% ../../../nbs/2_storyland/drawing/03_figures.ipynb #8e4d88e1
-def draw_body(f: PosedActor):
+def draw_body(f: PosedActor) -> None:
     "The trunk of the body with its lighter belly."
     b = f.body
     w, h = f.build.body

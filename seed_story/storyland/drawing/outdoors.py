@@ -63,7 +63,7 @@ def _forest(s: Stage):
     draw_tufts(s, 0.72, 0.98, 16, (92, 140, 78))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #bf48e7f6
-def draw_trunk(c: Canvas, x: float, w: float):
+def draw_trunk(c: Canvas, x: float, w: float) -> None:
     "A tree trunk around `x`, 1.6 `w` wide, that reaches out of the picture at the top."
     c.solid([(x - w * 0.8, -0.1), (x + w * 0.8, -0.1), (x + w * 0.8, 0.5), (x + w * 1.5, 0.74),
                     (x, 0.71), (x - w * 1.5, 0.74), (x - w * 0.8, 0.5)],
@@ -72,7 +72,7 @@ def draw_trunk(c: Canvas, x: float, w: float):
         c.stroke([(x - w * 0.2, y), (x - w * 0.1, y + 0.08)], (92, 60, 48), 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #a983b115
-def draw_crowns(s: Stage):
+def draw_crowns(s: Stage) -> None:
     "Two rows of leaves along the upper edge of the picture."
     n = round(6 * s.wide)
     for row, colour in enumerate(((62, 126, 70), (80, 150, 76))):  # the leaves above
@@ -82,7 +82,7 @@ def draw_crowns(s: Stage):
                          (0, 0.22), (-0.25, 0.32)], s.leaves(colour), 0.8)  # fmt: skip
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #8fb26dfe
-def draw_rose_arch(s: Stage, x: float):
+def draw_rose_arch(s: Stage, x: float) -> None:
     "A white arch grown over with roses, around `x`."
     c = s.canvas
     for d in (-0.12, 0.12):
@@ -132,14 +132,16 @@ def _garden(s: Stage):
     draw_tufts(s, 0.78, 0.98, 10, (150, 210, 116))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #4970ba59
-def draw_tulip(c: Canvas, x: float, y: float, colour: tuple):
-    "A tulip whose cup is just above (x, y)."
+def draw_tulip(c: Canvas, x: float, y: float, colour: tuple) -> None:
+    """A tulip whose cup is just above (x, y).
+
+    `c`: canvas of the picture. `x`, `y`: in heights of the picture. `colour`: of the cup."""
     c.stroke([(x, y + 0.03), (x, y - 0.04)], (70, 140, 60), 1.4)
     c.solid([(x - 0.022, y - 0.08), (x, y - 0.06), (x + 0.022, y - 0.08), (x + 0.02, y - 0.04),
              (x, y - 0.028), (x - 0.02, y - 0.04)], colour, 0.6, smooth=False)  # fmt: skip
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #0843ae8e
-def draw_barn(s: Stage, x: float, side: int):
+def draw_barn(s: Stage, x: float, side: int) -> None:
     "A red barn around `x` with a silo at its `side` (-1 left, 1 right)."
     c = s.canvas
     red = (206, 70, 60)
@@ -165,7 +167,7 @@ def draw_barn(s: Stage, x: float, side: int):
     c.at(tone=tone).box(x - 0.035, 0.33, x + 0.035, 0.4, pane, 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #8a449892
-def draw_silo(s: Stage, x: float):
+def draw_silo(s: Stage, x: float) -> None:
     "A grey tower with a domed roof around `x`."
     c = s.canvas
     c.box(x - 0.055, 0.22, x + 0.055, 0.68, (206, 212, 220), 0.8)
@@ -216,14 +218,14 @@ def _beach(s: Stage):
         draw_starfish(c, s.vary(0.2, 0.5) * s.wide, 0.955)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #35e4fe84
-def draw_boat(c: Canvas, x: float):
+def draw_boat(c: Canvas, x: float) -> None:
     "A sailing boat on the horizon around `x`."
     c.polygon([(x - 0.06, 0.5), (x + 0.06, 0.5), (x + 0.04, 0.53), (x - 0.04, 0.53)], (190, 90, 60), 0.8)
     c.polygon([(x, 0.34), (x, 0.49), (x + 0.06, 0.49)], WHITE, 0.8)
     c.polygon([(x - 0.008, 0.38), (x - 0.008, 0.49), (x - 0.045, 0.49)], (240, 90, 80), 0.8)
 
 
-def draw_palm(s: Stage, x: float, side: int):
+def draw_palm(s: Stage, x: float, side: int) -> None:
     "A palm at `x` that leans to its `side` (-1 left, 1 right), with two nuts."
     c = s.canvas
     c.ribbon(
@@ -239,8 +241,11 @@ def draw_palm(s: Stage, x: float, side: int):
         c.ball(top[0] + d, 0.29, 0.022, 0.024, (130, 86, 56), 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #f53bede5
-def draw_palm_leaf(s: Stage, x: float, y: float, angle: float):
-    "A palm leaf from (x, y)."
+def draw_palm_leaf(s: Stage, x: float, y: float, angle: float) -> None:
+    """A palm leaf from (x, y).
+
+    `s`: the place, whose canvas is drawn on. `x`, `y`: where it grows, in heights of the picture. `angle`:
+    degrees clockwise, 0 points right."""
     s.canvas.at(x, y, turn=angle).solid(
         [(0, -0.01), (0.1, -0.05), (0.22, -0.02), (0.26, 0.06), (0.18, 0.03), (0.08, 0.03)],
         s.leaves((84, 166, 84)),
@@ -248,8 +253,10 @@ def draw_palm_leaf(s: Stage, x: float, y: float, angle: float):
     )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #e2f6731c
-def draw_starfish(c: Canvas, x: float, y: float):
-    "A starfish on the sand."
+def draw_starfish(c: Canvas, x: float, y: float) -> None:
+    """A starfish on the sand.
+
+    `c`: canvas of the picture. `x`, `y`: its middle, in heights of the picture."""
     c.polygon(
         [
             (x + r * cos(a), y + 0.6 * r * sin(a))
@@ -285,7 +292,7 @@ def _river(s: Stage):
     draw_tufts(s, 0.82, 0.98, 12, (152, 208, 112))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #b1fed939
-def draw_bridge(c: Canvas, x: float):
+def draw_bridge(c: Canvas, x: float) -> None:
     "An arched wooden bridge around `x`, with its railing."
     c.solid([(x - 0.27, 0.66), (x - 0.16, 0.52), (x, 0.47), (x + 0.16, 0.52), (x + 0.27, 0.66),
              (x + 0.2, 0.68), (x + 0.12, 0.6), (x, 0.57), (x - 0.12, 0.6), (x - 0.2, 0.68)],
@@ -297,8 +304,10 @@ def draw_bridge(c: Canvas, x: float):
     )
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #0825c0dd
-def draw_peak(c: Canvas, x: float, y: float, w: float, colour: tuple):
-    "A mountain with its snow-capped top at (x, y), `w` wide for a rise of 0.62 per unit of height."
+def draw_peak(c: Canvas, x: float, y: float, w: float, colour: tuple) -> None:
+    """A mountain with its snow-capped top at (x, y), `w` wide for a rise of 0.62 per unit of height.
+
+    `c`: canvas of the picture. `x`, `y`, `w`: in heights of the picture. `colour`: of the stone."""
     c.polygon([(x, y), (x + w * 0.62, 0.72), (x - w * 0.62, 0.72)], colour, 0.9)
     c.polygon([(x, y), (x + w * 0.62, 0.72), (x + w * 0.2, 0.72), (x + w * 0.26, 0.72 - (0.72 - y) * 0.3),
                (x + w * 0.06, y + (0.72 - y) * 0.4)], shade(colour, 0.2), 0)  # fmt: skip
@@ -330,7 +339,7 @@ def _mountain(s: Stage):
         c.ellipse(x, y, 0.014, 0.008, shade(s.ground(stone), 0.2), 0)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #06b213bf
-def draw_light_tower(s: Stage, x: float, beam: float):
+def draw_light_tower(s: Stage, x: float, beam: float) -> None:
     "A red and white lighthouse around `x`; when it is dark its light reaches out to `beam`."
     c = s.canvas
     lamp = s.canvas.at(tone=None)
@@ -397,7 +406,7 @@ def _village(s: Stage):
     draw_street_lamp(s, (0.5 + s.vary(-0.06, 0.06)) * s.wide)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #6f383d45
-def draw_cobbles(s: Stage, colour: tuple):
+def draw_cobbles(s: Stage, colour: tuple) -> None:
     "Rows of cobblestones on ground of a `colour`."
     for row in range(6):
         y = 0.7 + row * 0.056
@@ -406,7 +415,7 @@ def draw_cobbles(s: Stage, colour: tuple):
             s.canvas.ellipse(x, y, 0.026 + 0.004 * row, 0.010 + 0.002 * row, shade(s.ground(colour), 0.12), 0)
 
 
-def draw_street_lamp(s: Stage, x: float):
+def draw_street_lamp(s: Stage, x: float) -> None:
     "A lamp post at `x`; lit in the evening and at night."
     s.canvas.box(x - 0.008, 0.44, x + 0.008, 0.72, (70, 70, 84), 0.7)
     pane, tone = s.lamp()
@@ -441,8 +450,13 @@ def _castle(s: Stage):
     draw_tufts(s, 0.74, 0.98, 10, (150, 204, 116))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #236f1046
-def draw_castle_tower(c: Canvas, x: float, w: float, top: float, foot: float, stone: tuple, roof: tuple, flag: tuple):
-    "A round tower with a pointed roof and a pennant."
+def draw_castle_tower(
+    c: Canvas, x: float, w: float, top: float, foot: float, stone: tuple, roof: tuple, flag: tuple
+) -> None:
+    """A round tower with a pointed roof and a pennant.
+
+    `c`: canvas of the picture. `x`, `w`: middle and width, in heights of the picture. `top`, `foot`: heights of
+    the wall's ends. `stone`, `roof`, `flag`: colours."""
     c.box(x - w / 2, top, x + w / 2, foot, stone, 0.9)
     c.box(x + w * 0.2, top, x + w / 2, foot, shade(stone, 0.18), 0)
     c.stroke([(x, top - w * 1.15), (x, top - w * 1.15 - 0.07)], line=1.1)
@@ -459,7 +473,7 @@ def _windmill(s: Stage):
     draw_tufts(s, 0.86, 0.98, 10, (176, 206, 110))
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #348bd7cb
-def draw_mill(s: Stage, x: float):
+def draw_mill(s: Stage, x: float) -> None:
     "A windmill around `x`; its sails stand differently in each layout."
     c = s.canvas
     c.solid(
@@ -486,7 +500,7 @@ def draw_mill(s: Stage, x: float):
     c.ball(x, 0.25, 0.02, 0.02, (190, 120, 70), 0.8)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #d89648ba
-def draw_tulip_field(s: Stage):
+def draw_tulip_field(s: Stage) -> None:
     "Five rows of tulips, each of one colour, growing towards the reader."
     c = s.canvas
     for k, colour in enumerate(((240, 84, 84), (255, 206, 70), (250, 140, 190), (170, 110, 210), (240, 84, 84))):
@@ -518,7 +532,7 @@ def _market(s: Stage):
     draw_bunting(s)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #a193960f
-def draw_paving(s: Stage, colour: tuple):
+def draw_paving(s: Stage, colour: tuple) -> None:
     "Joints between slabs, in perspective, on ground of a `colour`."
     joint = shade(s.ground(colour), 0.14)
     for k in range(8):
@@ -529,7 +543,7 @@ def draw_paving(s: Stage, colour: tuple):
         s.canvas.stroke([(far, 0.62), (near, 1.02)], joint, 0.9)
 
 
-def draw_bunting(s: Stage):
+def draw_bunting(s: Stage) -> None:
     "A line of coloured pennants along the upper edge of the picture."
     colours = ((236, 80, 80), (255, 206, 70), (90, 170, 220), (120, 190, 110))
     for k in range(round(9 * s.wide) + 1):
@@ -545,8 +559,10 @@ STALLS = (  # awning, goods
 )
 
 
-def draw_stall(s: Stage, x: float, kind: int):
-    "A market stall with a striped awning; `kind` (0, 1 or 2) chooses its colour and goods."
+def draw_stall(s: Stage, x: float, kind: int) -> None:
+    """A market stall with a striped awning; `kind` (0, 1 or 2) chooses its colour and goods.
+
+    `s`: the place, whose canvas is drawn on. `x`: its middle, in heights of the picture."""
     c = s.canvas
     awning, goods = STALLS[kind]
     for d in (-0.13, 0.13):
@@ -559,8 +575,10 @@ def draw_stall(s: Stage, x: float, kind: int):
     draw_awning(s, x, awning)
 
 # %% ../../../nbs/2_storyland/drawing/07_outdoors.ipynb #2586acf5
-def draw_awning(s: Stage, x: float, colour: tuple):
-    "Six stripes, `colour` and white by turns, that end in scallops; under snow they are paler."
+def draw_awning(s: Stage, x: float, colour: tuple) -> None:
+    """Six stripes, `colour` and white by turns, that end in scallops; under snow they are paler.
+
+    `s`: the place, whose canvas is drawn on. `x`: its middle, in heights of the picture."""
     c = s.canvas
     for k in range(6):
         x0 = x - 0.17 + 0.0567 * k

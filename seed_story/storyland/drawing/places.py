@@ -31,8 +31,11 @@ from seed_story.storyland.drawing.scenery import (
 )
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #2e60e93e
-def draw_window_view(s: Stage, x0: float, y0: float, w: float, h: float):
-    "What is seen through a window with its upper left corner at (x0, y0): sky, light, weather, a hill."
+def draw_window_view(s: Stage, x0: float, y0: float, w: float, h: float) -> None:
+    """What is seen through a window with its upper left corner at (x0, y0): sky, light, weather, a hill.
+
+    `s`: the place, whose canvas is drawn on. `x0`, `y0`, `w` and `h`: corner, width and height, in heights of
+    the picture."""
     out = s.canvas.at(tone=None)
     random = Random(f'window {s.layout}')
     x1, y1 = x0 + w, y0 + h
@@ -54,16 +57,21 @@ def draw_window_view(s: Stage, x0: float, y0: float, w: float, h: float):
     draw_precipitation(out, 1, s.weather, random, 60 if s.weather == 'rain' else 44, 0.8, pane)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #aec1619d
-def draw_window_clouds(s: Stage, out: Canvas, x0: float, y0: float, w: float, h: float):
-    "Three clouds in a window."
+def draw_window_clouds(s: Stage, out: Canvas, x0: float, y0: float, w: float, h: float) -> None:
+    """Three clouds in a window.
+
+    `s`: the place. `out`: the canvas without tone. `x0`, `y0`, `w`, `h`: the window as in `draw_window_view`."""
     grey = mix(CLOUDS[s.time], OVERCAST[s.time], 0.6 if s.weather != 'rain' else 0.9)
     colour = shade(grey, 0.1 if s.weather == 'rain' else 0)
     for k in range(3):
         draw_cloud(out, x0 + w * (0.22 + 0.28 * k), y0 + h * (0.22 + 0.1 * (k % 2)), w * 0.42, colour, 0.6)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #dc7b0bfc
-def draw_pane_light(s: Stage, out: Canvas, x0: float, y0: float, w: float, h: float):
-    "Sun or moon in a window."
+def draw_pane_light(s: Stage, out: Canvas, x0: float, y0: float, w: float, h: float) -> None:
+    """Sun or moon in a window.
+
+    `s`: the place; no light in rain or snow. `out`: the canvas without tone. `x0`, `y0`, `w`, `h`: the window
+    as in `draw_window_view`."""
     if s.weather in ('rain', 'snow'):
         return
     px, py = dict(morning=(0.25, 0.62), day=(0.74, 0.27), evening=(0.72, 0.64), night=(0.74, 0.26))[s.time]
@@ -76,8 +84,11 @@ def draw_pane_light(s: Stage, out: Canvas, x0: float, y0: float, w: float, h: fl
         out.ellipse(x, y, 0.034, 0.034, colour, 0.6)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #637e7735
-def draw_window(s: Stage, x: float, y: float, w: float, h: float, frame: tuple, wall: tuple | None = None):
-    "A window around (x, y) with a `frame` of that colour; given the `wall`'s colour, its upper corners are rounded."
+def draw_window(s: Stage, x: float, y: float, w: float, h: float, frame: tuple, wall: tuple | None = None) -> None:
+    """A window around (x, y) with a `frame` of that colour; given the `wall`'s colour, its upper corners are rounded.
+
+    `s`: the place, whose canvas is drawn on. `x`, `y`, `w` and `h`: middle, width and height, in heights of the
+    picture."""
     c = s.canvas
     x0, y0 = x - w / 2, y - h / 2
     x1, y1 = x0 + w, y0 + h
@@ -87,7 +98,7 @@ def draw_window(s: Stage, x: float, y: float, w: float, h: float, frame: tuple, 
                 (x + d * w * 0.47, y0 + h * 0.16), (x + d * w * 0.3, y0 + h * 0.05), (x, y0 - 0.01),
                 (x, y0 - 0.03)], wall, 0)  # fmt: skip
 
-    def bars(longer):
+    def bars(longer: float) -> list:
         upright = [((v, y0 - longer), (v, y1 + longer)) for v in (x0, x1)]
         return upright + [((x0, y0), (x1, y0)), ((x0, y1), (x1, y1)), ((x, y0), (x, y1)), ((x0, y), (x1, y))]
 
@@ -98,15 +109,18 @@ def draw_window(s: Stage, x: float, y: float, w: float, h: float, frame: tuple, 
     c.box(x0 - 0.04, y1 + 0.005, x1 + 0.04, y1 + 0.035, frame, 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #d8f67581
-def draw_floor(s: Stage, y: float, colour: tuple, other: tuple | None = None, rows: int = 6):
-    "A floor in perspective from `y` down: planks, or tiles if there is an `other` colour."
+def draw_floor(s: Stage, y: float, colour: tuple, other: tuple | None = None, rows: int = 6) -> None:
+    """A floor in perspective from `y` down: planks, or tiles if there is an `other` colour.
+
+    `s`: the place, whose canvas is drawn on. `y`: its far edge, in heights of the picture. `colour`: of planks
+    or tiles. `rows`: of tiles."""
     c = s.canvas
     middle = s.wide / 2
     c.box(-0.1, y, s.wide + 0.1, 1.1, colour, 0.9)
     n = round(8 * s.wide) // 2 + 2
     edges = [y + (1.02 - y) * (k / rows) ** 1.4 for k in range(rows + 1)]
 
-    def at(k, e):
+    def at(k: float, e: float) -> float:
         return middle + k * (0.13 + 0.16 * (e - y) / (1 - y))
 
     if not other:
@@ -120,7 +134,7 @@ def draw_floor(s: Stage, y: float, colour: tuple, other: tuple | None = None, ro
                 c.polygon([(at(k, a), a), (at(k + 1, a), a), (at(k + 1, b), b), (at(k, b), b)], other, 0)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #be0bc33b
-def draw_stove(c: Canvas, x: float):
+def draw_stove(c: Canvas, x: float) -> None:
     "A stove with a fire and a steaming pot around `x`, a shelf of jars and two pans above it."
     c.box(x - 0.19, 0.5, x + 0.19, 0.74, (214, 222, 230), 0.9)
     c.box(x - 0.2, 0.48, x + 0.2, 0.51, (90, 96, 110), 0.8)
@@ -142,8 +156,10 @@ def draw_stove(c: Canvas, x: float):
         c.stroke([(x + 0.09 + 0.07 * k, 0.39), (x + 0.09 + 0.07 * k, 0.3)], line=1.6)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #f952d21f
-def draw_jar(c: Canvas, x: float, y: float, colour: tuple):
-    "A jar standing on (x, y)."
+def draw_jar(c: Canvas, x: float, y: float, colour: tuple) -> None:
+    """A jar standing on (x, y).
+
+    `c`: canvas of the picture. `x`, `y`: in heights of the picture. `colour`: of what is in it."""
     c.solid([(x - 0.027, y - 0.08), (x + 0.027, y - 0.08), (x + 0.027, y), (x - 0.027, y)], colour, 0.8, smooth=False)
     c.box(x - 0.022, y - 0.1, x + 0.022, y - 0.08, (250, 246, 236), 0.7)
 
@@ -170,8 +186,11 @@ def _kitchen(s: Stage):
     draw_stove(c, sx)
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #bc379e2f
-def draw_bookcase(s: Stage, x0: float, x1: float):
-    "Four shelves full of books from x0 to x1."
+def draw_bookcase(s: Stage, x0: float, x1: float) -> None:
+    """Four shelves full of books from x0 to x1.
+
+    `s`: the place, whose canvas is drawn on. `x0`, `x1`: its sides, in heights of the picture. The books come
+    from the place's random numbers."""
     c = s.canvas
     colours = ((196, 64, 60), (70, 120, 180), (226, 180, 70), (90, 150, 96), (150, 90, 160), (230, 220, 200))
     c.box(x0, 0.03, x1, 0.7, (112, 70, 50), 0.9)
@@ -217,7 +236,10 @@ INDOOR_TONES = dict(
 
 # %% ../../../nbs/2_storyland/drawing/08_places.ipynb #941d9ddf
 def draw_background(width: int, height: int, place: str, time: str, weather: str, layout: int = 0) -> bytes:
-    "The empty stage as RGB bytes, width × height × 3; ValueError for an unknown place, time or weather."
+    """The empty stage as RGB bytes, width × height × 3; ValueError for an unknown place, time or weather.
+
+    `width`, `height`: pixels. `place`, `time`, `weather`: one of `cast.PLACES`, `TIMES`, `WEATHERS`. `layout`:
+    seed of the random numbers; most landmarks change sides between odd and even."""
     for what, word, known in (('place', place, PLACES), ('time', time, TIMES), ('weather', weather, WEATHERS)):
         check_word(what, word, known)
     draw = aggdraw.Draw('RGB', (width, height))

@@ -21,10 +21,10 @@ _drawers: dict[str, Callable] = {}
 GRIPS: dict[str, tuple[float, float]] = {}  # of each prop, where it is held in the prop's frame
 
 
-def _prop(grip: tuple[float, float] = (0, -0.5)):
+def _prop(grip: tuple[float, float] = (0, -0.5)) -> Callable:
     "Register a function `_name(canvas)` as the drawing of the prop `name`, held at `grip` (in the prop's frame)."
 
-    def register(function):
+    def register(function: Callable) -> Callable:
         name = function.__name__[1:]
         check_word('prop', name, PROPS)
         _drawers[name] = function
@@ -313,7 +313,7 @@ def draw_prop(
     height: float,  # in units of `canvas`
     turn: float = 0,  # degrees clockwise
     shadow: bool = True,  # on the ground
-):
+) -> None:
     "Draw the prop `kind` standing on (x, y). ValueError for an unknown kind."
     check_word('kind', kind, PROPS)
     if shadow:
@@ -321,8 +321,11 @@ def draw_prop(
     _drawers[kind](canvas.at(x, y, height, turn))
 
 
-def draw_held(canvas: Canvas, kind: str, x: float, y: float, height: float, turn: float = 0):
-    "Draw the prop `kind` so that its grip is at (x, y) of `canvas`."
+def draw_held(canvas: Canvas, kind: str, x: float, y: float, height: float, turn: float = 0) -> None:
+    """Draw the prop `kind` so that its grip is at (x, y) of `canvas`.
+
+    `kind` is one of `cast.PROPS` (ValueError otherwise). `x`, `y` and `height` are in units of `canvas`, `turn`
+    in degrees clockwise."""
     check_word('kind', kind, PROPS)
     frame = canvas.at(x, y, height, turn)
     _drawers[kind](frame.at(-GRIPS[kind][0], -GRIPS[kind][1]))

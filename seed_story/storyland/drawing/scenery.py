@@ -103,15 +103,20 @@ def fade_ink(colour: tuple) -> tuple:
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #7f2a7fe2
 def paint_sky(width: int, height: int, time: str, weather: str) -> np.ndarray:
-    "The gradient of the sky, uint8 [height, width, 3]; it ends at 65 % of the height."
+    """The gradient of the sky, uint8 [height, width, 3]; it ends at 65 % of the height.
+
+    `width` and `height` are in pixels; `time` is one of `cast.TIMES`, `weather` one of `cast.WEATHERS`
+    (KeyError otherwise)."""
     top, bottom = (np.array(c, np.float32) for c in mix_sky_colours(time, weather))
     t = np.minimum(np.arange(height, dtype=np.float32) / (0.65 * height), 1)[:, None] ** 1.2
     column = np.rint(top + (bottom - top) * t).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(column[:, None], (height, width, 3)))
 
 
-def draw_cloud(c: Canvas, x: float, y: float, size: float, colour: tuple, line: float = 0.7):
-    "A heap of cloud `size` wide."
+def draw_cloud(c: Canvas, x: float, y: float, size: float, colour: tuple, line: float = 0.7) -> None:
+    """A heap of cloud `size` wide.
+
+    `c`: the canvas. `x`, `y`: its middle. `colour`: of its lit part. `line`: weight of the outline."""
     c = c.at(x, y, size)
     c.blob([(-0.5, 0.06), (-0.46, -0.1), (-0.3, -0.14), (-0.2, -0.28), (0.02, -0.32), (0.16, -0.2),
             (0.32, -0.22), (0.44, -0.06), (0.5, 0.06), (0.2, 0.1), (-0.2, 0.1)],
@@ -121,7 +126,9 @@ def draw_cloud(c: Canvas, x: float, y: float, size: float, colour: tuple, line: 
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #fd5a7344
 def trace_crescent(x: float, y: float, r: float) -> list:
-    "Points of a waxing moon around (x, y): an outer arc and a flatter inner one between the same horns."
+    """Points of a waxing moon around (x, y): an outer arc and a flatter inner one between the same horns.
+
+    `x`, `y`: its middle. `r`: radius of the outer arc, in the same unit."""
     outer = [(r * cos(a), r * sin(a)) for a in (-1.3 + 3.9 * k / 16 for k in range(17))]
     x0, y0 = outer[-1]
     x1, y1 = outer[0]
@@ -132,8 +139,11 @@ def trace_crescent(x: float, y: float, r: float) -> list:
     return [(x + px, y + py) for px, py in outer + inner]
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #630e55ae
-def draw_sun_or_moon(c: Canvas, wide: float, time: str, weather: str):
-    "The light in the sky: each hour has its own, dimmer behind clouds."
+def draw_sun_or_moon(c: Canvas, wide: float, time: str, weather: str) -> None:
+    """The light in the sky: each hour has its own, dimmer behind clouds.
+
+    `c`: canvas of the whole picture. `wide`: its width in heights. `time`: one of `cast.TIMES`. `weather`: one
+    of `cast.WEATHERS`; nothing is drawn in rain or snow."""
     x, y, r = dict(
         morning=(0.16, 0.36, 0.075), day=(0.84, 0.14, 0.085), evening=(0.74, 0.47, 0.12), night=(0.82, 0.15, 0.075)
     )[time]
@@ -151,8 +161,10 @@ def draw_sun_or_moon(c: Canvas, wide: float, time: str, weather: str):
     c.ellipse(x, y, r, r, colour, 0.8, ink=shade(colour, 0.25))
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #43fcee87
-def draw_stars(c: Canvas, wide: float, random: Random):
-    "Small and large stars."
+def draw_stars(c: Canvas, wide: float, random: Random) -> None:
+    """Small and large stars.
+
+    `c`: canvas of the whole picture. `wide`: its width in heights. `random`: where the stars are."""
     for k in range(round(34 * wide)):
         x, y = random.random() * wide, random.random() * 0.52
         r = 0.002 + 0.004 * random.random()
@@ -162,8 +174,11 @@ def draw_stars(c: Canvas, wide: float, random: Random):
                        (x - r, y + r), (x - r * 4, y), (x - r, y - r)], (255, 246, 190), 0)  # fmt: skip
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #88d985c9
-def draw_clouds(c: Canvas, wide: float, time: str, weather: str, random: Random):
-    "Two small clouds in clear weather, a ceiling of them otherwise."
+def draw_clouds(c: Canvas, wide: float, time: str, weather: str, random: Random) -> None:
+    """Two small clouds in clear weather, a ceiling of them otherwise.
+
+    `c`: canvas of the whole picture. `wide`: its width in heights. `time`, `weather`: words of `cast`.
+    `random`: where the clouds are."""
     base = CLOUDS[time]
     if weather == 'clear':
         for k, x in enumerate((0.36, 0.62)):
@@ -191,8 +206,11 @@ def draw_clouds(c: Canvas, wide: float, time: str, weather: str, random: Random)
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #fdfe3b36
 def draw_precipitation(
     c: Canvas, wide: float, weather: str, random: Random, count: int, size: float = 1, box: tuple | None = None
-):
-    "Rain or snow in `box` (x0, y0, x1, y1; the whole picture if None): `count` per unit of width."
+) -> None:
+    """Rain or snow in `box` (x0, y0, x1, y1; the whole picture if None): `count` per unit of width.
+
+    `c`: the canvas. `wide`: width of the picture in heights. `weather`: nothing falls unless rain or snow.
+    `random`: where drops and flakes are. `size`: of each, 1 in the open."""
     x0, y0, x1, y1 = box or (0, 0, wide, 1)
     n = round(count * wide) if weather in ('rain', 'snow') else 0
     for k in range(n):  # one in each of n columns, so that they spread evenly
@@ -205,8 +223,13 @@ def draw_precipitation(
             c.ellipse(x, y, 0.0115 * r * size, 0.0115 * r * size, WHITE, 0)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #4fb599f4
-def draw_tree(s: Stage, x: float, y: float, size: float, green: tuple = (96, 172, 84), fruit: tuple | None = None):
-    "A round tree `size` high standing at (x, y)."
+def draw_tree(
+    s: Stage, x: float, y: float, size: float, green: tuple = (96, 172, 84), fruit: tuple | None = None
+) -> None:
+    """A round tree `size` high standing at (x, y).
+
+    `s`: the place, whose canvas is drawn on. `x`, `y`, `size`: in heights of the picture. `green`: colour of
+    the leaves. `fruit`: colour of the fruit, None for none."""
     c = s.canvas.at(x, y, size)
     green = s.leaves(green)
     c.solid([(-0.06, -0.5), (0.06, -0.5), (0.07, -0.1), (0.12, 0.01), (-0.12, 0.01), (-0.07, -0.1)], (134, 92, 62), 0.8)
@@ -219,8 +242,11 @@ def draw_tree(s: Stage, x: float, y: float, size: float, green: tuple = (96, 172
             c.ellipse(dx, dy, 0.04, 0.04, fruit, 0.5)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #cb1afdbf
-def draw_pine(s: Stage, x: float, y: float, size: float, green: tuple = (58, 128, 92)):
-    "A fir `size` high."
+def draw_pine(s: Stage, x: float, y: float, size: float, green: tuple = (58, 128, 92)) -> None:
+    """A fir `size` high.
+
+    `s`: the place, whose canvas is drawn on. `x`, `y`: its foot, in heights of the picture. `green`: colour of
+    the needles."""
     c = s.canvas.at(x, y, size)
     c.box(-0.05, -0.16, 0.05, 0, (118, 80, 56), 0.7)
     for k, (top, foot, w) in enumerate(((-0.55, -0.1, 0.3), (-0.78, -0.36, 0.24), (-1, -0.6, 0.17))):
@@ -236,8 +262,13 @@ def draw_pine(s: Stage, x: float, y: float, size: float, green: tuple = (58, 128
                        (-w * 0.15, (top + foot) / 2 + 0.02), (-w * 0.55, (top + foot) / 2)], WHITE, 0)  # fmt: skip
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #aa3896cf
-def draw_bush(s: Stage, x: float, y: float, size: float, green: tuple = (84, 160, 84), blossom: tuple | None = None):
-    "A low bush `size` wide, with blossoms if a colour is given."
+def draw_bush(
+    s: Stage, x: float, y: float, size: float, green: tuple = (84, 160, 84), blossom: tuple | None = None
+) -> None:
+    """A low bush `size` wide, with blossoms if a colour is given.
+
+    `s`: the place, whose canvas is drawn on. `x`, `y`: the middle of its foot, in heights of the picture.
+    `green`: colour of the leaves. `blossom`: colour of the blossoms."""
     c = s.canvas.at(x, y, size)
     c.solid([(-0.5, 0), (-0.48, -0.22), (-0.28, -0.36), (-0.1, -0.46), (0.14, -0.42), (0.34, -0.34),
              (0.5, -0.16), (0.5, 0), (0, 0.05)], s.leaves(green), 0.8)  # fmt: skip
@@ -251,8 +282,11 @@ def draw_flowers(
     y1: float,
     count: int,
     colours: tuple = ((250, 96, 120), (255, 214, 70), (250, 250, 250), (170, 110, 220)),
-):
-    "Flowers scattered over the ground."
+) -> None:
+    """Flowers scattered over the ground.
+
+    `s`: the place, whose canvas is drawn on. `y0`, `y1`: the highest and the lowest, in heights of the picture.
+    `count`: how many per unit of width. `colours`: chosen at random; under snow only the first shows."""
     for _ in range(round(count * s.wide)):
         x, y = s.vary(0, s.wide), s.vary(y0, y1)
         k = s.random.randrange(len(colours))
@@ -264,8 +298,11 @@ def draw_flowers(
         s.canvas.ellipse(x, y, r * 0.4, r * 0.4, (250, 190, 50), 0)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #a7f25484
-def draw_tufts(s: Stage, y0: float, y1: float, count: int, colour: tuple):
-    "Grass blades scattered over the ground."
+def draw_tufts(s: Stage, y0: float, y1: float, count: int, colour: tuple) -> None:
+    """Grass blades scattered over the ground.
+
+    `s`: the place, whose canvas is drawn on. `y0`, `y1`: the highest and the lowest, in heights of the picture.
+    `count`: how many per unit of width. `colour`: of the ground."""
     colour = shade(s.ground(colour), 0.22)
     for _ in range(round(count * s.wide)):
         x, y = s.vary(0, s.wide), s.vary(y0, y1)
@@ -273,8 +310,11 @@ def draw_tufts(s: Stage, y0: float, y1: float, count: int, colour: tuple):
             s.canvas.stroke([(x + d * 0.006, y), (x + d * 0.014, y - 0.022)], colour, 0.9)
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #2214864e
-def draw_rock(s: Stage, x: float, y: float, size: float, colour: tuple = (150, 150, 160)):
-    "A boulder `size` wide."
+def draw_rock(s: Stage, x: float, y: float, size: float, colour: tuple = (150, 150, 160)) -> None:
+    """A boulder `size` wide.
+
+    `s`: the place, whose canvas is drawn on. `x`, `y`: the middle of its foot, in heights of the picture.
+    `colour`: of the stone."""
     s.canvas.at(x, y, size).solid(
         [(-0.5, 0), (-0.4, -0.32), (-0.1, -0.5), (0.26, -0.4), (0.5, -0.1), (0.46, 0.02), (0, 0.06)],
         s.roof(colour),
@@ -282,8 +322,14 @@ def draw_rock(s: Stage, x: float, y: float, size: float, colour: tuple = (150, 1
     )
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #5d0d61d5
-def draw_hill(s: Stage, y: float, rise: float, colour: tuple, steps: int = 4, line: float = 0.8, flat: bool = False):
-    "A range of rolling ground from side to side, its top around `y`."
+def draw_hill(
+    s: Stage, y: float, rise: float, colour: tuple, steps: int = 4, line: float = 0.8, flat: bool = False
+) -> None:
+    """A range of rolling ground from side to side, its top around `y`.
+
+    `s`: the place, whose canvas is drawn on. `y`, `rise`: height and its random variation, in heights of the
+    picture. `colour`: of the ground. `steps`: bends per unit of width. `line`: weight of the outline. `flat`:
+    no variation."""
     width = s.wide + 0.6
     n = max(3, round(steps * s.wide))
     tops = [(-0.3 + width * k / n, y + (0 if flat else s.vary(-rise, rise))) for k in range(n + 1)]
@@ -295,15 +341,21 @@ def draw_hill(s: Stage, y: float, rise: float, colour: tuple, steps: int = 4, li
     )
 
 
-def draw_path(s: Stage, x: float, y: float, colour: tuple, sway: float = 0.12):
-    "A path that comes from (x, y) towards the reader."
+def draw_path(s: Stage, x: float, y: float, colour: tuple, sway: float = 0.12) -> None:
+    """A path that comes from (x, y) towards the reader.
+
+    `s`: the place, whose canvas is drawn on. `x`, `y`: its far end, in heights of the picture. `colour`: of the
+    path. `sway`: how far it bends to the right."""
     s.canvas.blob([(x - 0.02, y), (x + 0.02, y), (x + sway + 0.05, y + 0.08), (x + 0.16, y + 0.2),
                    (x + 0.34, 1.05), (x - 0.3, 1.05), (x - 0.1, y + 0.2), (x + sway - 0.05, y + 0.08)],
                    s.ground(colour), 0.6, ink=fade_ink(colour))  # fmt: skip
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #a9d3062d
-def draw_sea(s: Stage, y0: float, y1: float, colour: tuple = (64, 160, 206)):
-    "Water with waves from y0 down to y1."
+def draw_sea(s: Stage, y0: float, y1: float, colour: tuple = (64, 160, 206)) -> None:
+    """Water with waves from y0 down to y1.
+
+    `s`: the place, whose canvas is drawn on. `y0`, `y1`: horizon and shore, in heights of the picture.
+    `colour`: of the water."""
     c = s.canvas
     c.box(-0.1, y0, s.wide + 0.1, y1, colour, 0.7, ink=fade_ink(colour))
     c.box(-0.1, y0, s.wide + 0.1, y0 + (y1 - y0) * 0.3, shade(colour, 0.14), 0)
@@ -317,8 +369,11 @@ def draw_sea(s: Stage, y0: float, y1: float, colour: tuple = (64, 160, 206)):
         )
 
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #ad20e302
-def draw_house(s: Stage, x: float, y: float, w: float, h: float, wall: tuple, roof: tuple):
-    "A gabled house: `w` wide, walls `h` high, its foot at (x, y)."
+def draw_house(s: Stage, x: float, y: float, w: float, h: float, wall: tuple, roof: tuple) -> None:
+    """A gabled house: `w` wide, walls `h` high, its foot at (x, y).
+
+    `s`: the place, whose canvas is drawn on. Lengths are in heights of the picture. `x`, `y`: the middle of its
+    foot. `wall`, `roof`: colours."""
     c = s.canvas
     pane, tone = s.lamp()
     c.box(x + w * 0.18, y - h * 1.85, x + w * 0.3, y - h * 1.3, (150, 100, 90), 0.8)
@@ -336,8 +391,11 @@ def draw_house(s: Stage, x: float, y: float, w: float, h: float, wall: tuple, ro
 # %% ../../../nbs/2_storyland/drawing/06_scenery.ipynb #57d0d719
 def draw_fence(
     s: Stage, x0: float, x1: float, y: float, h: float, colour: tuple, step: float = 0.07, pointed: bool = True
-):
-    "A fence of pales `h` high from x0 to x1."
+) -> None:
+    """A fence of pales `h` high from x0 to x1.
+
+    `s`: the place, whose canvas is drawn on. Lengths are in heights of the picture. `x0`, `x1`: its ends. `y`:
+    its foot. `colour`: of the wood. `step`: between two pales. `pointed`: pales with points."""
     c = s.canvas
     for dy in (0.35, 0.75):
         c.box(x0, y - h * dy - h * 0.07, x1, y - h * dy + h * 0.07, colour, 0.7)
