@@ -150,11 +150,11 @@ class PaintedFrame(Frame):
         a, b, c, d, e, f = self.frame
         return [(a * x + c * y + e, b * x + d * y + f) for x, y in points]
 
-    def brush(self, fill: tuple | None, opacity: int = 255) -> aggdraw.Brush | None:
+    def brush(self, fill: tuple | None, opacity: int = 255) -> Any:
         "The aggdraw brush of a colour under this frame's tone; None for no filling."
         return None if fill is None else aggdraw.Brush(apply_tone(fill, self.tone), opacity)
 
-    def pen(self, line: float, ink: tuple | None = None) -> aggdraw.Pen | None:
+    def pen(self, line: float, ink: tuple | None = None) -> Any:
         "The aggdraw pen of an outline, `line` times the standard weight; None for 0."
         return aggdraw.Pen(apply_tone(ink or self.ink, self.tone), line * self.weight) if line else None
 
