@@ -156,10 +156,8 @@ class AdaptedMLLM(StoryMLLM):
         return model.to(dtype)
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, *args: Any, dtype: torch.dtype | None = None, torch_dtype: Any = None, **kwargs: Any
-    ) -> Any:
-        """From a `folder` that `save_pretrained` wrote, in `dtype` (default: fp32; `torch_dtype` is its older name).
+    def from_pretrained(cls, folder, *args, dtype=None, torch_dtype=None, **kwargs):
+        """From a `folder` that `save_pretrained` wrote, in `dtype` (default: fp32; `torch_dtype`: its older name).
 
         Other arguments are not used. ValueError if the pre-trained language model is not there."""
         return _load_adapted(cls, Path(folder), dtype or torch_dtype or torch.float32)

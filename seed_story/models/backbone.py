@@ -44,7 +44,7 @@ def load_language_model(
         options = options | _unpacking_options()
     try:
         with _no_progress_bars(), _tensor_names_once(is_packed):
-            model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options)
+            model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options)
     except ImportError as e:
         raise ValueError(f"{source} cannot be read: {e}; pip install gguf") from e
     except (OSError, ValueError, KeyError, RuntimeError) as e:
