@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # %% ../../nbs/8_records/01_estimates.ipynb #7bab286f
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ class Estimate:
         return format_estimate(self, 'fine')
 
 
-def bootstrap_ratio(hits, counts, draws: int = 2000, seed: int = 0) -> Estimate:
+def bootstrap_ratio(
+    hits: ArrayLike,  # one number a story
+    counts: ArrayLike,  # one number a story, as many as `hits`, else ValueError; stories with 0 are left out
+    draws: int = 2000,  # of as many stories, with replacement
+    seed: int = 0,  # of the draws
+) -> Estimate:
     "`sum(hits) / sum(counts)` over stories, with the 95 % bootstrap interval over stories. NaN if nothing was counted."
     hits = np.asarray(hits, float)
     counts = np.asarray(counts, float)
@@ -106,13 +112,17 @@ def format_estimate(
     return f'{format_value(estimate.value, unit, suffix, sign)} {format_interval(estimate, unit, sign)}'.strip()
 
 # %% ../../nbs/8_records/01_estimates.ipynb #60904b83
-def bootstrap_mean(values, draws: int = 2000, seed: int = 0) -> Estimate:
+def bootstrap_mean(
+    values: ArrayLike,  # one a story
+    draws: int = 2000,  # of as many stories, with replacement
+    seed: int = 0,  # of the draws
+) -> Estimate:
     "Mean of one value a story, with the 95 % bootstrap interval over stories; NaN values are left out."
     values = np.asarray(values, float)
     return bootstrap_ratio(np.nan_to_num(values), ~np.isnan(values), draws, seed)
 
 
-def wilson_share(yes) -> Estimate:
+def wilson_share(yes: ArrayLike) -> Estimate:
     """Share of stories for which something holds, with Wilson's 95 % interval (a bootstrap says nothing where all of
     them do)."""
     yes = np.asarray(yes, bool)
@@ -127,7 +137,7 @@ def wilson_share(yes) -> Estimate:
     return Estimate(float(p), max(0.0, low), min(1.0, high), n, n)
 
 # %% ../../nbs/8_records/01_estimates.ipynb #a1ff2b36
-def cosine_similarity(features, truth) -> np.ndarray:
+def cosine_similarity(features: ArrayLike, truth: ArrayLike) -> np.ndarray:
     "Mean over tokens of the cosine between `features` and `truth` [N, V, F] → [N]."
     a, b = np.asarray(features, np.float64), np.asarray(truth, np.float64)
     if a.shape != b.shape:
@@ -136,7 +146,7 @@ def cosine_similarity(features, truth) -> np.ndarray:
     return ((a * b).sum(-1) / np.maximum(size, 1e-12)).reshape(len(a), -1).mean(1)
 
 # %% ../../nbs/8_records/01_estimates.ipynb #08b747b4
-def _two_sets(a, b):
+def _two_sets(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     "Both feature sets as float64 [N, F], checked."
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
@@ -146,7 +156,7 @@ def _two_sets(a, b):
     return a, b
 
 
-def frechet_distance(a, b) -> float:
+def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     "FID between two sets of features [N, F] (Heusel et al. 2017). 0 for equal sets; biased upwards for few pictures."
     a, b = _two_sets(a, b)
     cov_a, cov_b = np.cov(a.T, ddof=1), np.cov(b.T, ddof=1)
@@ -161,15 +171,15 @@ def frechet_distance(a, b) -> float:
     )
 
 # %% ../../nbs/8_records/01_estimates.ipynb #2f581d9e
-def kernel_distance(a, b) -> float:
+def kernel_distance(a: ArrayLike, b: ArrayLike) -> float:
     """KID between two sets of features [N, F] (Bińkowski et al. 2018), unbiased: near 0 for two samples of the same
     kind, sometimes below."""
     a, b = _two_sets(a, b)
 
-    def kernel(x, y):
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return (x @ y.T / x.shape[1] + 1) ** 3
 
-    def within(k):
+    def within(k: np.ndarray) -> float:
         return (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
 
     return float(within(kernel(a, a)) + within(kernel(b, b)) - 2 * kernel(a, b).mean())

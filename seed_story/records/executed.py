@@ -15,7 +15,9 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -71,7 +73,7 @@ def shrink_images(notebook: dict, colours: int = 128) -> tuple[int, int]:
     return before, after
 
 # %% ../../nbs/8_records/04_executed.ipynb #554e4e1f
-def read_notebook(path) -> dict:
+def read_notebook(path: str | Path) -> dict:
     "The notebook in the file `path`. Raises ValueError that names the file if it is none."
     try:
         notebook = json.loads(Path(path).read_text(encoding='utf-8'))
@@ -82,12 +84,12 @@ def read_notebook(path) -> dict:
     return notebook
 
 
-def write_notebook(path, notebook: dict) -> None:
+def write_notebook(path: str | Path, notebook: dict) -> None:
     "Writes `notebook` to `path` as nbformat and nbdev do, whole or not at all."
     write_atomic(Path(path), json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + '\n')
 
 # %% ../../nbs/8_records/04_executed.ipynb #efa14e3a
-def shrink_notebooks(paths, colours: int = 128):
+def shrink_notebooks(paths: Iterable[str | Path], colours: int = 128) -> Iterator[tuple[Path, int, int]]:
     """Yields (notebook's path, bytes of its pictures before, after) for all notebooks among `paths` (files, or folders
     with all below), each rewritten if that saves anything."""
     for top in map(Path, paths):
@@ -113,7 +115,7 @@ BEFORE = rf'(^|[^\w.~/-]|file://|\\[nrt]|{COLOUR})'  # what a path starts after:
 PYTHON = re.compile(BEFORE + r'[~/][^\s\'":,;()<>\x1b]*/(?=site-packages/|python3\.\d+/)', re.M)
 
 
-def private_folders(root, parameters: dict | None = None) -> list:
+def private_folders(root: str | Path, parameters: dict | None = None) -> list:
     """(folder, what stands for it), longest first: the checkout `root`, absolute paths outside it among the values of
     `parameters`, temporary folder, home."""
     root = Path(root).resolve()
@@ -143,7 +145,7 @@ def strip_folders(text: str, found: list) -> str:
     return PYTHON.sub(r'\1', text)
 
 
-def map_text(value, change):
+def map_text(value: Any, change: Callable[[str], str]) -> Any:
     "`value` (nested lists and dicts of a notebook) with `change` applied to all texts, those of pictures excepted."
     if isinstance(value, str):
         return change(value)
@@ -181,20 +183,21 @@ def visible_outputs(outputs: list) -> list:
     return kept
 
 # %% ../../nbs/8_records/04_executed.ipynb #aeadec12
-def tidy(notebook: dict, root, start=None, colours: int = 128) -> dict:
+def tidy(notebook: dict, root: str | Path, start: str | Path | None = None, colours: int = 128) -> dict:
     """The executed `notebook` as it can be shown elsewhere; see this module.
 
     `root`: the checkout; its folder becomes `.`, but in the cell of injected parameters, which is to be run again, it
-    becomes relative to `start` (the folder in which the notebook ran; default: `root`)."""
+    becomes relative to `start` (the folder in which the notebook ran; default: `root`).
+    `colours`: at most so many in a picture."""
     papermill = notebook.get('metadata', {}).get('papermill', {})
     found = private_folders(root, papermill.get('parameters'))
     root = Path(root).resolve()
     back = os.path.relpath(root, Path(start or root).resolve())
 
-    def change(text):
+    def change(text: str) -> str:
         return strip_folders(text, found)
 
-    def again(text):
+    def again(text: str) -> str:
         return strip_folders(text.replace(f'{root}/', f'{back}/').replace(f'{root}', back), found)
 
     metadata = {key: value for key, value in notebook.get('metadata', {}).items() if key != 'widgets'}

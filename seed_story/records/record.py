@@ -18,9 +18,11 @@ import math
 import os
 import platform
 import subprocess
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import seed_story
 from .estimates import Estimate, format_estimate
@@ -60,7 +62,7 @@ def describe_hardware() -> dict:
 PACKAGE = Path(seed_story.__file__).parent
 
 
-def source_hash(folder=None) -> str:
+def source_hash(folder: str | Path | None = None) -> str:
     """12 hex digits over the names and bytes of all Python files of the package (or of `folder`).
 
     nbdev's index of them is passed over: it is not there before the first export."""
@@ -72,11 +74,11 @@ def source_hash(folder=None) -> str:
     return total.hexdigest()[:12]
 
 # %% ../../nbs/8_records/02_record.ipynb #9b273ecf
-def code_state(folder=None) -> dict:
+def code_state(folder: str | Path | None = None) -> dict:
     "`source` (see `source_hash`), and in a git checkout `commit` and `dirty`: whether tracked files had changed."
     folder = Path(folder or PACKAGE)
 
-    def git(*words):
+    def git(*words: str) -> str | None:
         try:
             done = subprocess.run(['git', '-C', str(folder), *words], capture_output=True, text=True, timeout=30)
         except (OSError, subprocess.TimeoutExpired):
@@ -129,7 +131,7 @@ FIGURE_COLUMNS = tuple(
 )  # of a figure in a record's file: value, low and high end of the interval, stories, answers
 
 
-def as_estimate(value, name: str = 'figure') -> Estimate:
+def as_estimate(value: Any, name: str = 'figure') -> Estimate:
     """An `Estimate` from an Estimate, a number, or what a record holds (a list in the order of `FIGURE_COLUMNS`, or a
     dict). Raises ValueError if it lies outside of its interval."""
     if isinstance(value, list):
@@ -170,7 +172,7 @@ XZ = [  # text needs no alignment (pb) and, at this length, no large dictionary
 ]
 
 
-def find_record(path) -> Path | None:
+def find_record(path: str | Path) -> Path | None:
     """The file that holds the record `path` (NAME.json): `path` itself, else NAME.json.xz beside it.
 
     None if neither is there."""
@@ -178,7 +180,7 @@ def find_record(path) -> Path | None:
     return next((file for file in (path, path.with_name(f'{path.name}.xz')) if file.is_file()), None)
 
 
-def find_records(folder) -> dict[str, Path]:
+def find_records(folder: str | Path) -> dict[str, Path]:
     """Name (relative path without suffix) → NAME.json of all records under `folder`, packed or not, sorted.
 
     Dot files are passed over."""
@@ -188,7 +190,7 @@ def find_records(folder) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix('').as_posix(): path for path in paths}
 
 
-def record_text(path) -> str:
+def record_text(path: str | Path) -> str:
     """The JSON text of the record `path`, be it packed or not.
 
     OSError if it is not there, `lzma.LZMAError` if it is packed and damaged."""
@@ -197,7 +199,7 @@ def record_text(path) -> str:
     return (lzma.decompress(data) if file.suffix == '.xz' else data).decode('utf-8')
 
 # %% ../../nbs/8_records/02_record.ipynb #e44de441
-def pack_records(folder, above: int = PACK_ABOVE) -> list[Path]:
+def pack_records(folder: str | Path, above: int = PACK_ABOVE) -> list[Path]:
     "Packs the records under `folder` of more than `above` bytes, each whole or not at all; returns the packed files."
     packed = []
     for path in find_records(folder).values():
@@ -209,7 +211,7 @@ def pack_records(folder, above: int = PACK_ABOVE) -> list[Path]:
     return packed
 
 # %% ../../nbs/8_records/02_record.ipynb #e8136c44
-def read_record(path) -> Record:
+def read_record(path: str | Path) -> Record:
     "The record in the file `path`. Raises ValueError that names the file if it is not one."
     try:
         found = json.loads(record_text(path))
@@ -220,7 +222,7 @@ def read_record(path) -> Record:
         raise ValueError(f'{path} is not a valid record ({error}); run the command that makes it again') from error
 
 
-def read_records(folder) -> dict:
+def read_records(folder: str | Path) -> dict[str, Record]:
     "All records under `folder` (see `find_records`): relative path without suffix → Record."
     return {name: read_record(path) for name, path in find_records(folder).items()}
 
@@ -259,10 +261,10 @@ class RecordStatus:
 
 # %% ../../nbs/8_records/02_record.ipynb #66972688
 def find_valid_record(
-    found,  # a path, or a `Record`
+    found: str | Path | Record,  # a record, or its file
     settings: dict,  # of the measurement; may also ask for `n` and `seed`
-    libraries=(),  # packages whose version must be today's
-    later=(),  # settings that older records do not state
+    libraries: Collection[str] = (),  # packages whose version must be today's
+    later: Collection[str] = (),  # settings that older records do not state
     revision: int | None = None,  # default: the current one of the record's command
 ) -> RecordStatus:
     "Whether a measurement has been made. A file that is no record is stale; a path where nothing is, absent."
@@ -288,7 +290,7 @@ def find_valid_record(
     return RecordStatus('stale' if reasons else 'valid', found, tuple(reasons), tuple(notes))
 
 # %% ../../nbs/8_records/02_record.ipynb #a2c56149
-def _setting_differences(record: Record, settings: dict, later) -> list[str]:
+def _setting_differences(record: Record, settings: dict, later: Collection[str]) -> list[str]:
     "In words: which settings of the record are not those that are wanted."
     wanted = _plain(settings)
     stated = _plain(record.settings)
@@ -306,7 +308,7 @@ def _setting_differences(record: Record, settings: dict, later) -> list[str]:
     return reasons
 
 
-def _version_differences(record: Record, libraries) -> dict[str, str]:
+def _version_differences(record: Record, libraries: Collection[str]) -> dict[str, str]:
     "Name → what it was and is, of `libraries` and of those that the record names."
     now = installed_versions()
     return {
@@ -316,7 +318,12 @@ def _version_differences(record: Record, libraries) -> dict[str, str]:
     }
 
 # %% ../../nbs/8_records/02_record.ipynb #986273f5
-def has_valid_record(path, settings: dict, say=None, **more) -> bool:
+def has_valid_record(
+    path: str | Path,  # of the record's file
+    settings: dict,  # of the measurement
+    say: Callable[[str], object] | None = None,  # None: the reasons are not told
+    **more: Any,
+) -> bool:
     """Does `path` hold a valid record (see `find_valid_record`, which takes `more`)? `say(text)` is called with the
     reasons if it is stale."""
     found = find_valid_record(path, settings, **more)
@@ -330,7 +337,9 @@ def record_path(words: str) -> str:
     return f"{words.replace(':', '_').replace('@', '_at_').replace(',', '_').replace('=', '')}.json"
 
 
-def compare_records(records: dict, each: str, settings: dict | None = None, **more) -> dict:
+def compare_records(
+    records: dict[str, Record], each: str, settings: dict | None = None, **more: Any
+) -> dict[str, RecordStatus]:
     """Name → `RecordStatus` of `records` (name → Record) that are shown beside each other: they may differ in the
     setting `each` alone, which is the record's name.
 
@@ -340,7 +349,15 @@ def compare_records(records: dict, each: str, settings: dict | None = None, **mo
     return {name: find_valid_record(record, settings | {each: name}, **more) for name, record in records.items()}
 
 # %% ../../nbs/8_records/02_record.ipynb #b6d8dbc5
-def write_record(path, command: str, figures: dict, n: int, seed: int | None, seconds: float, **more) -> Record:
+def write_record(
+    path: str | Path,  # of the file, NAME.json
+    command: str,  # that was run, as one would type it
+    figures: dict,  # name → `Estimate`, or a number
+    n: int,  # samples: stories, unless `unit` says otherwise
+    seed: int | None,
+    seconds: float,  # that it took
+    **more: Any,
+) -> Record:
     """Writes a record to the JSON file `path` and returns it.
 
     Date, commit, versions and hardware are filled in, unless `more` gives them.
@@ -350,7 +367,7 @@ def write_record(path, command: str, figures: dict, n: int, seed: int | None, se
     `set_aside`). A packed record is replaced by a plain one; `pack_records` packs it."""
     path = Path(path)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
-    filled = dict(
+    filled: dict[str, Any] = dict(
         name=path.stem,
         date=now,
         code=code_state(),
@@ -375,7 +392,7 @@ def _brief(record: dict) -> dict:
 
     Whole numbers of figures and curves without a point."""
 
-    def row(figure):
+    def row(figure: dict) -> list:
         known = (
             max(
                 k
@@ -400,10 +417,10 @@ def _brief(record: dict) -> dict:
 def _lines(record: dict) -> str:
     "A record as JSON text: a figure, a curve and a setting has one line each."
 
-    def dump(value):
+    def dump(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ': '))
 
-    def spread(value):
+    def spread(value: Any) -> str:
         return (
             '{\n' + ',\n'.join(f'  {dump(k)}: {dump(v)}' for k, v in value.items()) + '\n }'
             if isinstance(value, dict) and value
@@ -426,13 +443,13 @@ def set_aside(path) -> Path:
 def markdown_table(rows: list, columns: list) -> str:
     "A Markdown table of `rows` (lists of cells, one a column)."
 
-    def cell(c):
+    def cell(c: object) -> str:
         return str(c).replace('|', '\\|').replace('\n', ' ')
 
     if bad := [row for row in rows if len(row) != len(columns)]:
         raise ValueError(f'a row has {len(bad[0])} cells, but there are {len(columns)} columns')
 
-    def line(cells):
+    def line(cells: list) -> str:
         return '| ' + ' | '.join(map(cell, cells)) + ' |'
 
     return '\n'.join([line(columns), line(['---'] * len(columns)), *map(line, rows)])

@@ -7,6 +7,7 @@ __all__ = ['PublishedNumber', 'ReportRow', 'check_records', 'report_table', 'lis
 
 # %% ../../nbs/8_records/03_reports.ipynb #410d80f0
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,7 +87,7 @@ def check_records(records: dict, wanted: dict | None = None) -> dict:
     `wanted`: folder → settings that its records must have today; those that a record does not state are told in its
     notes."""
 
-    def settings(name):
+    def settings(name: str) -> dict:
         return (wanted or {}).get(name.split('/')[0], {})
 
     return {
@@ -120,7 +121,7 @@ def records_table(records: dict, wanted: dict | None = None) -> str:
     for folder in dict.fromkeys(name.split('/')[0] for name in records):
         names = [name for name in records if name.split('/')[0] == folder]
 
-        def gather(texts):
+        def gather(texts: Iterable[str]) -> str:
             return '; '.join(sorted(set(texts))) or '–'
 
         stale = [f'{name}: ' + '; '.join(found[name].reasons) for name in names if not found[name].valid]

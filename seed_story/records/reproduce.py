@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from .executed import read_notebook, tidy, write_notebook
 from .record import source_hash, installed_versions
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #b7585c63
-def find_notebooks(folder) -> dict:
+def find_notebooks(folder: str | Path) -> dict[str, Path]:
     "Name → path of the notebooks in `folder` (`nbs/repro`), sorted."
     return {path.stem: path for path in sorted(Path(folder).glob('*.ipynb'))}
 
@@ -35,7 +36,7 @@ def find_program(name: str = 'seed-story') -> str:
     return str(beside) if beside.is_file() else name
 
 
-def read_summary(path) -> str:
+def read_summary(path: str | Path) -> str:
     "The line `> …` under the title of the notebook `path`."
     text = ''.join(
         next((cell['source'] for cell in read_notebook(path)['cells'] if cell['cell_type'] == 'markdown'), '')
@@ -44,7 +45,7 @@ def read_summary(path) -> str:
     return found[1] if found else ''
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #d1110c6d
-def _parameter_lines(path) -> str:
+def _parameter_lines(path: str | Path) -> str:
     "The source of the cell of the notebook `path` that is tagged `parameters`; nothing if there is none."
     return next(
         (
@@ -56,7 +57,7 @@ def _parameter_lines(path) -> str:
     )
 
 
-def smallest_parameters(path) -> dict:
+def smallest_parameters(path: str | Path) -> dict:
     """The parameters of the smallest run of the notebook `path`, from the lines `# smallest: name=value, …` of its
     parameters' cell. ValueError for a name that is no parameter."""
     lines = re.findall(r'^# smallest: *(.+)$', _parameter_lines(path), re.M)
@@ -68,7 +69,7 @@ def smallest_parameters(path) -> dict:
     return wanted
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #09eb6c71
-def default_parameters(path) -> dict:
+def default_parameters(path: str | Path) -> dict:
     "Name → default of the parameters of the notebook `path`, from its cell tagged `parameters`."
     found = {}
     for line in ast.parse(_parameter_lines(path)).body:
@@ -82,7 +83,7 @@ def default_parameters(path) -> dict:
     return found
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #2d30ecc6
-def data_hash(root) -> str:
+def data_hash(root: str | Path) -> str:
     """16 hex digits over names and bytes of all files in `root`/data, `data/results` apart: weights, the oracle, the
     sample."""
     data = Path(root) / 'data'
@@ -92,7 +93,7 @@ def data_hash(root) -> str:
     return total.hexdigest()[:16]
 
 
-def run_key(path, root, parameters: dict) -> str:
+def run_key(path: str | Path, root: str | Path, parameters: dict) -> str:
     """16 hex digits that change with the code cells of the notebook `path`, the `parameters` given, the package's code,
     the data of the checkout `root` and the libraries' versions."""
     code = [''.join(cell['source']) for cell in read_notebook(path)['cells'] if cell['cell_type'] == 'code']
@@ -101,7 +102,12 @@ def run_key(path, root, parameters: dict) -> str:
     ).hexdigest()[:16]
 
 
-def has_run(path, out, root, parameters: dict) -> bool:
+def has_run(
+    path: str | Path,  # of the notebook
+    out: str | Path,  # file that an earlier run may have left
+    root: str | Path,  # the checkout, whose data count
+    parameters: dict,  # that it would be given
+) -> bool:
     "Is `out` the notebook `path`, run to its end as it would be run now?"
     if not Path(out).is_file():
         return False
@@ -111,7 +117,13 @@ def has_run(path, out, root, parameters: dict) -> bool:
         return False  # half a notebook
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #5ca575e6
-def run_notebook(path, out, root, parameters: dict | None = None, bar: bool = False) -> float:
+def run_notebook(
+    path: str | Path,
+    out: str | Path,  # file; its folder is made
+    root: str | Path,
+    parameters: dict | None = None,  # None: the notebook's defaults
+    bar: bool = False,  # show papermill's progress bar
+) -> float:
     """Runs the notebook `path` with papermill, in its folder, and leaves it, tidied, at `out`; returns the seconds.
 
     `root`: the checkout, to which paths are made relative. Raises ValueError if papermill is not installed or the
@@ -198,7 +210,13 @@ def _run_apart(path, **more) -> NotebookRun:
     return NotebookRun(*json.loads(done.stdout.splitlines()[-1]))
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #f009f335
-def run_all(folder, out, root, smallest: bool = False, jobs: int = 1):
+def run_all(
+    folder: str | Path,  # of the notebooks
+    out: str | Path,  # folder of what comes of them
+    root: str | Path,  # the checkout, to which paths are made relative
+    smallest: bool = False,
+    jobs: int = 1,
+) -> Iterator[NotebookRun]:
     """Yields a `NotebookRun` for each notebook of `folder`, when it has been run with its defaults.
 
     Executed notebooks go to `out`, and what the notebook NAME writes to `out`/NAME.
