@@ -17,8 +17,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from safetensors import safe_open
 
 # diffusers loads components only from modules that are imported already
-import seed_story.models.adapter  # noqa: F401
-import seed_story.models.mllm  # noqa: F401
+import seed_story.models.adapter
+import seed_story.models.mllm
 import seed_story.models.visual_tokenizer  # noqa: F401
 from ..models.adapter import load_story_tokenizer
 from ..models.presets import PRESETS, bundled_folder
