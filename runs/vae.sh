@@ -4,6 +4,7 @@
 #   STORE     page store; what is missing of it is drawn    STORIES (1200) to learn from, WORKERS (15) that draw
 #   SECONDS_VAE (455) of training, BATCH (32), CHANNELS (16), DEVICE (cuda); STEPS=2 rehearses
 # Took: drawing 36 s on 16 cores, training 455 s (35,576 steps) on one H200 that two trainings shared, 12.8 ms a step.
+# The records of the trials name commit 8f4a6c1, of a branch before the wings; the same training landed as af33f16.
 # The kept weights ended at 0.2 % of the highest learning rate, this ends at 1 %. Measured by nbs/repro/vae.ipynb (records: data/results/vae).
 # data/vae is packed. To go on from it (train vae --init-from out/begin, with the --set below), or to give it to other programs, unpack it first:
 #   python -c "from seed_story.story.packed import unpack_folder; unpack_folder('data/vae', 'out/begin/vae')"
