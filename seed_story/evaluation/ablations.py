@@ -7,8 +7,8 @@ __all__ = ['BANDS', 'KEPT_FIGURES', 'STUDENT', 'SHARES', 'Variant', 'variant_con
            'format_overrides', 'Workshop', 'tokens_per_step', 'initial_model', 'train_variant', 'trained_pipeline',
            'steps_per_second', 'Measure', 'teacher_forced_figures', 'score_stories', 'foreign_shares',
            'bytes_per_token', 'tell_test_stories', 'measure_variant', 'Trial', 'run_trial', 'trial_to_json',
-           'trial_from_json', 'main', 'run_trials', 'student_mean', 'value_bounds', 'mean_over_seeds',
-           'paired_over_seeds', 'read_trial_records', 'write_means', 'seeds_table', 'plot_by_gap']
+           'trial_from_json', 'main', 'run_trials', 'student_quantile', 'student_mean', 'value_bounds',
+           'mean_over_seeds', 'paired_over_seeds', 'read_trial_records', 'write_means', 'seeds_table', 'plot_by_gap']
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #c0397116
 import hashlib
@@ -671,17 +671,16 @@ def _start(trial: Trial) -> subprocess.Popen:
         return subprocess.Popen([sys.executable, '-c', call, str(file)], stdout=log, stderr=log, env=os.environ | alone)
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #afbc6129
-STUDENT = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-)  # 97.5 % quantiles for 1, 2, … degrees of freedom
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles for 1, 2, … degrees
+
+
+def student_quantile(freedom: int) -> float:
+    "The 97.5 % quantile of Student's distribution with `freedom` degrees of freedom, to three digits."
+    if freedom <= len(STUDENT):
+        return STUDENT[freedom - 1]
+    z = 1.959964  # of the normal distribution; then Cornish and Fisher's expansion
+    terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + sum(term / freedom**k for k, term in enumerate(terms, 1))
 
 
 def student_mean(values: Iterable[float], least: float = -math.inf, most: float = math.inf) -> Estimate:
@@ -693,9 +692,7 @@ def student_mean(values: Iterable[float], least: float = -math.inf, most: float 
     if len(values) == 1:
         return Estimate(float(values[0]), n=1)
     mean = float(values.mean())
-    reach = float(
-        (STUDENT[len(values) - 2] if len(values) < 11 else 1.96) * values.std(ddof=1) / math.sqrt(len(values))
-    )
+    reach = float(student_quantile(len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
     return Estimate(mean, max(mean - reach, least), min(mean + reach, most), len(values))
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #11e5e9a9

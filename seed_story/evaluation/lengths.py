@@ -229,7 +229,10 @@ def breaking_page(
     width: int = 5,  # pages
 ) -> int | None:
     """The page from which `values` (by page, from page 1; NaN: not counted) stay `factor` times below (`factor` < 1) or
-    above (> 1) `base`, each as a mean over `width` pages; None: it does not break."""
+    above (> 1) `base`; None: it does not break.
+
+    Compared is the mean over a page and the `width` − 1 pages after it.
+    A curve that falls at once is therefore said to break up to `width` − 1 pages before it does."""
     values, base = (np.array(x, float)[: min(len(values), len(base))] for x in (values, base))
     bad: list[bool] = []
     for page in range(1, max(1, len(values) - width + 1)):  # page 1 is given

@@ -36,7 +36,9 @@ def bootstrap_ratio(
     draws: int = 2000,  # of as many stories, with replacement
     seed: int = 0,  # of the draws
 ) -> Estimate:
-    "`sum(hits) / sum(counts)` over stories, with the 95 % bootstrap interval over stories. NaN if nothing was counted."
+    """`sum(hits) / sum(counts)` over stories, with the 95 % bootstrap interval over stories.
+
+    NaN if nothing was counted. A value that is not finite has no interval."""
     hits = np.asarray(hits, float)
     counts = np.asarray(counts, float)
     if hits.shape != counts.shape or hits.ndim != 1:
@@ -45,9 +47,12 @@ def bootstrap_ratio(
     counts = counts[counts > 0]
     if not len(hits):
         return Estimate(math.nan)
+    value = hits.sum() / counts.sum()
+    if not math.isfinite(value):
+        return Estimate(value, n=len(hits), count=float(counts.sum()))
     weights = np.random.default_rng(seed).multinomial(len(hits), np.full(len(hits), 1 / len(hits)), size=draws)
     low, high = np.quantile((weights @ hits) / (weights @ counts), [0.025, 0.975])
-    return Estimate(hits.sum() / counts.sum(), float(low), float(high), len(hits), float(counts.sum()))
+    return Estimate(value, float(low), float(high), len(hits), float(counts.sum()))
 
 # %% ../../nbs/8_records/01_estimates.ipynb #93e8ed36
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def bootstrap_mean(
 ) -> Estimate:
     "Mean of one value a story, with the 95 % bootstrap interval over stories; NaN values are left out."
     values = np.asarray(values, float)
-    return bootstrap_ratio(np.nan_to_num(values), ~np.isnan(values), draws, seed)
+    return bootstrap_ratio(np.where(np.isnan(values), 0, values), ~np.isnan(values), draws, seed)
 
 
 def wilson_share(yes: ArrayLike) -> Estimate:
@@ -153,22 +158,19 @@ def _two_sets(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f'feature sets {a.shape} and {b.shape} must be [N, F] with one F')
     if min(len(a), len(b)) < 2:
         raise ValueError('each set needs at least 2 pictures')
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError('a feature set holds numbers that are not finite: leave these pictures out')
     return a, b
 
 
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     "FID between two sets of features [N, F] (Heusel et al. 2017). 0 for equal sets; biased upwards for few pictures."
     a, b = _two_sets(a, b)
-    cov_a, cov_b = np.cov(a.T, ddof=1), np.cov(b.T, ddof=1)
-    values, vectors = np.linalg.eigh(np.atleast_2d(cov_a))
+    cov_a, cov_b = (np.atleast_2d(np.cov(x.T, ddof=1)) for x in (a, b))
+    values, vectors = np.linalg.eigh(cov_a)
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     overlap = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    return float(
-        ((a.mean(0) - b.mean(0)) ** 2).sum()
-        + np.trace(np.atleast_2d(cov_a))
-        + np.trace(np.atleast_2d(cov_b))
-        - 2 * overlap
-    )
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap)
 
 # %% ../../nbs/8_records/01_estimates.ipynb #2f581d9e
 def kernel_distance(a: ArrayLike, b: ArrayLike) -> float:
