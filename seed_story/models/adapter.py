@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load, load_file, save_file
+from safetensors.torch import load, save_file
 from transformers import AutoConfig, PreTrainedModel
 
 from .backbone import load_language_model, load_tokenizer
@@ -126,7 +126,7 @@ def load_adapter(llm: Any, file: Path) -> None:
     "What `save_adapter` wrote, into `llm`. ValueError if it does not fit."
     from peft import set_peft_model_state_dict
 
-    tensors = {name.removeprefix("base_model.model."): p for name, p in load_file(file).items()}
+    tensors = {name.removeprefix("base_model.model."): p for name, p in load(read_weights(file)).items()}
     found: Any = set_peft_model_state_dict(llm, tensors)
     if found.unexpected_keys:
         raise ValueError(f"{file} is not an adapter for this model: it has {found.unexpected_keys[0]}")
