@@ -5,9 +5,12 @@
 # %% ../../nbs/1_story/04_files.ipynb #2b6f8ee9
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 # %% auto #0
-__all__ = ['atomic_path', 'write_atomic', 'ClaimedError', 'claim', 'sha256_of', 'short_hash']
+__all__ = ['OS_REMEDIES', 'atomic_path', 'write_atomic', 'explain_os_error', 'ClaimedError', 'claim', 'sha256_of', 'short_hash']
 
 # %% ../../nbs/1_story/04_files.ipynb #71323716
 def _move_into_place(part: Path, path: Path) -> None:
@@ -26,7 +29,7 @@ def _move_into_place(part: Path, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
         return
-    old = path.with_name(f'.{path.name}.{os.getpid()}.old')
+    old = path.with_name(f'.{path.name}.{os.getpid()}.old')  # `_tidy` takes it back if the process ends just here
     if path.exists():
         os.replace(path, old)
     os.replace(part, path)
@@ -39,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     It takes the place of `path` when the block ends well, else it is removed, and what was at `path` is as it was.
     Folders above are made. OSError if the disk refuses."""
-    path = Path(path)
+    path = Path(path) if Path(path).name else Path(path).resolve()  # `.` has a name, too
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
@@ -57,16 +60,44 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
         part.write_bytes(data.encode('utf-8') if isinstance(data, str) else data)
     return Path(path)
 
+# %% ../../nbs/1_story/04_files.ipynb #c1a1f011
+OS_REMEDIES = {  # what an error of the system means, and what to do
+    errno.ENOSPC: 'the disk is full: make room, then go on',
+    errno.EDQUOT: 'your share of the disk is used up: make room, then go on',
+    errno.EACCES: 'permission is denied: change its permissions, or choose another place',
+    errno.EPERM: 'it may not be changed: change its permissions, or choose another place',
+    errno.EROFS: 'the disk is read-only: choose another place',
+    errno.ENOENT: 'no such file or folder: check the name',
+    errno.EEXIST: 'there is something of that name already: choose another name',
+    errno.ENOTEMPTY: 'the folder is not empty: choose another name',
+    errno.ENOTDIR: 'part of this path is a file, not a folder: choose another place',
+    errno.EISDIR: 'this is a folder, and a file is needed: choose another name',
+    errno.ENAMETOOLONG: 'the name is too long: choose a shorter one',
+    errno.ELOOP: 'the link leads back to itself: name the file itself',
+    errno.EMFILE: 'too many files are open: raise the limit (ulimit -n)',
+    errno.EIO: 'the disk does not answer as it should: check it, or choose another place',
+    errno.ENOMEM: 'there is not enough memory: end other programs, or ask for less',
+}
+
+
+def explain_os_error(error: OSError) -> str:
+    "One line that names the file, what is wrong, and what to do; the error's own words if the system gave no number."
+    if error.errno is None:
+        return str(error)
+    what = OS_REMEDIES.get(error.errno, f'{error.strerror}: choose another place')
+    where = error.filename if isinstance(error.filename, (str, bytes, os.PathLike)) else None
+    return f'{os.fsdecode(where)}: {what}' if where else what
+
 # %% ../../nbs/1_story/04_files.ipynb #c1a1f002
 class ClaimedError(ValueError):
-    "Another command is writing to the folder; the message names both, and what to do."
+    "A folder cannot be claimed: another command is writing to it, or the disk refuses; the message says what to do."
 
 
 def _lock_file(folder: Path) -> Path:
     "The file whose lock is the claim on `folder`, whatever name it is called by: beside it, or in it."
     real = folder.resolve()
-    beside = next(p for p in real.parents if p.exists())  # only this one can refuse, the others are yet to be made
-    home = real.parent if real.name and os.access(beside, os.W_OK) else real
+    above = next(p for p in real.parents if p.exists())  # only this one can refuse, the others are yet to be made
+    home = real.parent if real.name and os.access(above, os.W_OK) else real
     return home / f'.{real.name}.lock'
 
 
@@ -78,7 +109,35 @@ def _holder(lock_file: Path) -> str:
         return 'another process'
     return f'process {pid}' if host == platform.node() else f'process {pid} on {host}'
 
+
+def _tidy(folder: Path) -> None:
+    "Remove what a process that was killed while it replaced `folder` has left; its old state comes back if need be."
+    there = folder.parent.glob(f'.{glob.escape(folder.name)}.*')
+    for left in sorted(there, key=lambda path: -path.lstat().st_ctime_ns):  # the last that stepped aside comes first
+        if not re.fullmatch(r'\.\d+\.(part|old)', left.name[len(folder.name) + 1 :]):
+            continue
+        if left.suffix == '.old' and not folder.exists():
+            os.replace(left, folder)
+        elif left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
 # %% ../../nbs/1_story/04_files.ipynb #c1a1f003
+def _acquire(folder: Path, file: Path, remedy: str) -> FileLock:
+    "The lock on `file`, held; ClaimedError if that cannot be."
+    lock = FileLock(file, timeout=0, thread_local=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        holder = _holder(file)
+        lock.acquire()
+    except Timeout:
+        raise ClaimedError(f'{folder} is being written by {holder}: {remedy}') from None
+    except OSError as e:
+        raise ClaimedError(f'{folder} cannot be written: {explain_os_error(e)}') from e
+    return lock
+
+
 @contextmanager
 def claim(
     folder: str | Path,  # there or not
@@ -86,24 +145,20 @@ def claim(
 ) -> Iterator[Path]:
     """`folder` belongs to this block alone until it ends: no other process and no other thread can claim it.
 
-    ClaimedError at once if it is claimed already, by this process, too; OSError if the disk refuses."""
+    What a killed process left of `atomic_path(folder)` is tidied up. ClaimedError at once if the folder is claimed
+    already, by this process, too, or cannot be written to."""
     file = _lock_file(Path(folder))
     above = [p for p in file.parents if not p.exists()]  # the nearest first
-    file.parent.mkdir(parents=True, exist_ok=True)
-    holder = _holder(file)
-    lock = FileLock(file, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ClaimedError(f'{folder} is being written by {holder}: {remedy}') from None
+    lock = _acquire(Path(folder), file, remedy)
     try:
         file.write_text(f'{os.getpid()} {platform.node()}', 'utf-8')
+        _tidy(Path(folder).resolve())
         yield Path(folder)
     finally:
         file.unlink(missing_ok=True)  # while it is held, so that nobody's new file is meant
         lock.release()
         for made in above:
-            with suppress(OSError):  # nothing was written after all
+            with suppress(OSError):  # it is not empty: something was written
                 made.rmdir()
 
 # %% ../../nbs/1_story/04_files.ipynb #88315c33
