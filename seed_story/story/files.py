@@ -5,6 +5,7 @@
 # %% ../../nbs/1_story/04_files.ipynb #2b6f8ee9
 from __future__ import annotations
 
+import ctypes
 import errno
 import glob
 import hashlib
@@ -12,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,12 +24,28 @@ from filelock import FileLock, Timeout
 __all__ = ['OS_REMEDIES', 'atomic_path', 'write_atomic', 'explain_os_error', 'ClaimedError', 'claim', 'sha256_of', 'short_hash']
 
 # %% ../../nbs/1_story/04_files.ipynb #71323716
+def _exchange(one: Path, other: Path) -> bool:
+    "Whether two paths changed places in one step, which Linux and macOS offer on most file systems."
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(one), os.fsencode(other)
+        if sys.platform == 'darwin':
+            return libc.renamex_np(*names, 2) == 0  # RENAME_SWAP
+        return libc.renameat2(-100, names[0], -100, names[1], 2) == 0  # both from here (AT_FDCWD), RENAME_EXCHANGE
+    except (AttributeError, OSError, TypeError):  # a C library without it
+        return False
+
+
 def _move_into_place(part: Path, path: Path) -> None:
-    "`part` becomes `path`; a file is synced to disk before, a folder that is there steps aside until then."
+    """`part` becomes `path`. A file is synced to disk before; a folder changes places with the one that is there.
+
+    Where the system cannot exchange two folders, the old one steps aside until the new one has its name."""
     if part.is_file():
         with open(part, 'r+b') as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+        return
+    if path.exists() and _exchange(part, path):
         return
     old = path.with_name(f'.{path.name}.{os.getpid()}.old')  # `_tidy` takes it back if the process ends just here
     if path.exists():
@@ -49,7 +67,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         _move_into_place(part, path)
     finally:
-        if part.is_dir():
+        if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
         part.unlink(missing_ok=True)
 
