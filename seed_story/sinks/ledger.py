@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .policies import Layout, PageSpan, Policy, as_position_mode
+from .policies import Layout, PageSpan, Policy, as_position_mode, checked_ranges
 
 # %% auto #0
 __all__ = ['key_positions', 'keep_mask', 'kept_columns', 'ImageMarkers', 'PageTracker', 'InputTracker', 'CacheLedger']
@@ -55,7 +55,7 @@ def keep_mask(
         positions = positions % (length + 1)  # a hole reads and writes the entry after the last
         mass = None if attention_mass is None else _by_position(attention_mass[row], positions, length)
         keep = torch.zeros(length + 1, dtype=torch.bool)
-        for r in policy.keep(Layout(tuple(pages[row]), length, mass)):
+        for r in checked_ranges(policy, Layout(tuple(pages[row]), length, mass)):
             keep[r.start : r.stop] = True
         found[row] = keep[positions]
     return found

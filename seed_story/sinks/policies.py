@@ -21,10 +21,10 @@ else:  # Python 3.10 has none, and only type checkers read it
 
 # %% auto #0
 __all__ = ['PositionMode', 'POSITION_MODES', 'POLICIES', 'PolicyClass', 'PLUGIN_GROUP', 'PageSpan', 'Layout', 'Policy',
-           'policy_numbers', 'check_counts', 'policy', 'policy_names', 'policy_class', 'as_position_mode',
-           'PositionedPolicy', 'PolicySpec', 'attention_policy', 'policy_name', 'window_range', 'pages_outside',
-           'merge_ranges', 'WindowPolicy', 'Dense', 'Window', 'Reencode', 'Lead', 'Sink', 'Multimodal', 'Capped',
-           'Random', 'Pinned', 'Heavy']
+           'policy_numbers', 'check_count', 'check_counts', 'policy', 'policy_names', 'policy_class',
+           'as_position_mode', 'PositionedPolicy', 'PolicySpec', 'attention_policy', 'policy_name', 'checked_ranges',
+           'window_range', 'pages_outside', 'merge_ranges', 'WindowPolicy', 'Dense', 'Window', 'Reencode', 'Lead',
+           'Sink', 'Multimodal', 'Capped', 'Random', 'Pinned', 'Heavy']
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #d63837b6
 @dataclass(frozen=True)
@@ -89,16 +89,21 @@ def policy_numbers(policy: Policy | type[Policy]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(policy) if f.init) if is_dataclass(policy) else ()
 
 
+def check_count(what: str, value: Any, least: int = 0) -> None:
+    "ValueError, which says `what` it is of, unless `value` is a whole number of at least `least`."
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise ValueError(f'{what} must be a whole number, not {value!r}')
+    if value < least:
+        raise ValueError(f'{what} must be at least {least}, not {value}')
+
+
 def check_counts(policy: Policy, **least: int) -> None:
     "ValueError naming the first number of `policy` that is no whole number, or below its `least` (0 if none is given)."
     kind = type(policy).__name__.lower()
     for name in policy_numbers(policy):
         value = getattr(policy, name)
         bound = least.get(name, 0)
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-            raise ValueError(f'{kind}: {name} must be a whole number, not {value!r}')
-        if value < bound:
-            raise ValueError(f'{kind}: {name} must be at least {bound}, not {value}')
+        check_count(f'{kind}: {name}', value, bound)
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #48515062
 POLICIES: dict[str, type[Policy]] = {}  # name → class, of all policies that are loaded
@@ -116,6 +121,8 @@ def policy(name: str) -> Callable[[type[PolicyClass]], type[PolicyClass]]:
     def enter(cls: type[PolicyClass]) -> type[PolicyClass]:
         if not (isinstance(cls, type) and issubclass(cls, Policy)):
             raise ValueError(f"attention '{name}': {cls!r} is no subclass of seed_story.sinks.policies.Policy")
+        if not isinstance(name, str) or set(name) & set(':@,= \t\n') or not name:
+            raise ValueError(f'a policy cannot be called {name!r}: choose a word without any of : @ , = and spaces')
         taken = POLICIES.get(name)
         if taken and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(
@@ -162,7 +169,8 @@ def policy_class(name: str) -> type[Policy]:
     if name in plugins:
         return _load_plugin(plugins[name])
     if name not in POLICIES:
-        raise ValueError(f"unknown attention {name!r}; known: {', '.join(policy_names())}")
+        shown = name if len(str(name)) < 40 else f'{str(name)[:36]}…'
+        raise ValueError(f"unknown attention {shown!r}; known: {', '.join(policy_names())}")
     return POLICIES[name]
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #7b7b03c8
@@ -172,7 +180,7 @@ _WRITTEN_MODES = {mode: alias for alias, mode in _MODE_ALIASES.items()}
 # %% ../../nbs/4_sinks/01_policies.ipynb #dc23d79b
 def as_position_mode(name: str) -> str:
     "The position mode called `name`, today's word or an earlier one; ValueError lists the known ones."
-    mode = _MODE_ALIASES.get(name, name)
+    mode = _MODE_ALIASES.get(name, name) if isinstance(name, str) else ''
     if mode not in POSITION_MODES:
         raise ValueError(f'unknown positions {name!r}; known: {", ".join(POSITION_MODES)}')
     return mode
@@ -188,11 +196,12 @@ class PositionedPolicy(Policy):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'position_mode', as_position_mode(self.position_mode))
+        if not isinstance(self.policy, Policy) or isinstance(self.policy, PositionedPolicy):
+            raise ValueError(f'positions are for a policy without any, as in Window(pages=4), not for {self.policy!r}')
         object.__setattr__(self, 'needs_attention', self.policy.needs_attention)
         if self.policy.reencodes:
             raise ValueError('a policy that re-encodes sets everything anew: leave the positions out')
-        if self.max_distance < 0:
-            raise ValueError(f'max_distance must be at least 0, not {self.max_distance}')
+        check_count('max_distance', self.max_distance)
         if self.max_distance and self.position_mode != 'clamped':
             raise ValueError(f'only clamped has a max_distance: leave out {self.max_distance}, or write clamped')
 
@@ -255,7 +264,10 @@ class PolicySpec:
         mode, colon, distance = positions.partition(':')
         if at and not mode:
             raise ValueError(f"{text!r}: a position mode is missing after '@'; known: {', '.join(POSITION_MODES)}")
-        return cls(name, found, mode, _whole_number(distance, f'{text!r}: max_distance') if colon else 0)
+        max_distance = _whole_number(distance, f'{text!r}: max_distance') if colon else 0
+        if colon:
+            check_count(f'{text!r}: max_distance', max_distance, least=1)
+        return cls(name, found, mode, max_distance)
 
     def build(self, **defaults: Any) -> Policy:
         "The policy. `defaults` are numbers for those that the name does not state, as far as the policy has them."
@@ -294,6 +306,18 @@ def policy_name(policy: Policy) -> str:
     name = next((n for n, c in POLICIES.items() if c is type(policy)), type(policy).__name__)
     numbers = ','.join(f'{number}={getattr(policy, number)}' for number in policy_numbers(policy))
     return f'{name}:{numbers}' if numbers else name
+
+# %% ../../nbs/4_sinks/01_policies.ipynb #7c1d90ab
+def checked_ranges(policy: Policy, layout: Layout) -> list[range]:
+    "What `policy` keeps. ValueError for anything but ranges of step 1 within the text: a policy may be of other hands."
+    found = list(policy.keep(layout))
+    for r in found:
+        if not isinstance(r, range) or r.step != 1 or r and not 0 <= r.start <= r.stop <= layout.length:
+            raise ValueError(
+                f"attention '{policy_name(policy)}' keeps {r!r} of {layout.length} tokens: "
+                'its method keep must give ranges within these'
+            )
+    return found
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #5ac42c0d
 def window_range(layout: Layout, pages: int, tokens: int = 0) -> range:
@@ -461,11 +485,20 @@ class Random(Multimodal):
 
     seed: int = 0  # of the places
 
-    def anchors(self, page: PageSpan) -> list[range]:
-        budget = sum(len(r) for r in merge_ranges(super().anchors(page), page.stop))
-        places = np.arange(page.start, page.stop)
-        chosen = np.random.default_rng([self.seed, page.start]).permutation(places)[:budget]
+    def places(self, page: PageSpan, count: int) -> list[range]:
+        "So many tokens of a page, none of them one of the `first`; of a larger `count` they are some."
+        drawn = np.random.default_rng([self.seed, page.start]).permutation(np.arange(page.start, page.stop))
+        chosen = drawn[drawn >= self.first][:count]
         return [range(i, i + 1) for i in sorted(chosen.tolist())]
+
+    def extra_ranges(self, layout: Layout, window: range) -> Sequence[range]:
+        counted = np.zeros(layout.length, bool)
+        for r in super().extra_ranges(layout, window):
+            counted[r.start : r.stop] = True
+        found = [range(self.first)]
+        for page in pages_outside(layout, window):
+            found += self.places(page, int(counted[max(page.start, self.first) : page.stop].sum()))
+        return found
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #12778bdf
 @policy('pinned')

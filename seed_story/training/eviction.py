@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..models.sequence import BranchedBatch, ImageTokens
-from ..sinks.policies import Layout, PageSpan, Policy, attention_policy
+from ..sinks.policies import Layout, PageSpan, Policy, attention_policy, checked_ranges
 
 # %% ../../nbs/6_training/07_eviction.ipynb #95998c98
 def page_spans(
@@ -53,7 +53,7 @@ def keep_mask_by_page(
             continue
         for number, span in enumerate(spans):
             kept[row, number] = False
-            for r in policy.keep(Layout(tuple(spans[:number]), span.start)):
+            for r in checked_ranges(policy, Layout(tuple(spans[:number]), span.start)):
                 kept[row, number, r.start : r.stop] = True
     return torch.from_numpy(kept)
 
