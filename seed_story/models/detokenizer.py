@@ -6,8 +6,8 @@
 __all__ = ['Trainable', 'PerceiverAttention', 'AttentionPool', 'PromptEmbeds', 'FeatureResampler', 'pixel_block_size',
            'pack_pixels', 'unpack_pixels', 'encode_latents', 'decode_latents', 'build_time_ids', 'predict_noise',
            'full_image_time_ids', 'noise_loss', 'add_noise', 'noise_target', 'drop_features', 'DetokenizerParts',
-           'detokenizer_loss', 'trainable_parameter_names', 'unconditional_features', 'initial_noise',
-           'predict_guided_noise', 'concat_unconditional', 'denoise', 'detokenize', 'to_pil']
+           'snr_weights', 'denoising_loss', 'detokenizer_loss', 'trainable_parameter_names', 'unconditional_features',
+           'initial_noise', 'predict_guided_noise', 'concat_unconditional', 'denoise', 'detokenize', 'to_pil']
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #eb0f594e
 import inspect
@@ -109,12 +109,14 @@ class FeatureResampler(ModelMixin, ConfigMixin):
         ff_mult: int = 4,
         # axis over which features are normalised first: 1 as released, -1 per token, None not at all
         normalize_dim: int | None = 1,
+        num_features: int | None = None,  # V: each of so many has a learned place; None: a set, as released
     ):
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
         self.latents = nn.Parameter(torch.randn(1, num_queries, dim) / dim**0.5)
         self.proj_in = nn.Linear(embedding_dim, dim)
+        self.positions = nn.Parameter(torch.randn(num_features, dim) / dim**0.5) if num_features else None
         self.norm_out = nn.LayerNorm(dim)
         layers = ((PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)) for _ in range(depth))
         self.layers = nn.ModuleList(nn.ModuleList(layer) for layer in layers)
@@ -125,6 +127,7 @@ class FeatureResampler(ModelMixin, ConfigMixin):
     def forward(self, features: Tensor) -> PromptEmbeds:
         "Features [N, V, F] → prompt embeddings [N, Q, …] and pooled embeddings [N, output2_dim]."
         x = self.proj_in(_normalize(features.to(self.dtype), dict(self.config)["normalize_dim"]))  # [N, V, dim]
+        x = x if self.positions is None else x + self.positions
         latents = self.latents.expand(len(x), -1, -1)  # [N, Q, dim]
         layer: Any  # a pair: attention, feed-forward
         for layer in self.layers:
@@ -254,9 +257,11 @@ def full_image_time_ids(latents: Tensor) -> Tensor:
     return build_time_ids(latents.shape[-2] * 8, latents.shape[-1] * 8, len(latents), device=latents.device)
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #a4f69f30
-def noise_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    "Mean squared error in fp32."
-    return F.mse_loss(prediction.float(), target.float())
+def noise_loss(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    "Mean squared error in fp32; `weights`, which broadcast, say how much each number counts (None: all alike)."
+    if weights is None:
+        return F.mse_loss(prediction.float(), target.float())
+    return (weights * (prediction.float() - target.float()) ** 2).mean()
 
 
 def add_noise(
@@ -310,7 +315,35 @@ class DetokenizerParts(NamedTuple):
     vae: Any  # a diffusers VAE; None where nothing is decoded
     scheduler: Any  # a diffusers scheduler
 
+# %% ../../nbs/3_models/09_detokenizer.ipynb #5d0e77a1
+def snr_weights(
+    timesteps: Tensor,  # [N], int
+    scheduler: Any,  # a diffusers scheduler that predicts noise or velocity
+    most: float,  # signal-to-noise ratio above which latents that are less noisy count no more
+) -> Tensor:  # [N, 1, 1, 1]
+    "Weights that make the loss the error of the latents times their signal-to-noise ratio, `most` at most."
+    kept = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+    ratio = kept / (1 - kept)
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    return ratio.clamp(max=most) / (ratio + 1 if velocity else ratio)
 
+
+def denoising_loss(
+    condition: PromptEmbeds,  # of N pictures
+    latents: Tensor,  # [N, C, h, w], normalised, fp32
+    noise: Tensor,  # [N, C, h, w]
+    timesteps: Tensor,  # [N], int
+    parts: DetokenizerParts,
+    time_ids: Tensor | None = None,  # [N, 6]; None = whole, uncropped pictures
+    weights: Tensor | None = None,  # [N, 1, h, w] or [N, 1, 1, 1]: how much each latent counts; None: all alike
+) -> Tensor:  # a scalar
+    "Error of what the UNet predicts of latents with this noise."
+    time_ids = full_image_time_ids(latents) if time_ids is None else time_ids
+    noisy_latents = add_noise(latents, noise, timesteps, parts.scheduler)
+    prediction = predict_noise(noisy_latents, timesteps, condition, parts.unet, time_ids)
+    return noise_loss(prediction, noise_target(latents, noise, timesteps, parts.scheduler), weights)
+
+# %% ../../nbs/3_models/09_detokenizer.ipynb #5d0e77a2
 def detokenizer_loss(
     features: Tensor,  # [N, V, F]: the picture's own (stage 1) or regressed ones (stage 3)
     latents: Tensor,  # [N, C, h, w] from `encode_latents`
@@ -330,12 +363,8 @@ def detokenizer_loss(
         noise = torch.randn(latents.shape, **draw)
     if timesteps is None:
         timesteps = torch.randint(len(scheduler.alphas_cumprod), latents.shape[:1], **draw)
-    if time_ids is None:
-        time_ids = full_image_time_ids(latents)
     condition = parts.feature_resampler(drop_features(features, unconditional, drop, generator))
-    noisy_latents = add_noise(latents, noise, timesteps, scheduler)
-    prediction = predict_noise(noisy_latents, timesteps, condition, parts.unet, time_ids)
-    return noise_loss(prediction, noise_target(latents, noise, timesteps, scheduler))
+    return denoising_loss(condition, latents, noise, timesteps, parts, time_ids)
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #3057a398
 Trainable = Literal["whole", "released"]

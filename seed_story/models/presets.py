@@ -221,6 +221,7 @@ _tiny_perceiver = dict(
     output2_dim=128,
     ff_mult=2,
     normalize_dim=None,
+    num_features=None,
 )
 _tiny_unet = dict(
     sample_size=32,

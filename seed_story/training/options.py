@@ -406,6 +406,21 @@ class DetokenizerConditioning(Options):
     trainable: Literal['whole', 'released'] = option(
         'The whole UNet and resampler, or what the release trains: keys, values and resampler.', 'whole'
     )
+    most_snr: float | None = option(
+        'Latents count by their signal-to-noise ratio, up to this one. Default: as the prediction has it.',
+        None,
+        above=0,
+    )
+    thing_share: float = option(
+        'Share of a batch that is drawn among the pages that show a thing.', 0.0, at_least=0, at_most=1
+    )
+    thing_weight: float = option('Weight of latents where a thing is; those of the background have 1.', 1.0, above=0)
+    character_weight: float = option('Weight of latents where a character is.', 1.0, above=0)
+
+    @property
+    def needs_map(self) -> bool:
+        "Whether it must be known what is where in the pictures."
+        return self.thing_share > 0 or self.thing_weight != 1 or self.character_weight != 1
 
 # %% ../../nbs/6_training/00_options.ipynb #d3af6e59
 @dataclass(frozen=True, kw_only=True)
@@ -598,6 +613,10 @@ class AdaptOptions(TrainingOptions):
     data: ChunkOptions = piece(ChunkOptions)
     optimisation: Optimisation = piece(Optimisation, lr=3e-4, batch=512, ema_decay=0.9995, lr_floor=0.01)
     conditioning: DetokenizerConditioning = piece(DetokenizerConditioning, noise=0.1)
+
+    def check(self) -> None:
+        if self.conditioning.needs_map:
+            raise ValueError('--thing-share, --thing-weight and --character-weight are of stage detokenizer only')
 
 # %% ../../nbs/6_training/00_options.ipynb #d82e40c6
 STAGE_OPTIONS: dict[str, type[StageOptions]] = {

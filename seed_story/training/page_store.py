@@ -76,14 +76,14 @@ def storyland_shard(first_seed: int, stories: int, format: StoreFormat = StoreFo
 # %% ../../nbs/6_training/05_page_store.ipynb #7878dc2b
 def _storyland_story(seed: int, format: StoreFormat) -> tuple[np.ndarray, list, dict[str, np.ndarray]]:
     "Pictures [P, H, W, 3], texts [W][P] and labels [P, …] of one story."
-    from seed_story.storyland.art import draw_scene
+    from seed_story.storyland.art import draw_scene, map_scene
     from seed_story.storyland.oracle import label_scene
     from seed_story.storyland.plot import write_plot
 
     told = [write_plot(seed, pages=format.pages, wording=w, series=format.series) for w in range(format.wordings)]
     scenes = [page.scene for page in told[0].pages]
     images = np.stack([np.asarray(draw_scene(scene, format.size, format.size)) for scene in scenes])
-    rows = [label_scene(scene) for scene in scenes]
+    rows = [label_scene(scene) | dict(where=map_scene(scene)) for scene in scenes]
     truth = {k: np.stack([np.asarray(r[k]) for r in rows]) for k in rows[0]}
     return images, [[page.text for page in t.pages] for t in told], truth
 

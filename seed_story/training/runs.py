@@ -6,8 +6,8 @@
 __all__ = ['DRAWING_PARTS', 'STAGES', 'load_component', 'load_text_tokenizer', 'checkpoint_settings', 'checkpoints_of',
            'check_resume', 'saving_of', 'start_component', 'run_render', 'run_pack', 'run_words', 'run_encode',
            'run_vae', 'run_tokenizer', 'run_oracle', 'detokenizer_components', 'init_folder', 'detokenizer_pairs',
-           'run_detokenizer', 'run_mllm', 'stage_two_data', 'launched_accelerator', 'story_samples', 'streamed_chunks',
-           'run_adapt', 'run_assemble', 'run_stage']
+           'page_maps', 'run_detokenizer', 'run_mllm', 'stage_two_data', 'launched_accelerator', 'story_samples',
+           'streamed_chunks', 'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../../nbs/6_training/09_runs.ipynb #3e9b4914
 import contextlib
@@ -286,6 +286,20 @@ def detokenizer_pairs(
     return DetokenizerPairs(features.to(device), latents.to(device), unconditional_features(encoder).to(device))
 
 # %% ../../nbs/6_training/09_runs.ipynb #67910e4a
+def page_maps(
+    store: Path,
+    stories: int | None = None,  # the first so many; None: all
+) -> torch.Tensor:
+    "What is where in the pictures of a store, uint8 [N, h', w']; ValueError for a store that does not say it."
+    labels = load_store(store, stories, images=False).labels
+    if "where" not in labels:
+        raise ValueError(
+            f"{store} does not say where things are (a store of other stories, or of an earlier version): "
+            "leave out --thing-share, --thing-weight and --character-weight, or render Storyland anew"
+        )
+    return torch.from_numpy(labels["where"]).flatten(0, 1)
+
+
 def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) -> dict:
     "Stage 1."
     store = options.folders.store
@@ -293,6 +307,8 @@ def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) ->
     features, latents = (load_encoded(store / what, stories).flatten(0, 1) for what in ("features", "latents"))
     components = detokenizer_components(options, init_folder(options))
     pairs = detokenizer_pairs(options, features, latents)
+    if options.conditioning.needs_map:
+        pairs.where = page_maps(store, stories).to(options.optimisation.device)
     saving = saving_of(options, log)
     out = options.folders.out
     return train_detokenizer(pairs, components, out, options.optimisation, options.conditioning, saving)

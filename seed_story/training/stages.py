@@ -6,8 +6,9 @@
 __all__ = ['EXTRA_FIRST_STARTS', 'add_feature_noise', 'add_random_noise', 'with_seed', 'fresh_component', 'PageBatches',
            'image_gradients', 'picture_losses', 'add_latent_noise', 'vae_loss', 'set_latent_scale', 'train_vae',
            'PixelDecoder', 'train_visual_tokenizer', 'train_oracle', 'encode_store', 'load_encoded', 'DetokenizerPairs',
-           'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length', 'mix_regressed', 'skip_positions',
-           'layers_to_compile', 'keep_input_dtype', 'ChunkData', 'train_mllm', 'regress_pairs']
+           'latent_weights', 'DenoisingBatches', 'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length',
+           'mix_regressed', 'skip_positions', 'layers_to_compile', 'keep_input_dtype', 'ChunkData', 'train_mllm',
+           'regress_pairs']
 
 # %% ../../nbs/6_training/08_stages.ipynb #15114cca
 import contextlib
@@ -30,8 +31,10 @@ from safetensors.torch import load_file, save_file
 from .page_store import Shard, load_shard, shard_paths
 from seed_story.models.detokenizer import (
     DetokenizerParts,
-    detokenizer_loss,
+    denoising_loss,
+    drop_features,
     pack_pixels,
+    snr_weights,
     trainable_parameter_names,
     unpack_pixels,
 )
@@ -340,6 +343,64 @@ class DetokenizerPairs:
     features: torch.Tensor  # [N, V, F]
     latents: torch.Tensor  # [N, C, h, w]
     unconditional: torch.Tensor  # [1, V, F]: features of an all-zero picture
+    where: torch.Tensor | None = None  # uint8 [N, h', w']: what is where in the pictures (see `map_scene`)
+
+
+def latent_weights(
+    where: torch.Tensor,  # uint8 [N, h', w']: 0 background, 1 a character, 2 a thing
+    size: Any,  # (h, w) of the latents
+    conditioning: DetokenizerConditioning,  # what each counts
+) -> torch.Tensor:
+    "How much each latent counts, [N, 1, h, w]: as the most of what it touches. Their mean is 1."
+    table = torch.tensor([1.0, conditioning.character_weight, conditioning.thing_weight], device=where.device)
+    weights = table[F.adaptive_max_pool2d(where[:, None].float(), size).long()]
+    return weights / weights.mean()
+
+# %% ../../nbs/6_training/08_stages.ipynb #5d0e77b2
+@dataclass
+class DenoisingBatches:
+    "What the de-tokenizer learns in a step, by its number."
+
+    pairs: DetokenizerPairs
+    scheduler: Any  # of diffusers
+    optimisation: Optimisation  # its batch and seed
+    conditioning: DetokenizerConditioning
+
+    def __post_init__(self) -> None:
+        self.with_things: torch.Tensor | None = None
+        if self.conditioning.needs_map:
+            if self.pairs.where is None:
+                raise ValueError("things or characters are to count more, and nothing says where they are")
+            self.with_things = (self.pairs.where.flatten(1) == 2).any(1).nonzero()[:, 0]  # rows
+
+    def at(self, step: int) -> tuple[torch.Tensor, ...]:
+        "Noisy features, latents, noise, timesteps, and the weights of the latents ([N, 1, h, w] or [N, 1, 1, 1])."
+        pairs = self.pairs
+        conditioning = self.conditioning
+        draw: dict[str, Any] = dict(device=pairs.latents.device)
+        draw["generator"] = step_generator(pairs.latents.device, self.optimisation.seed, step)
+        rows = self._rows(draw)
+        features = add_random_noise(pairs.features[rows].float(), conditioning.noise, draw["generator"])
+        features = drop_features(features, pairs.unconditional, conditioning.condition_dropout, draw["generator"])
+        latents = pairs.latents[rows].float()
+        noise = torch.randn(latents.shape, **draw)
+        timesteps = torch.randint(len(self.scheduler.alphas_cumprod), latents.shape[:1], **draw)
+        return features, latents, noise, timesteps, self._weights(rows, latents, timesteps)
+
+    def _rows(self, draw: dict[str, Any]) -> torch.Tensor:
+        rows = torch.randint(len(self.pairs.features), (self.optimisation.batch,), **draw)
+        few = round(self.conditioning.thing_share * len(rows))
+        if few and self.with_things is not None and len(self.with_things):
+            rows[:few] = self.with_things[torch.randint(len(self.with_things), (few,), **draw)]
+        return rows
+
+    def _weights(self, rows: torch.Tensor, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        weights = torch.ones(len(rows), 1, 1, 1, device=latents.device)
+        if self.conditioning.needs_map and self.pairs.where is not None:
+            weights = latent_weights(self.pairs.where[rows], latents.shape[-2:], self.conditioning)
+        if self.conditioning.most_snr is not None:
+            weights = weights * snr_weights(timesteps, self.scheduler, self.conditioning.most_snr)
+        return weights
 
 # %% ../../nbs/6_training/08_stages.ipynb #533c25ea
 def train_detokenizer(
@@ -356,16 +417,18 @@ def train_detokenizer(
     resampler = components["feature_resampler"].to(device)
     unet = components["unet"].to(device, memory_format=torch.channels_last)
     _freeze_others(unet, resampler, conditioning.trainable)
-    options: dict[str, Any] = dict(unconditional=pairs.unconditional, drop=conditioning.condition_dropout)
     parts = DetokenizerParts(resampler, unet, None, components["scheduler"])
-    loss = compile_on_gpu(lambda f, z: detokenizer_loss(f, z, parts, **options), device)
+    batches = DenoisingBatches(pairs, components["scheduler"], optimisation, conditioning)
+
+    def weighted_loss(features: torch.Tensor, *drawn: torch.Tensor) -> torch.Tensor:
+        latents, noise, timesteps, weights = drawn
+        return denoising_loss(resampler(features), latents, noise, timesteps, parts, weights=weights)
+
+    loss = compile_on_gpu(weighted_loss, device)
 
     def step(i: int, used: float) -> dict:
-        generator = step_generator(device, optimisation.seed, i)
-        rows = torch.randint(len(pairs.features), (optimisation.batch,), device=device, generator=generator)
-        features = add_random_noise(pairs.features[rows].float(), conditioning.noise, generator)
         with autocast(device, optimisation.mixed_precision):
-            return dict(loss=loss(features, pairs.latents[rows].float()))
+            return dict(loss=loss(*batches.at(i)))
 
     def save(summary: dict) -> None:
         save_module(resampler, Path(out) / "feature_resampler", summary)
