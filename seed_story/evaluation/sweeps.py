@@ -372,11 +372,9 @@ def _distances(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
     return figures, curves
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #bca70b02
-def _settings(pipe, name: str, job: Job, options: BenchOptions) -> dict:
+def _settings(pipe, weights: str, name: str, job: Job, options: BenchOptions) -> dict:
     "What decides the result of a job; `dtype`, if the weights are not fp32."
-    from seed_story.pipeline.loading import fingerprint
-
-    found: dict[str, str | int] = dict(model=name, weights=fingerprint(pipe))
+    found: dict[str, str | int] = dict(model=name, weights=weights)
     found |= dict(protocol=job.protocol, attention=job.attention)
     found |= dict(pages=job.pages, stories=options.stories, device=options.device)
     kind = str(pipe.mllm.dtype).removeprefix('torch.')
@@ -404,7 +402,10 @@ def measure_policies(
     """Measures the `jobs` of one model that have no valid record in `folder`; returns how many.
 
     A record that also has drawn pictures serves a job that asks for none, and a full one a slim one."""
+    from seed_story.pipeline.loading import fingerprint
+
     pipe = make(name, where, options.device)
+    weights = fingerprint(pipe)
     bench = None
     done = 0
     say = say or (lambda text: None)
@@ -412,7 +413,7 @@ def measure_policies(
         path = Path(folder) / name / job.path
         label = f'{name}, {job.protocol}, {job.attention}'
         more, may_have = _extras(job, options)
-        settings = _settings(pipe, name, job, options) | more
+        settings = _settings(pipe, weights, name, job, options) | more
         found = find_valid_record(path, settings, later=may_have)
         if found.valid:
             continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from .fetch import BACKBONES, find_fetched, published_weights
 from .mllm import StoryMLLM, StoryMLLMConfig
 from .sequence import add_image_tokens
 from ..story.packed import read_weights
+from ..story.weights import check_tensors, read_header
 
 # %% auto #0
 __all__ = ['AdaptedMLLMConfig', 'backbone_path', 'load_story_tokenizer', 'ResizedBackbone', 'load_resized_backbone',
@@ -104,17 +106,19 @@ def _backbone_config(config: AdaptedMLLMConfig):
     return AutoConfig.for_model(arguments.pop("model_type"), **arguments)
 
 # %% ../../nbs/3_models/13_adapter.ipynb #3e68f6f1
-def save_adapter(llm: Any, folder: Path, backbone: str | None) -> None:
-    """The adapter in `llm`, as peft saves it, into `folder`, which exists; `backbone`: what it is an adapter of.
+def _adapter_tensors(llm: Any) -> dict[str, torch.Tensor]:
+    """What was trained of `llm`, by its name.
 
     The tied output layer has the same new rows as the embeddings, and is left out."""
     from peft import get_peft_model_state_dict
 
-    tensors = {
-        name if name.startswith("base_model.") else f"base_model.model.{name}": p.detach().contiguous()
-        for name, p in get_peft_model_state_dict(llm, save_embedding_layers=False).items()
-        if "lm_head" not in name
-    }
+    tensors = get_peft_model_state_dict(llm, save_embedding_layers=False)
+    return {name.removeprefix("base_model.model."): p for name, p in tensors.items() if "lm_head" not in name}
+
+
+def save_adapter(llm: Any, folder: Path, backbone: str | None) -> None:
+    "The adapter in `llm`, as peft saves it, into `folder`, which exists; `backbone`: what it is an adapter of."
+    tensors = {f"base_model.model.{name}": p.detach().contiguous() for name, p in _adapter_tensors(llm).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata=dict(format="pt"))
     adapter = copy.copy(llm.peft_config["default"])
     adapter.inference_mode = True
@@ -123,13 +127,17 @@ def save_adapter(llm: Any, folder: Path, backbone: str | None) -> None:
 
 
 def load_adapter(llm: Any, file: Path) -> None:
-    "What `save_adapter` wrote, into `llm`. ValueError if it does not fit."
+    "What `save_adapter` wrote, into `llm`. WeightsError if the file is damaged, or leaves something out."
     from peft import set_peft_model_state_dict
 
-    tensors = {name.removeprefix("base_model.model."): p for name, p in load(read_weights(file)).items()}
-    found: Any = set_peft_model_state_dict(llm, tensors)
-    if found.unexpected_keys:
-        raise ValueError(f"{file} is not an adapter for this model: it has {found.unexpected_keys[0]}")
+    held = {name.removeprefix("base_model.model."): header for name, header in read_header(file).items()}
+    check_tensors(file, "adapter", _shapes(_adapter_tensors(llm)), held)
+    tensors = load(read_weights(file))
+    set_peft_model_state_dict(llm, {name.removeprefix("base_model.model."): p for name, p in tensors.items()})
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in tensors.items()}
 
 # %% ../../nbs/3_models/13_adapter.ipynb #8cbf7922
 class AdaptedMLLM(StoryMLLM):
@@ -193,5 +201,8 @@ def _load_adapted(cls: type[AdaptedMLLM], folder: Path, dtype: torch.dtype) -> A
         )
     model: Any = cls(config, llm)
     load_adapter(model.llm, folder / "adapter" / "adapter_model.safetensors")
-    model.load_state_dict(load(read_weights(folder / "resamplers.safetensors")), strict=False)
+    file = folder / "resamplers.safetensors"
+    own = {name: p for name, p in model.state_dict().items() if not name.startswith("llm.")}
+    check_tensors(file, "resamplers", _shapes(own), read_header(file))
+    model.load_state_dict(model.state_dict() | load(read_weights(file)))
     return model.to(dtype).eval()

@@ -44,11 +44,16 @@ def load_language_model(
         options = options | _unpacking_options()
     try:
         with _no_progress_bars(), _tensor_names_once(is_packed):
-            model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options)
+            found: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, output_loading_info=True, **options)
     except ImportError as e:
         raise ValueError(f"{source} cannot be read: {e}; pip install gguf") from e
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         raise ValueError(f"no language model could be loaded from {source}: {_first_line(e)}") from e
+    model, info = found
+    if lacking := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"{source} lacks {len(lacking)} of the language model's weights ({lacking[0]}, …): download it again"
+        )
     model.config.use_cache = True
     if getattr(model.config, "quantization_config", None):
         del model.config.quantization_config  # it was packed; now it is an ordinary model

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..sinks.internals import mark_adapted
+from .fingerprints import tensor_digests
 
 # %% auto #0
 __all__ = ['add_lora', 'merge_and_unload_lora', 'LoraMixin']
@@ -69,15 +70,32 @@ class LoraMixin:
     def merge_adapter(self) -> None:
         """Fold the adapters into the weights for speed; `unmerge_adapter` undoes it (up to rounding).
 
-        `unmerged` keeps the first 64 values of each matrix, by which weights are known."""
-        adapted = [(name, layer) for name, layer in _adapted_modules(self.llm, saved=False) if not layer.merged]
-        kept = {
-            f"llm.{name}.base_layer.weight": layer.get_base_layer().weight.detach().flatten()[:64].clone()
-            for name, layer in adapted
+        The weights are still known: `folded` keeps the digest of each matrix before and after,
+        and `unmerged` its first 64 values, by which earlier commits knew them."""
+        adapted = {
+            f"llm.{name}.base_layer.weight": layer
+            for name, layer in _adapted_modules(self.llm, saved=False)
+            if not layer.merged
         }
-        self.unmerged = getattr(self, "unmerged", {}) | kept
-        for _, layer in adapted:
+        matrices = {name: layer.get_base_layer().weight.detach() for name, layer in adapted.items()}
+        first = {name: weight.flatten()[:64].clone() for name, weight in matrices.items()}
+        before = tensor_digests(matrices, self.replaced_rows())
+        for layer in adapted.values():
             layer.merge()
+        matrices = {name: layer.get_base_layer().weight.detach() for name, layer in adapted.items()}
+        after = tensor_digests(matrices, self.replaced_rows())
+        self.unmerged = getattr(self, "unmerged", {}) | first
+        self.folded = getattr(self, "folded", {}) | {name: (before[name], after[name]) for name in adapted}
+
+    def replaced_rows(self) -> dict[str, list[int]]:
+        "The rows of frozen matrices that trained rows stand for: name of the matrix → rows."
+        return {
+            f"llm.{name}.base_layer.weight": [
+                row for adapter in layer.active_adapters for row in layer.token_indices[adapter]
+            ]
+            for name, layer in _adapted_modules(self.llm, saved=False)
+            if hasattr(layer, "token_indices")
+        }
 
     def unmerge_adapter(self) -> None:
         "Take the folded adapters out of the weights again."
@@ -85,6 +103,7 @@ class LoraMixin:
             if layer.merged:
                 layer.unmerge()
         self.unmerged = {}
+        self.folded = {}
 
     def merge_and_unload(self) -> Any:  # itself
         "Fold the adapters into the weights for good; the configuration then has no `lora`."

@@ -174,7 +174,10 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
         """Around `llm`, pre-trained, or what `AutoModelForCausalLM.from_pretrained` takes (then loaded in `dtype`).
         `vocab_size`: its embeddings are resized to this, `len(tokenizer)`. `config`: other fields of ours."""
         if not isinstance(llm, PreTrainedModel):
-            llm = AutoModelForCausalLM.from_pretrained(llm, dtype=dtype)
+            source = llm
+            llm, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+            if lacking := sorted(info["missing_keys"]):
+                raise ValueError(f"{source} lacks {len(lacking)} of its weights ({lacking[0]}, …): download it again")
         if vocab_size is not None:
             llm.resize_token_embeddings(vocab_size)
         return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), **config), llm).to(llm.dtype)

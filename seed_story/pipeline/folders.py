@@ -72,10 +72,11 @@ def check_weights(folder: str | Path, components: dict[str, Any]) -> None:
     "WeightsError if a parameter of `components` stands in no file of its sub-folder of `folder`, or is not finite."
     remedy = 'download or copy the folder again'
     for name, module in components.items():
-        if not isinstance(module, torch.nn.Module) or not getattr(module, 'saves_all', True):
+        if not isinstance(module, torch.nn.Module):
             continue
         place = Path(folder) / name
-        if lacking := missing_weights(place, module):
+        lacking = missing_weights(place, module) if getattr(module, 'saves_all', True) else []
+        if lacking:
             raise WeightsError(f'{place} lacks {len(lacking)} of the weights ({lacking[0]}, …): {remedy}')
         if bad := [key for key, t in module.named_parameters() if not torch.isfinite(t).all()]:
             raise WeightsError(f'{place}: {bad[0]} holds numbers that are not finite: {remedy}')

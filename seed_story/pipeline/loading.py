@@ -5,6 +5,7 @@
 # %% ../../nbs/5_pipeline/07_loading.ipynb #e3069c2e
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,9 +91,19 @@ def load_pipeline(
 
 # %% ../../nbs/5_pipeline/07_loading.ipynb #a5a8cd62
 def fingerprint(pipe: Any) -> str:
-    """A short text that changes when any weight matrix of the modules in `pipe.components` is another one.
+    """A short text that changes with any number of the weights, any token, and any default of the pipeline.
 
-    Folded adapters leave it as it was: the sums end in other bits on other machines."""
+    Folded adapters leave it as it was. It ends with the fingerprint of earlier commits, see `same_weights`."""
+    from seed_story.models.fingerprints import component_fingerprint, own_settings
+
+    components = {name: part for name, part in sorted(pipe.components.items()) if part is not None}
+    parts = [f'{name} {component_fingerprint(part)}'.encode() for name, part in components.items()]
+    defaults = json.dumps(own_settings(pipe, pipe.components), sort_keys=True)
+    return f'{short_hash(defaults.encode(), *parts)}-{_former_fingerprint(pipe)}'
+
+
+def _former_fingerprint(pipe: Any) -> str:
+    "What earlier commits knew weights by: the first 64 numbers of each matrix. Their books and records state it."
     parts = [
         f'{name}.{key}'.encode()
         + getattr(part, 'unmerged', {}).get(key, value).detach().flatten()[:64].float().cpu().numpy().tobytes()

@@ -27,7 +27,7 @@ from typing import Any
 
 import seed_story
 from .estimates import Estimate, format_estimate
-from ..story.files import write_atomic
+from ..story.files import same_weights, write_atomic
 
 # %% ../../nbs/8_records/02_record.ipynb #154cdfce
 PACKAGES = ('torch', 'transformers', 'diffusers', 'peft', 'accelerate', 'numpy', 'pillow', 'aggdraw')
@@ -304,7 +304,7 @@ def _setting_differences(record: Record, settings: dict, later: Collection[str])
     held = _plain(dict(n=record.n, seed=record.seed)) | stated
     reasons = []
     for key, value in wanted.items():
-        if key in held and held[key] != value:
+        if key in held and held[key] != value and not (key == 'weights' and same_weights(held[key], value)):
             reasons.append(f'{key} is {held[key]}, not {value}')
     for key, value in wanted.items():
         if key not in held and key not in later:

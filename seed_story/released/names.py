@@ -97,7 +97,8 @@ def load_agent(mllm: Any, weights: Mapping[str, Tensor]) -> Any:
             "check vocab_size, lora and the resamplers' sizes in its configuration"
         )
     ours = {new: weights[old] for old, new in names.items()}
-    mllm.load_state_dict(ours, strict=False)  # tied weights are stored once
+    tied = {name: ours[of] for name, of in mllm.all_tied_weights_keys.items() if name not in ours}  # stored once
+    mllm.load_state_dict(ours | tied)
     return mllm
 
 # %% ../../nbs/9_released/01_names.ipynb #8cbefc23

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from .files import write_atomic
+from .files import same_weights, write_atomic
 from .format import Page, Story, StoryError, format_story_line, read_stories
 
 # %% auto #0
@@ -162,7 +162,9 @@ def changed_settings(book: Book, settings: dict) -> list[str]:
     return [
         f'{name} was {book.settings.get(name)!r}, now {value!r}'
         for name, value in settings.items()
-        if name not in CHANGEABLE_SETTINGS and book.settings.get(name) != value
+        if name not in CHANGEABLE_SETTINGS
+        and book.settings.get(name) != value
+        and not (name == 'weights' and same_weights(book.settings.get(name), value))
     ]
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 # %% auto #0
-__all__ = ['OS_REMEDIES', 'atomic_path', 'write_atomic', 'explain_os_error', 'ClaimedError', 'claim', 'sha256_of', 'short_hash']
+__all__ = ['OS_REMEDIES', 'atomic_path', 'write_atomic', 'explain_os_error', 'ClaimedError', 'claim', 'sha256_of', 'short_hash',
+           'same_weights']
 
 # %% ../../nbs/1_story/04_files.ipynb #71323716
 def _exchange(one: Path, other: Path) -> bool:
@@ -195,3 +196,11 @@ def short_hash(*parts: bytes) -> str:
     for part in parts:
         total.update(len(part).to_bytes(8, 'big') + part)
     return total.hexdigest()
+
+# %% ../../nbs/1_story/04_files.ipynb #21cb5b80
+def same_weights(one: str, other: str) -> bool:
+    "Whether two fingerprints mean the same weights, as far as the shorter one tells: it may be of an earlier commit."
+    known = [str(text).split('-') for text in (one, other)]
+    if len(known[0]) == len(known[1]):
+        return one == other
+    return known[0][-1] == known[1][-1]

@@ -10,7 +10,7 @@ __all__ = ['CHARACTER_QUESTIONS', 'SETTING_QUESTIONS', 'NOT_ASKED', 'X_STEPS', '
            'fit_image', 'as_images', 'augment']
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #d4a9fab6
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -363,6 +363,14 @@ def make_trunk(channels: tuple) -> nn.Sequential:
         before = after
     return nn.Sequential(*layers)
 
+# %% ../../nbs/2_storyland/05_oracle.ipynb #b46f5cfd
+def _load_whole(from_pretrained: Callable, folder: str | Path, **options: Any) -> Any:
+    "What `from_pretrained` gives for a folder, plain or packed. ValueError if its files leave a weight out."
+    found = load_packed(from_pretrained, folder, **options | dict(output_loading_info=True))
+    if lacking := sorted(found[1]['missing_keys']):
+        raise ValueError(f'{folder} lacks {len(lacking)} of the weights ({lacking[0]}, …): download or copy it again')
+    return found if options.get('output_loading_info') else found[0]
+
 # %% ../../nbs/2_storyland/05_oracle.ipynb #a2f36983
 class Oracle(ModelMixin, ConfigMixin):
     "Picture → truth: `read(pictures)` gives one `Reading` each."
@@ -384,7 +392,7 @@ class Oracle(ModelMixin, ConfigMixin):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> 'Oracle':
         "From a folder that `save_pretrained` wrote, its weights plain or packed."
-        return load_packed(super().from_pretrained, folder, **options)
+        return _load_whole(super().from_pretrained, folder, **options)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         "Images [N, 3, S, S], 0 … 1 → the outputs of `TruthHeads`."
@@ -418,7 +426,7 @@ class FeatureOracle(ModelMixin, ConfigMixin):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> 'FeatureOracle':
         "From a folder that `save_pretrained` wrote, its weights plain or packed."
-        return load_packed(super().from_pretrained, folder, **options)
+        return _load_whole(super().from_pretrained, folder, **options)
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         "Features [N, V, F] → the outputs of `TruthHeads`."

@@ -67,13 +67,17 @@ from .watching import ProgressBar, TensorboardCurves, StorySamples
 def load_component(folder: str | Path, part: str) -> Any:
     """One trained component of a run folder or pipeline folder, in fp32.
 
-    FileNotFoundError names the stage that makes it."""
+    FileNotFoundError names the stage that makes it, WeightsError what its files leave out."""
+    from seed_story.pipeline.folders import check_weights
+
     cls, stage = _component_class(Path(folder), part)
     where = Path(folder) / part
     recover_folder(where)
     if not where.is_dir():
         raise FileNotFoundError(f"{where} is missing; run `seed-story train {stage} --out {folder}` first")
-    return cls.from_pretrained(where).float()
+    found = cls.from_pretrained(where).float()
+    check_weights(folder, {part: found})
+    return found
 
 # %% ../../nbs/6_training/09_runs.ipynb #faae3c62
 def _component_class(folder: Path, part: str) -> tuple[Any, str]:
