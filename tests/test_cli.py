@@ -139,7 +139,9 @@ def test_interrupted_before_the_first_page(tmp_path):
         Interrupt(patch, seed_story.pipeline.story_pipeline.StoryPipeline, 'from_pretrained', 1)
         assert tell(tmp_path / 'book')[0] == 130
     assert not (tmp_path / 'book').exists()
-    assert tell(tmp_path / 'book', '--resume', '--pages', 2)[0] == 0 and len(pages_of(tmp_path / 'book')) == 2
+    code, out, err = tell(tmp_path / 'book', '--resume')
+    assert code == 2 and 'holds no book to go on with: leave out --resume' in err and not (tmp_path / 'book').exists()
+    assert tell(tmp_path / 'book', '--pages', 2)[0] == 0 and len(pages_of(tmp_path / 'book')) == 2
 
 
 def test_resume_a_finished_book_and_make_it_longer(whole, tmp_path):

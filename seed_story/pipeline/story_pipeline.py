@@ -14,7 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..models.detokenizer import DetokenizerParts, PromptEmbeds, detokenize, unconditional_features
+from seed_story.models.detokenizer import (
+    DetokenizerParts,
+    PromptEmbeds,
+    decode_latents,
+    detokenize,
+    unconditional_features,
+)
+from ..models.devices import execution_device
 from ..models.features import encode_images
 from ..models.sequence import SEPARATOR, clean_text
 from .folders import SavedPipeline
@@ -25,8 +32,8 @@ from ..story.format import Page, Story, open_image
 
 # %% auto #0
 __all__ = ['resolve_policy', 'StoryComponents', 'resolve_seed', 'picture_seed', 'StoryDefaults', 'load_image', 'context_length',
-           'check_text', 'OpeningPipeline', 'NarrationPipeline', 'DrawingPipeline', 'IllustrationPipeline',
-           'StreamingPipeline', 'StoryPipeline']
+           'check_text', 'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'DrawingPipeline',
+           'IllustrationPipeline', 'StreamingPipeline', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(
@@ -223,6 +230,40 @@ class NarrationPipeline(OpeningPipeline):
         rows = narrate(self.narrator, texts, features, pages, policy, sampling, seeds, known, progress)
         return (row[0] for row in rows) if isinstance(text, str) else rows
 
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #d4a30001
+class _Tried(Exception):
+    "One denoising step is done, and no more are wanted."
+
+
+def _stop_after_one(step: int, total: int, latents: Tensor) -> None:
+    raise _Tried(latents)
+
+
+@torch.no_grad()
+def try_drawing(
+    features: Tensor,  # of any picture, [1, V, F]
+    parts: DetokenizerParts,
+    unconditional: PromptEmbeds | None,  # needed above a `scale` of 1
+    steps: int,  # of denoising; the whole schedule is made, and one step taken
+    scale: float,  # of the guidance
+) -> None:
+    "ValueError if one denoising step fails, or what it gives is no picture: before a story depends on these settings."
+    most = parts.scheduler.config.get('num_train_timesteps')
+    if isinstance(most, int) and steps > most:
+        raise ValueError(f'{steps} denoising steps are too many: the scheduler of this model has {most}')
+    how = dict(generators=[torch.Generator().manual_seed(0)], callback=_stop_after_one, output='latent')
+    try:
+        try:
+            detokenize(features, parts, unconditional, steps, scale, **how)
+        except _Tried as tried:
+            [latents] = tried.args
+            pixels = decode_latents(latents.to(execution_device(parts.vae, latents.device)), parts.vae)
+            if not (latents.isfinite().all() and pixels.isfinite().all()):
+                raise ValueError('the numbers are not finite') from None
+    except Exception as e:  # of any part, and of whatever library it is from
+        gist = str(e).strip().splitlines()[:1] or [type(e).__name__]
+        raise ValueError(f'no picture can be drawn with {steps} steps and guidance {scale}: {gist[0]}') from e
+
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #f8740e20
 class DrawingPipeline(StoryDefaults):
     "One batch of pictures."
@@ -239,6 +280,13 @@ class DrawingPipeline(StoryDefaults):
         if self.setting('guidance_scale', guidance_scale) <= 1:
             return None
         return self.feature_resampler(unconditional_features(self.visual_tokenizer))
+
+    def check_drawing(self, num_inference_steps: int | None = None, guidance_scale: float | None = None) -> None:
+        "ValueError if pictures cannot be drawn with these settings (None: the pipeline's), which are tried for a step."
+        parts = DetokenizerParts(self.feature_resampler, self.unet, self.vae, self.scheduler)
+        steps = self.setting('num_inference_steps', num_inference_steps)
+        scale = self.setting('guidance_scale', guidance_scale)
+        try_drawing(unconditional_features(self.visual_tokenizer), parts, self.unconditional(scale), steps, scale)
 
     def _draw(self, features, seeds, unconditional, steps, scale, output, progress):
         "Pictures of `features` [N, V, F], from noise of `seeds`."

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,29 +25,35 @@ from seed_story.story.book import (
     Book,
     BookError,
     begin_book,
+    book_folders,
     changed_settings,
     check_folder_free,
     default_folder,
     is_index_due,
     open_book,
+    read_kept_opening,
     read_page_states,
     save_page,
     save_settings,
     write_index,
 )
-from ..story.files import short_hash
-from ..story.format import open_image
+from ..story.arguments import plain_text, real_number, whole_number
+from ..story.files import ClaimedError, claim, explain_os_error, short_hash
+from ..story.format import Page, open_image
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from seed_story.pipeline.narrate import NarratedPage
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
 logger = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['logger', 'MAX_OPENING_SIDE', 'ONE_THREAD_BELOW', 'Opening', 'read_opening', 'bundled_opening', 'ProgressBars',
-           'sigterm_as_interrupt', 'torch_threads', 'TellOptions', 'default_threads', 'story_settings',
-           'StoryInterrupted', 'narrate_pages', 'add_pages', 'tell_book', 'find_book', 'find_opening',
+__all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'Opening',
+           'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'sigterm_as_interrupt',
+           'torch_threads', 'TellOptions', 'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted',
+           'read_known_pages', 'narrate_pages', 'add_pages', 'tell_book', 'claim_folder', 'find_book', 'find_opening',
            'check_same_book', 'tell_story']
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #ecb4706e
@@ -60,25 +67,39 @@ class Opening(NamedTuple):
     text: str
 
 
+def clean_opening_text(text: str) -> str:
+    "The text as a page has it; ValueError if nothing of it is left, or it is no text."
+    from seed_story.models.sequence import clean_text
+
+    cleaned = clean_text(plain_text('the text', text))
+    if not cleaned:
+        raise ValueError('the text is empty: give --text the first sentence of the story')
+    return cleaned
+
+
 def read_opening(image: Path, text: str) -> Opening:
     "The user's opening; ValueError if picture or text cannot be used."
-    if not text.strip():
-        raise ValueError('the text is empty: give --text the first sentence of the story')
+    cleaned = clean_opening_text(text)
     opened = open_image(image)
     if max(opened.size) > MAX_OPENING_SIDE:
         logger.info('%s is kept at %d pixels, not %d', image, MAX_OPENING_SIDE, max(opened.size))
     opened.thumbnail((MAX_OPENING_SIDE, MAX_OPENING_SIDE))
-    return Opening(opened, ' '.join(text.split()))
+    return Opening(opened, cleaned)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #f568d092
 def bundled_opening(folder: Path | None) -> Opening:
-    "The opening that ships in a model's folder, or the first page of a Storyland story."
+    "The opening that ships in a model's folder, or the first page of a Storyland story; ValueError if it is damaged."
     found = sorted(folder.rglob('opening.png')) if folder else []
     if not found:
         from seed_story.storyland.world import make_opening
 
         return Opening(*make_opening())
-    return Opening(open_image(found[0]), ' '.join(found[0].with_suffix('.txt').read_text('utf-8').split()))
+    words = found[0].with_suffix('.txt')
+    try:
+        return Opening(open_image(found[0]), clean_opening_text(words.read_text('utf-8')))
+    except (OSError, ValueError) as e:
+        why = explain_os_error(e) if isinstance(e, OSError) else e
+        raise ValueError(f'the opening in {words.parent} cannot be used ({why}): give --image and --text') from e
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #84d364bb
 class ProgressBars:
@@ -111,9 +132,13 @@ class ProgressBars:
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
     "SIGTERM is taken as Ctrl-C while this lasts (in the main thread, the only one that may say so)."
+    process = os.getpid()
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a process that was forked from this one ends as it would have
+        os.kill(os.getpid(), signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -157,17 +182,27 @@ class TellOptions:
         "The options that the command says."
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def check(self) -> None:
-        "ValueError for options that can be judged without a model."
-        if self.pages is not None and self.pages < 1:
-            raise ValueError(f'--pages must be at least 1, not {self.pages}')
+    def check(self, most_threads: int | None = None) -> None:
+        "ValueError for options that can be judged without a model. `most_threads`: None for one a CPU."
+        most = os.cpu_count() if most_threads is None else most_threads
+        for name, value in self.given().items():
+            if name in ('pages', 'steps', 'seed', 'threads'):
+                bounds = {'seed': (None, None), 'threads': (1, most)}.get(name, (1, None))
+                whole_number(f'--{name}', value, *bounds)
+            elif name in ('guidance', 'temperature'):
+                real_number(f'--{name}', value, 0, LARGEST)
+            elif not plain_text(f'--{name}', value).strip():
+                raise ValueError(f'--{name} is empty: leave it out, or name one')
         if self.attention is not None:
             attention_policy(self.attention)
-        for name, value in (('temperature', self.temperature), ('guidance', self.guidance)):
-            if value is not None and not 0 <= value < float('inf'):
-                raise ValueError(f'--{name} must be 0 or more, not {value}')
+        if self.temperature and self.temperature < COLDEST:
+            raise ValueError(f'--temperature must be 0 (greedy) or at least {COLDEST}, not {self.temperature}')
         if self.dtype not in (None, 'float32', 'bfloat16', 'float16'):
             raise ValueError(f'--dtype must be float32, bfloat16 or float16, not {self.dtype}')
+
+
+LARGEST = 1000  # guidance or temperature: above, any picture and any text is noise
+COLDEST = 1e-6  # a lower temperature makes infinite numbers of logits
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #49351f5c
 ONE_THREAD_BELOW = 50_000_000  # parameters of the largest part, below which one thread is the default
@@ -182,6 +217,24 @@ def default_threads(pipe: StoryPipeline) -> int:
     return 1 if largest < ONE_THREAD_BELOW else torch.get_num_threads()
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #6b579007
+MOST_KEPT_THREADS = 256  # a book may have been begun on a machine with more CPUs
+
+
+def kept_options(book: Book) -> TellOptions:
+    "The options that the `book` was begun with; BookError if its settings lack something, or cannot be meant."
+    damaged = f'{book.out}/.state/settings.json is damaged'
+    names = [field.name for field in fields(TellOptions)]
+    for name in (*names, 'weights', 'opening'):
+        if book.settings.get(name) is None:
+            raise BookError(f'{damaged} (it does not say {name}): choose another --out')
+    options = TellOptions(**{name: book.settings[name] for name in names})
+    try:
+        options.check(MOST_KEPT_THREADS)
+    except ValueError as e:
+        raise BookError(f'{damaged} ({e}): choose another --out') from e
+    return options
+
+
 def story_settings(
     pipe: StoryPipeline,  # whose defaults count last
     opening: Opening,
@@ -191,7 +244,7 @@ def story_settings(
     "All that the pages depend on: what `options` say, else what the `book` was begun with, else the defaults."
     from seed_story.pipeline.story_pipeline import resolve_seed
 
-    before = book.settings if book else {}
+    before = {} if book is None else book.settings
     defaults = dict(
         attention=policy_name(pipe.policy()),
         seed=None,
@@ -213,15 +266,38 @@ def story_settings(
     )
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #e45c49fd
+def _how_to_go_on(book: Book, pages: int) -> str:
+    "What there is, and the command that goes on with it."
+    folder = shlex.quote(str(book.out))
+    return f'{len(book)} of {pages} pages are in {book.out}; go on with: seed-story tell --resume --out {folder}'
+
+
 class StoryInterrupted(Exception):
     "The story was interrupted; the message says what there is and how to go on. `book` holds the pages so far."
 
     def __init__(self, book: Book, pages: int):
-        super().__init__(
-            f'interrupted: {len(book)} of {pages} pages are in {book.out}; '
-            f'go on with: seed-story tell --resume --out {shlex.quote(str(book.out))}'
-        )
+        super().__init__(f'interrupted: {_how_to_go_on(book, pages)}')
         self.book = book
+
+
+def read_known_pages(
+    pipe: StoryPipeline,  # that told them
+    book: Book,
+    features: Tensor,  # of one picture, [1, V, F], as the pages' should be
+) -> list[NarratedPage]:
+    "The pages of the `book` after the opening, to be read again; BookError if one is damaged, or of another book."
+    from seed_story.pipeline.narrate import NarratedPage
+
+    narrator = pipe.narrator
+    vocabulary = len(narrator.tokenizer)
+    pages = [NarratedPage(*state) for state in read_page_states(book)]
+    for number, page in enumerate(pages, 1):
+        shape = getattr(page.features, 'shape', None)
+        fits = shape == features.shape[1:] and min(page.ids) >= 0 and max(page.ids) < vocabulary
+        if not fits or ''.join(narrator.decode(page.ids).split()) != ''.join(page.text.split()):
+            file = book.out / '.state' / f'{number:04d}.safetensors'
+            raise BookError(f'{file} belongs to another page: the story cannot go on from it; choose another --out')
+    return pages
 
 
 def narrate_pages(
@@ -232,14 +308,11 @@ def narrate_pages(
     bars: ProgressBars,  # called for every text token
 ) -> Iterator[NarratedPage]:
     "The pages of a story, from the opening on; those that the `book` has are read, not written."
-    from seed_story.pipeline.narrate import NarratedPage
-
-    known_pages = [NarratedPage(*state) for state in read_page_states(book)] if book else []
-    pages = settings['pages']
-    attention = settings['attention']
-    seed = settings['seed']
+    features = pipe.encode(opening.image)
+    known = read_known_pages(pipe, book, features) if book is not None else []
+    how: dict[str, Any] = dict(features=features, known_pages=known, progress=bars)
     sampling = pipe.sampling(settings['temperature'])
-    return pipe.narrate(*opening, pages, attention, seed, sampling, known_pages=known_pages, progress=bars)
+    return pipe.narrate(*opening, settings['pages'], settings['attention'], settings['seed'], sampling, **how)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #6a5e6c64
 def add_pages(
@@ -270,6 +343,19 @@ def add_pages(
             write_index(book)
         bars.pages.update()
 
+# %% ../../nbs/5_pipeline/08_tell.ipynb #7e110001
+@contextmanager
+def _stops(book: Book, pages: int) -> Iterator[None]:
+    "Ctrl-C, or a disk that refuses, ends this with what there is and how to go on; the index then has all its pages."
+    try:
+        yield
+    except KeyboardInterrupt:
+        if len(book):
+            write_index(book)
+        raise StoryInterrupted(book, pages) from None
+    except OSError as e:
+        raise BookError(f'{explain_os_error(e)}; {_how_to_go_on(book, pages)}') from e
+
 # %% ../../nbs/5_pipeline/08_tell.ipynb #8d7a9591
 def tell_book(
     pipe: StoryPipeline,
@@ -279,29 +365,59 @@ def tell_book(
     settings: dict[str, Any],  # see `story_settings`
     quiet: bool = False,  # no progress bars
 ) -> Book:
-    "Write the pages that the book lacks, each to disk as soon as it exists. StoryInterrupted if interrupted."
+    """Write the pages that the book lacks, each to disk as soon as it exists.
+
+    StoryInterrupted if interrupted, BookError if the disk refuses; ValueError, before anything is written, if the
+    model cannot draw as the settings say."""
     bars = ProgressBars(settings['pages'], len(book or ()), quiet)
     narrated = narrate_pages(pipe, book, opening, settings, bars)
-    book = save_settings(book, settings) if book else begin_book(out, settings)
+    if not book and settings['pages'] > 1:
+        pipe.check_drawing(settings['steps'], settings['guidance'])
+    if book is None:
+        book = begin_book(out, settings, Page(opening.text, opening.image))
+    else:
+        book = save_settings(book, settings)
     try:
-        add_pages(pipe, book, narrated, opening, settings, bars)
-        write_index(book)
-    except KeyboardInterrupt:
-        if len(book):
+        with _stops(book, settings['pages']):
+            add_pages(pipe, book, narrated, opening, settings, bars)
             write_index(book)
-        raise StoryInterrupted(book, settings['pages']) from None
     finally:
         bars.close()
     return book
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #94d7c4b3
-def find_book(out: Path | None, resume: bool) -> tuple[Path, Book | None]:
-    "(folder, the book to go on with or None); BookError if the folder cannot be used."
-    out = out or default_folder(resume)
-    book = open_book(out) if resume else None
-    if book is None:
+@contextmanager
+def claim_folder(out: Path | None, resume: bool) -> Iterator[Path]:
+    """The folder of the book, which nobody else can write to while this lasts.
+
+    None means `story`, or the next that is neither there nor claimed; to go on, the last that is there. ClaimedError
+    for a folder that another command writes to."""
+    with ExitStack() as claims:
+        if out is not None or resume:
+            yield claims.enter_context(claim(default_folder(resume) if out is None else out))
+            return
+        for folder in book_folders():
+            if os.path.lexists(folder):
+                continue
+            try:
+                claims.enter_context(claim(folder))
+            except ClaimedError:
+                continue
+            if not os.path.lexists(folder):  # else another command was quicker, and is done
+                break
+            claims.close()
+        yield folder
+
+
+def find_book(out: Path, resume: bool) -> Book | None:
+    "The book in the folder `out` to go on with, None if one is to be begun; BookError if the folder cannot be used."
+    if not resume:
         check_folder_free(out)
-    return out, book
+        return None
+    book = open_book(out)
+    if book is None:
+        raise BookError(f'{out} holds no book to go on with: leave out --resume to begin one, or name another --out')
+    return book
 
 
 def find_opening(
@@ -315,17 +431,26 @@ def find_opening(
         return read_opening(image, text)
     if image is not None or text is not None:
         raise ValueError('--image and --text go together: a story begins with a picture and its text')
-    return Opening(book.pages[0].pil(), book.pages[0].text) if book else bundled_opening(model_folder(model))
+    first = None
+    if book is not None:
+        first = book.pages[0] if len(book) else read_kept_opening(book)
+    return bundled_opening(model_folder(model)) if first is None else Opening(first.pil(), first.text)
 
 
 def check_same_book(book: Book | None, settings: dict[str, Any]) -> None:
-    "BookError if the `book` was begun with other settings."
-    changed = changed_settings(book, settings) if book else []
-    if book and changed:
+    "BookError if the `book` was begun with other settings, or has more pages."
+    if book is None:
+        return
+    changed = changed_settings(book, settings)
+    if changed and not len(book) and all(line.startswith('opening ') for line in changed):
+        raise BookError(f'{book.out} was begun with another opening: give its --image and --text, or another --out')
+    if changed:
         raise BookError(
             f'{book.out} holds another book ({"; ".join(changed)}): '
             'leave these options out to go on with it, or choose another --out'
         )
+    if len(book) > settings['pages']:
+        raise BookError(f'{book.out} has {len(book)} pages already: --pages must be more, not {settings["pages"]}')
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb61b
 def tell_story(
@@ -338,22 +463,28 @@ def tell_story(
 ) -> Book:
     """Tell a book into the folder `out`, or go on with the one there.
 
-    Everything is checked before the model is loaded or a file written: ValueError, or BookError for the folder."""
+    Everything is checked before the model is loaded or a file written: ValueError, BookError for the folder,
+    ClaimedError if another command writes to it."""
     options = options or TellOptions()
     options.check()
-    out, book = find_book(out, resume)
-    before = book.settings if book else {}
-    if book and not options.given() and len(book) >= before.get('pages', 0):
-        return book
-    model = options.model or before.get('model', 'tiny')
+    with sigterm_as_interrupt(), claim_folder(out, resume) as folder:
+        book = find_book(folder, resume)
+        before = TellOptions() if book is None else kept_options(book)
+        if book and book.is_finished and not options.given() and image is None and text is None:
+            write_index(book)
+            return book
+        return _tell(image, text, folder, book, replace(before, **options.given()), quiet)
+
+
+def _tell(image, text, out: Path, book: Book | None, options: TellOptions, quiet: bool) -> Book:
+    "Load the model, and tell. `options`: said by the command, or by the `book` that goes on."
+    model = options.model or 'tiny'
     if Path(model).is_dir():  # a resumed story may be called from another folder
         model = str(Path(model).resolve())
         options = replace(options, model=model)
     opening = find_opening(image, text, book, model)
-    device = options.device or before.get('device', 'cpu')
-    dtype = options.dtype or before.get('dtype', 'float32')
-    pipe = load_pipeline(model, device, dtype)
+    pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32')
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings)
-    with sigterm_as_interrupt(), quiet_libraries(), torch_threads(settings['threads']):
+    with quiet_libraries(), torch_threads(settings['threads']):
         return tell_book(pipe, book, out, opening, settings, quiet)

@@ -8,20 +8,23 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from .files import same_weights, write_atomic
+from .files import explain_os_error, same_weights, write_atomic
 from .format import Page, Story, StoryError, format_story_line, read_stories
 
 # %% auto #0
-__all__ = ['CHANGEABLE_SETTINGS', 'BookError', 'Book', 'check_folder_free', 'begin_book', 'save_settings', 'encode_png',
-           'PageState', 'save_state', 'save_page', 'write_index', 'is_index_due', 'open_book', 'changed_settings',
-           'read_page_states', 'default_folder']
+__all__ = ['CHANGEABLE_SETTINGS', 'BookError', 'Book', 'remove_parts', 'check_folder_free', 'begin_book', 'save_settings',
+           'encode_png', 'read_kept_opening', 'PageState', 'save_state', 'save_page', 'write_index', 'is_index_due',
+           'open_book', 'changed_settings', 'read_page_states', 'book_folders', 'default_folder']
 
 # %% ../../nbs/1_story/03_book.ipynb #55486952
 class BookError(ValueError):
@@ -49,46 +52,108 @@ class Book:
         "The story so far, its pictures as paths."
         return Story(list(self.pages), self.settings.get('seed', 0))
 
+    @property
+    def is_finished(self) -> bool:
+        "Has it as many pages as its settings say? Without such a setting it has."
+        return len(self) >= self.settings.get('pages', 0)
+
 # %% ../../nbs/1_story/03_book.ipynb #441fc061
+_OWN_PART = re.compile(r'\.(story\.jsonl|index\.html|settings\.json|opening\.png|\d{4,}\.(png|safetensors))\.\d+\.part')
+
+
+def remove_parts(out: str | Path) -> None:
+    "Remove the half files, under names of a book's own, of a process that was killed while it wrote to the book `out`."
+    for folder in (Path(out), Path(out, 'images'), Path(out, '.state')):
+        for file in folder.glob('.*.part'):
+            if _OWN_PART.fullmatch(file.name) and file.is_file():
+                file.unlink()
+
+
+def _told_files(out: Path) -> list[str]:
+    "What of a told book is in `out`; settings and opening alone are not told yet."
+    found = [name for name in ('story.jsonl', 'index.html') if os.path.lexists(out / name)]
+    found += ['images'] if any(not _OWN_PART.fullmatch(file.name) for file in out.glob('images/*')) else []
+    return found + sorted(file.relative_to(out).as_posix() for file in out.glob('.state/*.safetensors'))
+
+
+def _check_no_links(out: Path) -> None:
+    "BookError if a folder of the book is not one: what is written there would land elsewhere."
+    for folder in (out / 'images', out / '.state'):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            what = 'a link' if folder.is_symlink() else 'a file'
+            raise BookError(f'{folder} is {what}, and must be a folder: remove it, or choose another --out')
+
+# %% ../../nbs/1_story/03_book.ipynb #b00c0001
 def check_folder_free(out: str | Path) -> None:
     "BookError if `out` holds a book or cannot be written to. Makes nothing."
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise BookError(f'{out} is a file: choose another folder with --out')
-    taken = [name for name in ('story.jsonl', 'index.html', 'images') if (out / name).exists()]
-    if taken and ((out / 'story.jsonl').exists() or not (out / '.state').is_dir()):
+    _check_no_links(out)
+    if told := _told_files(out):
         raise BookError(
-            f'{out} already holds a book ({taken[0]}): go on with --resume, or choose another folder with --out'
+            f'{out} already holds a book ({told[0]}): go on with --resume, or choose another folder with --out'
         )
     there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise BookError(f'{out} cannot be written: {there} is not a folder that you may write to')
 
 
-def begin_book(out: str | Path, settings: dict) -> Book:
+def begin_book(
+    out: str | Path,  # its folder, there or not
+    settings: dict,  # with which it is told
+    opening: Page | None = None,  # kept, so that the book can go on before it has a page; None: it is not
+) -> Book:
     "An empty book in the folder `out`; BookError as `check_folder_free`."
     check_folder_free(out)
-    return save_settings(Book(Path(out), {}, []), settings)
+    remove_parts(out)
+    book = Book(Path(out), {}, [])
+    if opening is not None:
+        _keep_opening(book, opening)
+    return save_settings(book, settings)
 
 # %% ../../nbs/1_story/03_book.ipynb #69e64c69
+def _write_state(book: Book, name: str, data: bytes) -> None:
+    "Write a file of the book's state; BookError if the disk refuses."
+    try:
+        write_atomic(book.out / '.state' / name, data)
+    except OSError as e:
+        raise BookError(f'{book.out} cannot be written: {explain_os_error(e)}') from e
+
+
 def save_settings(book: Book, settings: dict) -> Book:
     "Write `settings` into the book's folder; returns the book with them."
     if settings != book.settings:
         text = json.dumps(settings, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
-        try:
-            write_atomic(book.out / '.state' / 'settings.json', text)
-        except OSError as e:
-            raise BookError(f'{book.out} cannot be written: {e.strerror or e}') from None
+        # half characters, as in a folder's name that is no UTF-8, are escaped as JSON does it
+        _write_state(book, 'settings.json', text.encode('utf-8', 'backslashreplace'))
     return Book(book.out, dict(settings), book.pages)
 
-# %% ../../nbs/1_story/03_book.ipynb #a6d0a244
-def encode_png(image: Image.Image) -> bytes:
-    "The bytes of a PNG file, the same for the same pixels."
+
+def encode_png(image: Image.Image, note: PngInfo | None = None) -> bytes:
+    "The bytes of a PNG file, the same for the same pixels and the same `note` of texts."
     buffer = io.BytesIO()
-    image.save(buffer, 'PNG')
+    image.save(buffer, 'PNG', pnginfo=note)
     return buffer.getvalue()
 
 
+def _keep_opening(book: Book, opening: Page) -> None:
+    "Keep picture and text of the `opening` in one file, until it is the first page."
+    note = PngInfo()
+    note.add_itxt('text', opening.text)
+    _write_state(book, 'opening.png', encode_png(opening.pil(), note))
+
+
+def read_kept_opening(book: Book) -> Page | None:
+    "The opening of a book that was begun and has no page yet; None if it was not kept, or cannot be read."
+    file = book.out / '.state' / 'opening.png'
+    try:
+        with Image.open(file, formats=['PNG']) as image:
+            return Page(str(image.text['text']), image.convert('RGB'))  # type: ignore[attr-defined]  # a PNG has it
+    except (OSError, KeyError, SyntaxError):
+        return None
+
+# %% ../../nbs/1_story/03_book.ipynb #a6d0a244
 class PageState(Protocol):
     "What is needed to read a page again (`seed_story.pipeline.narrate.NarratedPage` has it)."
 
@@ -120,14 +185,21 @@ def save_page(
     names = [f'{k:04d}.png' for k in range(number + 1)]
     write_atomic(book.out / 'story.jsonl', format_story_line(story, names))
     book.pages.append(page)
+    (book.out / '.state' / 'opening.png').unlink(missing_ok=True)  # it is the first page now
     return page
 
 # %% ../../nbs/1_story/03_book.ipynb #ef8cab3a
 def write_index(book: Book, title: str | None = None) -> Path:
-    "Write `index.html` for the pages there are; returns its path."
-    from seed_story.story.storybook import write_book
+    """Write `index.html` for the pages there are, unless it is that already; returns its path.
 
-    return write_book(book.story, book.out / 'index.html', title)
+    A book that has not all of its pages ends with "To be continued …"."""
+    from seed_story.story.storybook import book_html
+
+    path = book.out / 'index.html'
+    page = book_html(book.story, title, book.is_finished).encode()
+    if not path.is_file() or path.read_bytes() != page:
+        write_atomic(path, page)
+    return path
 
 
 def is_index_due(pages: int) -> bool:
@@ -137,24 +209,53 @@ def is_index_due(pages: int) -> bool:
     return pages % max(1, pages // 25) == 0
 
 # %% ../../nbs/1_story/03_book.ipynb #8e0ef2b1
-def open_book(out: str | Path) -> Book | None:
-    "The book in the folder `out`, None if there is no page yet; BookError if it is not a book of ours, or damaged."
-    out = Path(out)
-    if not (out / 'story.jsonl').exists() and not (out / 'index.html').exists():
-        return None
+def _read_settings(out: Path) -> dict:
+    "The settings of the book in the folder `out`; BookError if they cannot be read."
+    file = out / '.state' / 'settings.json'
     try:
-        settings = json.loads((out / '.state' / 'settings.json').read_text('utf-8'))
-    except (OSError, ValueError) as e:
-        raise BookError(
-            f'{out} holds a book that cannot be continued (no readable .state/settings.json): choose another --out'
-        ) from e
+        settings = json.loads(file.read_text('utf-8'))
+        if not isinstance(settings, dict):
+            raise ValueError(f'it holds a {type(settings).__name__}, not settings')
+    except (OSError, ValueError, RecursionError) as e:
+        why = explain_os_error(e) if isinstance(e, OSError) else f'{file}: {e}'
+        raise BookError(f'{out} holds a book that cannot be continued ({why}): choose another --out') from e
+    return settings
+
+
+def _read_pages(out: Path) -> list[Page]:
+    "The pages of the book in the folder `out`; BookError if its `story.jsonl` is not as `save_page` writes it."
+    file = out / 'story.jsonl'
     try:
-        [story] = read_stories(out / 'story.jsonl')
+        stories = list(read_stories(file))
+        if len(stories) != 1:
+            raise ValueError(f'it holds {len(stories)} stories, not one')
+        images = [Path(str(page.image)) for page in stories[0]]
+        if images != [out / 'images' / f'{k:04d}.png' for k in range(len(images))]:
+            raise ValueError('its images are not called 0000.png, 0001.png, …')
     except (OSError, StoryError, ValueError) as e:
-        raise BookError(f'{out}/story.jsonl is damaged ({str(e).splitlines()[0]}): choose another --out') from e
-    for part in out.rglob('.*.part'):
-        part.unlink()  # of a process that was killed while writing
-    return Book(out, settings, [Page(p.text, p.image) for p in story])
+        raise BookError(f'{file} is damaged ({str(e).splitlines()[0]}): choose another --out') from e
+    return [Page(page.text, page.image) for page in stories[0]]
+
+# %% ../../nbs/1_story/03_book.ipynb #b00c0004
+def open_book(out: str | Path) -> Book | None:
+    """The book in the folder `out`, without pages if it was only begun, None if there is none.
+
+    BookError if it is not a book of ours, or damaged. Half files of a process that was killed are removed."""
+    out = Path(out)
+    told = _told_files(out)
+    if not told and not os.path.lexists(out / '.state' / 'settings.json'):
+        return None
+    _check_no_links(out)
+    settings = _read_settings(out)
+    if 'story.jsonl' in told:
+        book = Book(out, settings, _read_pages(out))
+        (out / '.state' / 'opening.png').unlink(missing_ok=True)
+    elif told in ([], ['images']) and {file.name for file in out.glob('images/[!.]*')} <= {'0000.png'}:
+        book = Book(out, settings, [])  # begun, and killed before its first page was named
+    else:
+        raise BookError(f'{out}/story.jsonl is missing, without which the book cannot go on: choose another --out')
+    remove_parts(out)
+    return book
 
 # %% ../../nbs/1_story/03_book.ipynb #a46fabbe
 def changed_settings(book: Book, settings: dict) -> list[str]:
@@ -168,23 +269,46 @@ def changed_settings(book: Book, settings: dict) -> list[str]:
     ]
 
 
-def read_page_states(book: Book) -> Iterator[tuple[str, list[int], Any]]:
-    "(text, ids, features) of every page after the opening; BookError if a file of the state is missing or broken."
+def _read_state(file: Path) -> tuple[list[int], Any]:
+    "(ids, features) of a page; ValueError, or what safetensors raises, if the file does not hold them."
     from safetensors.torch import load
 
+    state = load(file.read_bytes())
+    if set(state) != {'ids', 'features'}:
+        raise ValueError(f'it holds {", ".join(sorted(state)) or "nothing"}, not ids and features')
+    ids = state['ids']
+    features = state['features']
+    if ids.dim() != 1 or not len(ids) or ids.is_floating_point() or ids.is_complex():
+        raise ValueError(f'its ids are not whole numbers in a row, but {ids.dtype} {list(ids.shape)}')
+    if features.dim() != 2 or not features.is_floating_point() or not features.isfinite().all():
+        raise ValueError(f'its features are not finite numbers [V, F], but {features.dtype} {list(features.shape)}')
+    return ids.tolist(), features
+
+
+def read_page_states(book: Book) -> Iterator[tuple[str, list[int], Any]]:
+    "(text, ids, features) of every page after the opening; BookError if a file of the state is missing or broken."
     for number, page in enumerate(book.pages[1:], 1):
         file = book.out / '.state' / f'{number:04d}.safetensors'
         try:
-            state = load(file.read_bytes())
-        except Exception as e:
-            what = f'{file} is missing or damaged ({type(e).__name__})'
+            ids, features = _read_state(file)
+        except Exception as e:  # safetensors has its own, which is no ValueError
+            gist = explain_os_error(e) if isinstance(e, OSError) else f'{type(e).__name__}: {str(e).splitlines()[0]}'
+            what = f'{file} is missing or damaged ({gist})'
             raise BookError(f'{what}: the story cannot go on from it; choose another --out') from e
-        yield page.text, state['ids'].tolist(), state['features']
+        yield page.text, ids, features
 
 # %% ../../nbs/1_story/03_book.ipynb #50cc1b0a
+def book_folders(here: str | Path = '.') -> Iterator[Path]:
+    "`story`, `story-2`, `story-3`, … without end."
+    yield Path(here) / 'story'
+    yield from (Path(here) / f'story-{number}' for number in count(2))
+
+
 def default_folder(resume: bool = False, here: str | Path = '.') -> Path:
-    "The first of `story`, `story-2`, … that is free, or, to go on, the last that is there."
-    names = [Path(here) / 'story']
-    while names[-1].exists():
-        names.append(Path(here) / f'story-{len(names) + 1}')
-    return names[-2] if resume and len(names) > 1 else names[-1]
+    "The first of `book_folders` that is free, or, to go on, the last before it."
+    last = None
+    for folder in book_folders(here):
+        if not os.path.lexists(folder):
+            break
+        last = folder
+    return last if resume and last is not None else folder

@@ -80,22 +80,22 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     return Path(path)
 
 # %% ../../nbs/1_story/04_files.ipynb #c1a1f011
-OS_REMEDIES = {  # what an error of the system means, and what to do
-    errno.ENOSPC: 'the disk is full: make room, then go on',
-    errno.EDQUOT: 'your share of the disk is used up: make room, then go on',
-    errno.EACCES: 'permission is denied: change its permissions, or choose another place',
-    errno.EPERM: 'it may not be changed: change its permissions, or choose another place',
-    errno.EROFS: 'the disk is read-only: choose another place',
-    errno.ENOENT: 'no such file or folder: check the name',
-    errno.EEXIST: 'there is something of that name already: choose another name',
-    errno.ENOTEMPTY: 'the folder is not empty: choose another name',
-    errno.ENOTDIR: 'part of this path is a file, not a folder: choose another place',
-    errno.EISDIR: 'this is a folder, and a file is needed: choose another name',
-    errno.ENAMETOOLONG: 'the name is too long: choose a shorter one',
-    errno.ELOOP: 'the link leads back to itself: name the file itself',
-    errno.EMFILE: 'too many files are open: raise the limit (ulimit -n)',
-    errno.EIO: 'the disk does not answer as it should: check it, or choose another place',
-    errno.ENOMEM: 'there is not enough memory: end other programs, or ask for less',
+OS_REMEDIES = {  # what to do about an error of the system
+    errno.ENOSPC: 'the disk is full, make room and go on',
+    errno.EDQUOT: 'your share of the disk is used up, make room and go on',
+    errno.EACCES: 'change its permissions, or choose another place',
+    errno.EPERM: 'change its permissions, or choose another place',
+    errno.EROFS: 'choose another place',
+    errno.ENOENT: 'check the name',
+    errno.EEXIST: 'choose another name',
+    errno.ENOTEMPTY: 'choose another name',
+    errno.ENOTDIR: 'a part of it is a file, choose another place',
+    errno.EISDIR: 'name a file, not a folder',
+    errno.ENAMETOOLONG: 'choose a shorter one',
+    errno.ELOOP: 'the link leads back to itself, name the file itself',
+    errno.EMFILE: 'raise the limit (ulimit -n)',
+    errno.EIO: 'check the disk, or choose another place',
+    errno.ENOMEM: 'end other programs, or ask for less',
 }
 
 
@@ -103,13 +103,13 @@ def explain_os_error(error: OSError) -> str:
     "One line that names the file, what is wrong, and what to do; the error's own words if the system gave no number."
     if error.errno is None:
         return str(error)
-    what = OS_REMEDIES.get(error.errno, f'{error.strerror}: choose another place')
+    what = f'{os.strerror(error.errno)}: {OS_REMEDIES.get(error.errno, "choose another place")}'
     where = error.filename if isinstance(error.filename, (str, bytes, os.PathLike)) else None
     return f'{os.fsdecode(where)}: {what}' if where else what
 
 # %% ../../nbs/1_story/04_files.ipynb #c1a1f002
 class ClaimedError(ValueError):
-    "A folder cannot be claimed: another command is writing to it, or the disk refuses; the message says what to do."
+    "A folder cannot be claimed: another command is writing to it; the message says which, and what to do."
 
 
 def _lock_file(folder: Path) -> Path:
@@ -144,7 +144,7 @@ def _tidy(folder: Path) -> None:
 
 # %% ../../nbs/1_story/04_files.ipynb #c1a1f003
 def _acquire(folder: Path, file: Path, remedy: str) -> FileLock:
-    "The lock on `file`, held; ClaimedError if that cannot be."
+    "The lock on `file`, held; ClaimedError if somebody else holds it, OSError if the disk refuses."
     lock = FileLock(file, timeout=0, thread_local=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _acquire(folder: Path, file: Path, remedy: str) -> FileLock:
     except Timeout:
         raise ClaimedError(f'{folder} is being written by {holder}: {remedy}') from None
     except OSError as e:
-        raise ClaimedError(f'{folder} cannot be written: {explain_os_error(e)}') from e
+        raise OSError(f'{folder} cannot be written: {explain_os_error(e)}') from e
     return lock
 
 
@@ -165,7 +165,7 @@ def claim(
     """`folder` belongs to this block alone until it ends: no other process and no other thread can claim it.
 
     What a killed process left of `atomic_path(folder)` is tidied up. ClaimedError at once if the folder is claimed
-    already, by this process, too, or cannot be written to."""
+    already, by this process, too; OSError if it cannot be written to."""
     file = _lock_file(Path(folder))
     above = [p for p in file.parents if not p.exists()]  # the nearest first
     lock = _acquire(Path(folder), file, remedy)
