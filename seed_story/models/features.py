@@ -6,7 +6,7 @@
 __all__ = ['Images', 'uint8_to_pixel_values', 'encode_images', 'encode_for_training']
 
 # %% ../../nbs/3_models/10_features.ipynb #fafeb1e0
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .detokenizer import encode_latents
 from .devices import autocast, execution_device
+from ..story.arguments import shown, whole_number
 
 # %% ../../nbs/3_models/10_features.ipynb #80ed70b8
 def uint8_to_pixel_values(images: Tensor) -> Tensor:
@@ -27,10 +28,25 @@ def uint8_to_pixel_values(images: Tensor) -> Tensor:
 Images = Image.Image | Sequence[Image.Image] | np.ndarray | Tensor
 
 
-def _batches(images: Images, batch_size: int) -> Iterator:
-    images = [images] if isinstance(images, Image.Image) else images
+def _listed(images: Any) -> Any:
+    "PIL images as a list, pixels as they are. ValueError for none, and for other things than images."
+    if isinstance(images, (np.ndarray, Tensor)):
+        pixels = tuple(images.shape)
+        if str(images.dtype).removeprefix("torch.") != "uint8" or len(pixels) != 4 or pixels[3] != 3:
+            raise ValueError(f"pixels must be uint8 [N, H, W, 3], not {images.dtype} {list(pixels)}")
+    elif isinstance(images, Image.Image):
+        images = [images]
+    elif isinstance(images, (str, bytes, dict)) or not isinstance(images, Iterable):
+        raise ValueError(f"images must be PIL pictures, or pixels uint8 [N, H, W, 3], not {shown(images)}")
+    images = images if hasattr(images, "shape") else list(images)
     if not len(images):
         raise ValueError("there are no images to encode")
+    return images
+
+
+def _batches(images: Images, batch_size: int) -> Iterator:
+    images = _listed(images)
+    whole_number("batch_size", batch_size, 1)
     return (images[first : first + batch_size] for first in range(0, len(images), batch_size))
 
 

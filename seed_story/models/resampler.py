@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sinks.internals import reset_attention
+from ..story.arguments import whole_number
 
 # %% ../../nbs/3_models/02_resampler.ipynb #7e689912
 def sincos_positions(embed_dim: int, grid_size: int) -> Tensor:
@@ -77,9 +78,12 @@ class Resampler(nn.Module):
         layers: int = 1,  # how often the features are read; once as released, more often by `again.0`, …
     ):
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers is {layers}; a resampler needs at least 1")
         kv_dim = embed_dim if kv_dim is None else kv_dim
+        sizes = dict(grid_size=grid_size, embed_dim=embed_dim, num_heads=num_heads, kv_dim=kv_dim, layers=layers)
+        for name, size in sizes.items():
+            whole_number(f"{name} of a resampler", size, 1)
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} of a resampler must be a multiple of num_heads {num_heads}")
         self.grid_size = grid_size
         self.embed_dim = embed_dim
         self.num_heads = num_heads
