@@ -115,7 +115,8 @@ class FeatureResampler(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         for name, size in self.config.items():
-            if name != "normalize_dim" and not name.startswith("_"):
+            left_out = name == "num_features" and size is None
+            if name != "normalize_dim" and not name.startswith("_") and not left_out:
                 whole_number(f"{name} of the feature resampler", size, 1)
         if dim % heads:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
