@@ -19,6 +19,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .sinks.policies import policy_names
+from .story.processes import sigterm_as_interrupt
 
 # %% ../nbs/cli.ipynb #1e9d5d8a
 app = typer.Typer(
@@ -43,7 +44,8 @@ def run(args: Optional[list[str]] = None) -> int:
     if args in ([], ['data']):
         args = [*args, '--help']
     try:
-        return app(args, prog_name='seed-story', standalone_mode=False) or 0
+        with sigterm_as_interrupt():
+            return app(args, prog_name='seed-story', standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         complain('interrupted')
         return 130

@@ -11,9 +11,7 @@ __all__ = ['LENGTHS', 'TRAINED', 'EARLY', 'AFTER', 'EXPONENTIATED', 'bands_of', 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #acf7c68b
 import math
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #b0551391
@@ -26,6 +24,7 @@ from ..sinks.cache import cache_bytes
 from ..sinks.ledger import key_positions
 from ..records.estimates import Estimate, frechet_distance, kernel_distance, bootstrap_ratio
 from .metrics import band_name, score_picture
+from ..story.processes import map_in_order, worker_count
 
 if TYPE_CHECKING:
     from seed_story.pipeline.story_pipeline import StoryPipeline
@@ -83,11 +82,8 @@ def write_true_stories(
     from seed_story.storyland.oracle import read_scene
 
     jobs = [(seed, pages, size) for seed in seeds]
-    if workers > 1:
-        with ProcessPoolExecutor(workers, get_context('forkserver')) as pool:
-            made = list(pool.map(_known, jobs, chunksize=2))
-    else:
-        made = [_known(job) for job in jobs]
+    processes = worker_count(workers, len(jobs)) if workers else 1
+    made = list(map_in_order(_known, jobs, processes, 'forkserver'))
     texts, scenes, pictures = zip(*made)
     return TrueStories(
         list(seeds),

@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -40,6 +38,7 @@ from seed_story.story.book import (
 from ..story.arguments import plain_text, real_number, whole_number
 from ..story.files import ClaimedError, claim, explain_os_error, short_hash
 from ..story.format import Page, open_image
+from ..story.processes import sigterm_as_interrupt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,10 +50,9 @@ logger = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'Opening',
-           'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'sigterm_as_interrupt',
-           'torch_threads', 'TellOptions', 'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted',
-           'read_known_pages', 'narrate_pages', 'add_pages', 'tell_book', 'claim_folder', 'find_book', 'find_opening',
-           'check_same_book', 'tell_story']
+           'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'torch_threads', 'TellOptions',
+           'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted', 'read_known_pages', 'narrate_pages',
+           'add_pages', 'tell_book', 'claim_folder', 'find_book', 'find_opening', 'check_same_book', 'tell_story']
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #ecb4706e
 MAX_OPENING_SIDE = 1024  # pixels of the longer side of a kept opening picture
@@ -127,27 +125,6 @@ class ProgressBars:
         "Leave the terminal as it was."
         for bar in (*self.parts.values(), self.pages):
             bar.close()
-
-# %% ../../nbs/5_pipeline/08_tell.ipynb #c6af74c6
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    "SIGTERM is taken as Ctrl-C while this lasts (in the main thread, the only one that may say so)."
-    process = os.getpid()
-
-    def stop(*_: object) -> None:
-        if os.getpid() == process:
-            raise KeyboardInterrupt
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a process that was forked from this one ends as it would have
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #89a7b393
 @contextmanager

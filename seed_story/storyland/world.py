@@ -4,21 +4,21 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'OPENING_SEED', 'DEFAULT_FORMAT', 'as_story', 'make_story', 'draw_story', 'make_opening', 'write_opening',
-           'ImageFormat', 'save_story', 'check_request', 'map_in_order', 'write_lines', 'write_set']
+           'ImageFormat', 'save_story', 'check_request', 'write_lines', 'write_set']
 
 # %% ../../nbs/2_storyland/04_world.ipynb #2961307b
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
-from ..story.files import atomic_path
+from ..story.files import atomic_path, claim
 from ..story.format import Page, Story, format_story_line
+from ..story.processes import map_in_order, worker_count
 from .art import draw_scene
 from .plot import PlotStory, check_count, check_seed, write_plot
 
@@ -133,34 +133,20 @@ def check_request(
     allow_held_out: bool,  # permit seeds that the project never uses itself
 ) -> None:
     "Raise ValueError for impossible numbers, FileExistsError if `out` holds anything, before any work is done."
-    check_count('stories', len(seeds), 1)
+    check_count('stories', seeds.stop - seeds.start, 1)
     check_seed(seeds[0], allow_held_out)
     check_seed(seeds[-1], allow_held_out)
     check_count('pages', pages, 10)
-    if len(size) != 2 or not all(isinstance(n, int) and 16 <= n <= 4096 for n in size):
+    fits = isinstance(size, (tuple, list)) and len(size) == 2
+    if not fits or not all(isinstance(n, int) and 16 <= n <= 4096 for n in size):
         raise ValueError(f'size is {size!r}; give width and height, 16 to 4096 pixels each')
+    if out.exists() and out.resolve() in (here := Path.cwd().resolve(), *here.parents):
+        raise FileExistsError(f'{out} is the folder that you are in, or holds it: name a new one, such as ./storyland')
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f'{out} exists and is not an empty folder; nothing was written: choose another folder')
 
 # %% ../../nbs/2_storyland/04_world.ipynb #e9936eb1
 DEFAULT_FORMAT = ImageFormat()
-
-
-def map_in_order(
-    job: Callable,  # of one item; can be pickled if there are several workers
-    items: Iterable,
-    workers: int,  # processes; 1: this one
-) -> Iterator:
-    "Results of `job` on `items`, in order; in this process if one worker is enough."
-    if workers == 1:
-        yield from map(job, items)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(job, items)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 # %% ../../nbs/2_storyland/04_world.ipynb #3df8a48e
 def write_lines(
@@ -187,22 +173,25 @@ def write_set(
     out: str | Path,  # folder to make
     pages: int = 30,  # a story, 10 or more
     size: tuple[int, int] = (128, 128),  # width and height of the pictures in pixels
-    workers: int | None = None,  # processes; None: one a core
+    workers: int | None = None,  # processes, see `worker_count`; None: one a core
     progress: Callable[..., object] | None = None,  # called as `progress(done, stories)` after each story
     image_format: ImageFormat = DEFAULT_FORMAT,  # how the pictures are stored
     allow_held_out: bool = False,  # permit seeds that the project never uses itself
 ) -> Path:
     """Write stories `seed` … `seed + stories - 1` to `out` (stories.jsonl, truth.jsonl, images/); returns `out`.
 
-    ValueError for impossible numbers and held-out seeds, FileExistsError if `out` holds anything.
-    The set is wholly written or not at all."""
+    ValueError for impossible numbers and held-out seeds, FileExistsError if `out` holds anything,
+    ClaimedError if another command is writing it. The set is wholly written or not at all."""
     out = Path(out)
     check_count('stories', stories, 1)
     check_count('seed', seed, 0)
     seeds = range(seed, seed + stories)
     check_request(seeds, pages, size, out, allow_held_out)
-    with atomic_path(out) as part:
+    workers = worker_count(workers, stories)
+    with claim(out), atomic_path(out.resolve() if out.is_symlink() else out) as part:
+        check_request(seeds, pages, size, out, allow_held_out)  # another command may have been quicker
         part.mkdir()
         job = partial(save_story, part, pages, size, image_format, allow_held_out)
-        write_lines(part, map_in_order(job, seeds, min(workers or os.cpu_count() or 1, stories)), stories, progress)
+        with closing(map_in_order(job, seeds, workers)) as lines:
+            write_lines(part, lines, stories, progress)
     return out

@@ -31,6 +31,7 @@ from .checkpoints import Checkpoints, load_newest, stop_signals
 from .options import Optimisation, budget_used, learning_rate
 from .sharding import full_tensors, local, shard_module, shard_like, fsdp_requested, unsharded
 from ..story.files import atomic_path, write_atomic
+from ..story.processes import worker_count
 
 # %% ../../nbs/6_training/01_loop.ipynb #97a63da5
 class EMA:
@@ -167,7 +168,7 @@ class NumberedBatches(torch.utils.data.Dataset):
             _ErrorsAsItems(self),
             batch_size=None,
             sampler=itertools.count(first),  # type: ignore[arg-type]  # a sampler without an end
-            num_workers=workers,
+            num_workers=worker_count(workers) if workers else 0,
             pin_memory=torch.device(device).type == "cuda",
             prefetch_factor=8 if workers else None,
         )
