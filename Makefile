@@ -18,7 +18,7 @@ help:
 	@sed -n '1,4s/^# //p' Makefile
 
 story: $(VENV)/story.stamp
-	@$(RUN)/seed-story tell --pages $(PAGES) --out '$(OUT)' $(if $(wildcard $(OUT)/story.jsonl),--resume) $(ARGS)
+	@$(RUN)/seed-story tell --pages $(PAGES) --out '$(OUT)' $(if $(wildcard $(OUT)/.state/settings.json),--resume) $(ARGS)
 	@echo "The book: $(abspath $(OUT))/index.html"
 
 # Format, likely mistakes, types.

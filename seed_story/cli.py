@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'StoryPages', 'AttentionName', 'ModelName', 'BookFolder', 'EXTRA', 'complain', 'run', 'main',
-           'tell', 'parse_size', 'data_storyland', 'data_check', 'data_chunk', 'fetch', 'convert', 'literal',
-           'option_words', 'train', 'stage_options_help', 'repro_folder', 'notebook_parameters', 'repro']
+           'named_path', 'tell', 'parse_size', 'data_storyland', 'data_check', 'data_chunk', 'fetch', 'convert',
+           'literal', 'option_words', 'train', 'stage_options_help', 'repro_folder', 'notebook_parameters', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
 import ast
@@ -13,16 +13,55 @@ import json
 import re
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-import typer
+try:
+    import typer
+    from typer.core import TyperGroup
 
-from .sinks.policies import policy_names
-from .story.processes import sigterm_as_interrupt
+    from seed_story.sinks.policies import policy_names
+    from seed_story.story.files import explain_os_error
+    from seed_story.story.processes import sigterm_as_interrupt
+except KeyboardInterrupt:  # Ctrl-C while the command starts
+    sys.stderr.write('seed-story: interrupted\n')
+    sys.exit(130)
 
 # %% ../nbs/cli.ipynb #1e9d5d8a
+class _Interrupted(Exception):
+    "Ctrl-C, or SIGTERM."
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    "Ctrl-C, and a file that is cut, which typer takes for the end of its input, are told apart from it."
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        raise _Interrupted from e
+    except EOFError as e:
+        raise ValueError(f'a file that is read ends too early ({e}): download or copy it again') from e
+
+
+class _Commands(TyperGroup):
+    "Commands that can be interrupted, with a word."
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        "Read the options."
+        with _told_apart():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        "Run the command."
+        with _told_apart():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help='Tell illustrated stories, page by page; make and check story data; train; reproduce.',
     add_completion=False,
     no_args_is_help=True,
@@ -38,32 +77,63 @@ def complain(message: object) -> None:
     typer.echo('seed-story: ' + ' '.join(str(message).split()), err=True)
 
 # %% ../nbs/cli.ipynb #b9f15a10
+@contextmanager
+def _tidy_output() -> Iterator[None]:
+    "stdout escapes what its encoding lacks, and PIL does not warn of pictures that are read all the same."
+    stream: Any = sys.stdout
+    before = getattr(stream, 'errors', None)
+    if hasattr(stream, 'reconfigure'):
+        stream.reconfigure(errors='backslashreplace')
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', module=r'PIL\.')
+        try:
+            yield
+        finally:
+            if hasattr(stream, 'reconfigure'):
+                stream.reconfigure(errors=before)
+
+
+def _fault_of(error: Exception) -> str:
+    "The line for an error of what was asked, or of the machine; any other is a fault of ours, and raised."
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    if isinstance(error, ValueError):
+        return str(error)
+    if hasattr(error, 'format_message'):
+        return error.format_message() + ' (see --help)'  # the parser's own errors
+    if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':
+        return f'there is not enough memory ({error}): end other programs, ask for less, or choose another --device'
+    raise error
+
+
 def run(args: Optional[list[str]] = None) -> int:
     "Run the command line `args` (default: the program's own); returns the exit code."
     args = sys.argv[1:] if args is None else args
     if args in ([], ['data']):
         args = [*args, '--help']
     try:
-        with sigterm_as_interrupt():
+        with sigterm_as_interrupt(), _tidy_output():
             return app(args, prog_name='seed-story', standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):
+    except (_Interrupted, KeyboardInterrupt, typer.Abort):
         complain('interrupted')
         return 130
     except BrokenPipeError:
         return 1
-    except (ValueError, OSError) as e:
-        complain(e)
-        return 2
     except Exception as e:
-        if not hasattr(e, 'format_message'):
-            raise
-        complain(e.format_message() + ' (see --help)')  # the parser's own errors
+        complain(_fault_of(e))
         return 2
 
 
 def main() -> None:
     "The console script `seed-story`."
     sys.exit(run())
+
+# %% ../nbs/cli.ipynb #c11a0001
+def named_path(word: str) -> Path:
+    "A path given on the command line; an empty one (of a variable that is not set) does not mean the current folder."
+    if not word.strip():
+        raise typer.BadParameter('it is empty: leave it out, or name one')
+    return Path(word)
 
 # %% ../nbs/cli.ipynb #246493f8
 StoryPages = Annotated[
@@ -78,13 +148,19 @@ AttentionName = Annotated[
 ]
 ModelName = Annotated[Optional[str], typer.Option(help='Model folder, hub id, or bundled preset. Default: tiny.')]
 BookFolder = Annotated[
-    Optional[Path], typer.Option(help='Folder of the book. Default: story, or story-2, … if that is taken.')
+    Optional[Path],
+    typer.Option(
+        help='Folder of the book. Default: story, or story-2, … if that is taken.', parser=named_path, metavar='FOLDER'
+    ),
 ]
 
 # %% ../nbs/cli.ipynb #d61aa152
 @app.command()
 def tell(
-    image: Annotated[Optional[Path], typer.Option(help='Opening picture. Default: a bundled one.')] = None,
+    image: Annotated[
+        Optional[Path],
+        typer.Option(help='Opening picture. Default: a bundled one.', parser=named_path, metavar='FILE'),
+    ] = None,
     text: Annotated[Optional[str], typer.Option(help='Text of the opening page.')] = None,
     pages: StoryPages = None,
     attention: AttentionName = None,
