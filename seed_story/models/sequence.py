@@ -19,9 +19,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from ..story.lines import TOKEN_NAMES, clean_text, drop_token_names
+
 # %% auto #0
 __all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE_INDEX', 'logger', 'slot_token', 'image_text', 'sentence_end_ids',
-           'add_image_tokens', 'build_tokenizer', 'ImageTokens', 'clean_text', 'with_num_slots', 'story_text',
+           'add_image_tokens', 'build_tokenizer', 'ImageTokens', 'special_token_names', 'with_num_slots', 'story_text',
            'training_item', 'collate', 'PageEncoder', 'BranchedBatch', 'build_branched_batch', 'branch_mask']
 
 # %% ../../nbs/3_models/01_sequence.ipynb #83295a6f
@@ -140,14 +142,12 @@ class ImageTokens:
         return cls(vocab[BOI], vocab[EOI], tuple(vocab[slot_token(i)] for i in range(count)))
 
 # %% ../../nbs/3_models/01_sequence.ipynb #c11f3d74
-_TOKEN_NAMES = re.compile(r"<\s*(?:/?img(?:_\d{5})?|/?s|pad|unk)\s*>|\[/?INST\]", re.IGNORECASE)
-
-
-def clean_text(text: str) -> str:
-    "A page's text without the names of special tokens, white space folded to single spaces."
-    while (cleaned := _TOKEN_NAMES.sub(" ", text)) != text:  # again: a removed name may join two halves of another
-        text = cleaned
-    return " ".join(text.split())
+def special_token_names(tokenizer: Any) -> re.Pattern:
+    "What is taken out of texts before `tokenizer` sees them: names that it would take for special tokens."
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    own = {str(token) for token in added if getattr(token, "special", False)}
+    names = sorted((name for name in own if re.match(r"[<\[{|]..", name)), key=len, reverse=True)
+    return re.compile("|".join([TOKEN_NAMES.pattern, *map(re.escape, names)]), re.IGNORECASE)
 
 # %% ../../nbs/3_models/01_sequence.ipynb #521271d0
 def with_num_slots(tokenizer: Any, num_slots: int) -> PreTrainedTokenizerFast:
@@ -174,7 +174,7 @@ def story_text(captions: Iterable[str], num_slots: int, separator: str = SEPARAT
     """Texts and images interleaved as one string: each of the `captions`, then the tokens of its image.
 
     `num_slots`: of one image. `separator` stands before every page but the first."""
-    return separator.join(caption + image_text(num_slots) for caption in captions)
+    return separator.join(drop_token_names(caption) + image_text(num_slots) for caption in captions)
 
 
 def _item_tensors(ids: np.ndarray, target: np.ndarray, image: ImageTokens, pad: int, max_length: int) -> dict:
@@ -237,7 +237,7 @@ def collate(items: Iterable[dict | None]) -> dict:
 class PageEncoder:
     """Text of pages → token ids (`np.int32`), with a memory.
 
-    The ids of a page include its separator, and exclude its BoI."""
+    The ids of a page include its separator, and exclude its BoI. Names of special tokens in a text are left out."""
 
     def __init__(
         self,
@@ -251,6 +251,7 @@ class PageEncoder:
         self.max_text_tokens = max_text_tokens
         self.cache_size = cache_size
         self.image = ImageTokens.from_tokenizer(tokenizer)
+        self.names = special_token_names(tokenizer)
         self.bos = tokenizer.bos_token_id
         self.eos = tokenizer.eos_token_id
         self.pad = tokenizer.pad_token_id
@@ -271,7 +272,8 @@ class PageEncoder:
 # %% ../../nbs/3_models/01_sequence.ipynb #6c7179f3
 def _encode_pages(encoder: PageEncoder, keys: Sequence[tuple[str, bool]]) -> list[np.ndarray]:
     "The ids of (text, opens its story), each encoded between its neighbours and cut out again."
-    texts = [(text if first else EOI + encoder.separator + text) + BOI for text, first in keys]
+    clean = [(drop_token_names(text, encoder.names), first) for text, first in keys]
+    texts = [(text if first else EOI + encoder.separator + text) + BOI for text, first in clean]
     rows = encoder.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     rows = [np.array(row[0 if first else 1 : -1], dtype=np.int32) for row, (_, first) in zip(rows, keys)]
     limit = encoder.max_text_tokens

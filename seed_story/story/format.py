@@ -8,85 +8,39 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path, PureWindowsPath
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from .files import atomic_path, claim, explain_os_error
+from seed_story.story.lines import (
+    Fault,
+    LineFault,
+    Problem,
+    StoryError,
+    caption_faults,
+    file_fault,
+    parse_line,
+    quote,
+    read_line_at,
+    read_lines,
+    row_faults,
+)
+from .pictures import ImageError, as_rgb, inspect_image, open_image
+from .sources import ImageFolders, find_story_files, image_folders
 
 logger = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['logger', 'MAX_PIXELS', 'FORMATS', 'MAX_LINE', 'ImageError', 'open_image', 'Page', 'Story', 'Problem', 'StoryError',
-           'resolve_image_path', 'scan_file', 'StoryReader', 'read_stories', 'check_file', 'split_into_chunks',
-           'format_story_line', 'write_stories']
-
-# %% ../../nbs/1_story/01_format.ipynb #08ee621b
-MAX_PIXELS = 2**25  # 33 megapixels: a page of StoryStream has 0.4
-FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF')
-
-
-class ImageError(ValueError):
-    "A picture cannot be used; `what` is wrong with it and `fix` is what to do."
-
-    def __init__(self, what: str, fix: str):
-        super().__init__(f'{what}: {fix}')
-        self.what = what
-        self.fix = fix
-
-# %% ../../nbs/1_story/01_format.ipynb #3f716906
-def _as_rgb(im: Image.Image) -> Image.Image:
-    "`im` as RGB: turned as its EXIF tag says, 16-bit greys scaled down, transparency laid over white."
-    im = ImageOps.exif_transpose(im)
-    if im.mode.startswith('I;16'):
-        im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
-    if not im.has_transparency_data:
-        return im.convert('RGB')
-    im = im.convert('RGBA')
-    return Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB')
-
-# %% ../../nbs/1_story/01_format.ipynb #34f7bb27
-def _decode(path: Path, max_pixels: int, pixels: bool) -> Image.Image:
-    "Open `path`, refuse it above `max_pixels`, and decode it to RGB if `pixels`."
-    with Image.open(path, formats=FORMATS) as im:
-        width, height = im.size
-        if width * height > max_pixels:
-            size = f'{path.stat().st_size:,} bytes to {width}×{height} pixels'
-            raise ImageError(
-                f'{path} unpacks {size} (a decompression bomb?)', f'scale it down to at most {max_pixels:,} pixels'
-            )
-        if im.format == 'PNG' and pixels:  # PIL decodes a PNG whose end is cut off; its checksums tell
-            with Image.open(path, formats=FORMATS) as whole:
-                whole.verify()
-        return _as_rgb(im) if pixels else im
-
-# %% ../../nbs/1_story/01_format.ipynb #4403d64c
-def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, pixels: bool = True) -> Image.Image:
-    "The image at `path` as RGB (only its header is read if not `pixels`); `ImageError` if it cannot be used."
-    path = Path(path)
-    try:
-        if not path.exists():
-            raise ImageError(f'no such image {path}', 'check the name, or download the file again')
-        if not path.is_file():
-            raise ImageError(f'{path} is not a file', 'name an image file')
-        if path.stat().st_size == 0:
-            raise ImageError(f'{path} has zero bytes', 'download the file again')
-        return _decode(path, max_pixels, pixels)
-    except UnidentifiedImageError:
-        raise ImageError(f'{path} is not an image', f'use one of {", ".join(FORMATS)}') from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(
-            f'{path} is far too large (a decompression bomb?)', f'scale it down to at most {max_pixels:,} pixels'
-        ) from None
-    except PermissionError:
-        raise ImageError(f'{path} may not be read', 'change its permissions') from None
-    except (OSError, SyntaxError, EOFError, ValueError) as e:
-        if isinstance(e, ImageError):
-            raise
-        raise ImageError(f'{path} is broken ({e})', 'download or save the file again') from None
+__all__ = ['logger', 'Look', 'Page', 'Story', 'ScannedLine', 'scan_file', 'StoryReader', 'read_stories', 'check_file',
+           'scan_rows', 'story_of_row', 'read_again', 'split_into_chunks', 'ChunkReader', 'format_story_line',
+           'write_stories']
 
 # %% ../../nbs/1_story/01_format.ipynb #eb9ed57a
 @dataclass
@@ -102,7 +56,7 @@ class Page:
         if self.image is None:
             raise ImageError('this page has no picture', 'set page.image to a path or a PIL image')
         if isinstance(self.image, Image.Image):
-            return self.image if self.image.mode == 'RGB' else _as_rgb(self.image)
+            return as_rgb(self.image)
         return open_image(self.image)
 
 # %% ../../nbs/1_story/01_format.ipynb #be459262
@@ -124,224 +78,142 @@ class Story:
         "The page at `i`, or for a slice the story of those pages."
         return Story(self.pages[i], self.id, dict(self.meta)) if isinstance(i, slice) else self.pages[i]
 
-# %% ../../nbs/1_story/01_format.ipynb #f94cf02c
-@dataclass(frozen=True)
-class Problem:
-    "Something wrong in a StoryStream file."
-
-    file: Path
-    line: int  # from 1 on; 0: the file as a whole
-    what: str
-    fix: str
-    warning: bool = False  # does not stop reading
-
-    def __str__(self):
-        return f'{self.file}:{self.line}: {"warning: " if self.warning else ""}{self.what} → {self.fix}'
-
-
-class StoryError(ValueError):
-    "A StoryStream file has a line that cannot be used; `problems` lists all that is wrong with it."
-
-    def __init__(self, problems: list[Problem]):
-        super().__init__('\n'.join(map(str, problems)))
-        self.problems = problems
-
-# %% ../../nbs/1_story/01_format.ipynb #13f4b21b
-def resolve_image_path(name: str, folder: str | Path) -> Path:
-    "The file that the image `name` means inside `folder`; `ImageError` if it leaves it (`..`, absolute, a link)."
-    parts = PureWindowsPath(name)  # splits at both / and \
-    if not name.strip() or '\0' in name:
-        raise ImageError(f'image name {name!r} is not a path', 'name a file in the image folder')
-    if parts.drive or parts.root:
-        raise ImageError(f'image path {name!r} is absolute', 'name it relative to the image folder')
-    if '..' in parts.parts:
-        raise ImageError(f'image path {name!r} leaves the image folder', "remove '..' from it")
-    path = Path(folder, name)
-    try:
-        inside = path.resolve().is_relative_to(Path(folder).resolve())
-    except (OSError, RuntimeError) as e:
-        raise ImageError(f'image path {name!r} cannot be followed ({e})', 'name a file in the image folder') from None
-    if not inside:
-        raise ImageError(
-            f'image path {name!r} leaves the image folder through a link', 'copy the file into the image folder'
-        )
-    return path
-
-# %% ../../nbs/1_story/01_format.ipynb #ba4232d3
-def _field_faults(row) -> Iterator[tuple[str, str]]:
-    "What is wrong with one parsed line, as (what, fix) pairs."
-    if not isinstance(row, dict):
-        yield f'the line holds a {type(row).__name__}, not an object', 'write {"id": …, "images": […], "captions": […]}'
-        return
-    if isinstance(row.get('id', 0), bool) or not isinstance(row.get('id', 0), (int, str)):
-        yield f'id is {row["id"]!r}', 'give a number or a string'
-    for key in ('images', 'captions'):
-        if key not in row:
-            yield f'{key} is missing', f'add the list {key}'
-        elif not isinstance(row[key], list):
-            yield f'{key} is a {type(row[key]).__name__}', 'make it a list of strings'
-        elif not row[key]:
-            yield f'{key} is empty', 'remove the line, or add pages'
-        else:
-            for k, value in enumerate(row[key]):
-                if not isinstance(value, str):
-                    yield f'{key}[{k}] is {str(value)[:40]!r} of type {type(value).__name__}', 'make it a string'
-    lists = {key: len(row[key]) for key in ('images', 'captions', 'orders') if isinstance(row.get(key), list)}
-    if len(set(lists.values())) > 1:
-        yield 'unequal counts: ' + ', '.join(f'{n} {key}' for key, n in lists.items()), 'each page needs one of each'
-    orders = row.get('orders')
-    if orders is not None and not (
-        isinstance(orders, list) and all(type(o) is int for o in orders) and len(set(orders)) == len(orders)
-    ):
-        yield 'orders is not a list of distinct whole numbers', 'number the pages from 0, or leave orders out'
-
-# %% ../../nbs/1_story/01_format.ipynb #236c5ef7
-def _caption_faults(captions: list) -> Iterator[tuple[str, str]]:
-    "Captions that are empty or hold text that no file can store."
-    for k, text in enumerate(captions):
-        if not isinstance(text, str):
-            continue
-        if not text.strip():
-            yield f'captions[{k}] is empty', 'write the text of that page, or remove the page'
-        if any('\ud800' <= c <= '\udfff' for c in text):
-            yield f'captions[{k}] holds half a character (a lone surrogate)', 'write the caption as UTF-8'
-
-# %% ../../nbs/1_story/01_format.ipynb #cdcb06ff
-MAX_LINE = 2**24  # bytes; a story of 1,000 pages takes 0.3 MB
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    "(number, bytes) of every line that is not blank; None for one longer than `MAX_LINE`."
-    with open(path, 'rb') as f:
-        for number in count(1):
-            line = f.readline(MAX_LINE + 1)
-            if not line:
-                return
-            if len(line) > MAX_LINE:
-                while line and not line.endswith(b'\n'):
-                    line = f.readline(MAX_LINE)
-                yield number, None
-            elif line.strip():
-                yield number, line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line
-
-# %% ../../nbs/1_story/01_format.ipynb #4191044c
-def _parse(line: bytes | None):
-    "The JSON value of a line; a fault is raised as `ValueError(what, fix)`."
-    if line is None:
-        raise ValueError(f'the line is longer than {MAX_LINE:,} bytes', 'put one story on each line')
-    try:
-        return json.loads(line.decode('utf-8'))
-    except UnicodeDecodeError as e:
-        raise ValueError(
-            f'not UTF-8: byte 0x{line[e.start]:02x} at column {e.start + 1}', 'save the file as UTF-8'
-        ) from None
-    except json.JSONDecodeError as e:
-        raise ValueError(
-            f'broken JSON: {e.msg} at column {e.pos + 1}', 'write one whole JSON object on the line'
-        ) from None
-    except (ValueError, RecursionError) as e:  # a number of thousands of digits, or lists nested without end
-        raise ValueError(f'broken JSON: {type(e).__name__}', 'write one plain JSON object on the line') from None
-
-# %% ../../nbs/1_story/01_format.ipynb #93521e67
-def _image_folder(jsonl: Path, images) -> Path:
-    "The folder that image names are relative to: `images`, else `images/` beside the file, else the file's own folder."
-    if not jsonl.is_file():
-        raise FileNotFoundError(f'no such StoryStream file: {jsonl}')
-    beside = jsonl.parent / 'images'
-    folder = Path(images) if images is not None else beside if beside.is_dir() else jsonl.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f'no such image folder: {folder}')
-    return folder
-
-
-def _to_story(row: dict, paths: list[Path]) -> Story:
-    "The story of a sound line, its pages sorted by `orders`."
-    orders = row.get('orders') or range(len(paths))
-    pages = [
-        Page(text, path, dict(order=o))
-        for o, text, path in sorted(zip(orders, row['captions'], paths), key=lambda t: t[0])
-    ]
-    return Story(
-        pages, row.get('id', 0), {k: v for k, v in row.items() if k not in ('id', 'images', 'captions', 'orders')}
-    )
-
 # %% ../../nbs/1_story/01_format.ipynb #c7d2d156
-def _image_problems(jsonl: Path, number: int, names: list[str], folder: Path, pixels: bool):
-    "(paths, problems) of the images of a line; a path for each image that can be used."
+Look = Literal['pixels', 'header', 'name']  # how closely pictures are looked at
+
+
+def _find_images(names: list, folders: ImageFolders, look: Look) -> tuple[list[Path], list[Fault]]:
+    "(paths, faults) of the images of a line; the path of one that cannot be used means nothing."
     paths = []
-    problems = []
+    faults = []
     for k, name in enumerate(names):
+        path = Path()
         try:
-            path = resolve_image_path(name, folder)
-            open_image(path, pixels=pixels)
-            paths.append(path)
+            path = folders.find(name)
+            frames = 1 if look == 'name' else inspect_image(path, pixels=look == 'pixels')[1]
+            if frames > 1:
+                faults.append(Fault(f'images[{k}] has {frames} frames', 'its first is taken', k, True))
         except ImageError as e:
-            problems.append(Problem(jsonl, number, f'images[{k}]: {e.what}', e.fix))
-    return paths, problems
+            taken = f' ({quote(name)}: \\ is taken for /)' if isinstance(name, str) and '\\' in name else ''
+            faults.append(Fault(f'images[{k}]: {e.what}{taken}', e.fix, k))
+        paths.append(path)
+    return paths, faults
 
 
-def _read_line(jsonl: Path, number: int, line: bytes | None, folder: Path, pixels: bool):
-    "(fields, story or None, problems) of one line; no fields where the line is not one of a story."
-    try:
-        row = _parse(line)
-    except ValueError as e:
-        what, fix = e.args
-        return {}, None, [Problem(jsonl, number, what, fix)]
-    problems = [Problem(jsonl, number, *fault) for fault in _field_faults(row)]
-    if problems:
-        return {}, None, problems
-    problems += [Problem(jsonl, number, *fault) for fault in _caption_faults(row['captions'])]
-    paths, unusable = _image_problems(jsonl, number, row['images'], folder, pixels)
-    problems += unusable
-    return row, None if problems else _to_story(row, paths), problems
+def _to_story(row: dict, paths: list[Path], number: int, kept: Iterable[int] | None = None) -> Story:
+    "The story of a sound line: its pages (of those `kept`, by their place in the line) sorted by `orders`."
+    orders = row.get('orders') or range(len(paths))
+    pages = sorted(range(len(paths)) if kept is None else kept, key=lambda k: orders[k])
+    meta = {key: value for key, value in row.items() if key not in ('id', 'images', 'captions', 'orders')}
+    told = [Page(row['captions'][k], paths[k], dict(order=orders[k])) for k in pages]
+    return Story(told, row.get('id', number - 1), meta)
 
 # %% ../../nbs/1_story/01_format.ipynb #1959ba33
+class ScannedLine(NamedTuple):
+    "What a line of a file is."
+
+    number: int  # from 1 on; 0: the file as a whole
+    story: Story | None  # None: it cannot be used
+    problems: list[Problem]
+    file: Path
+    offset: int = 0  # bytes before the line
+    kept: tuple[int, ...] | None = None  # the pages that are left, by their place in the line; None: all
+    left_out: int = 0  # pages that are not
+
+
+def _read_row(
+    row: Any,  # a parsed line
+    line: ScannedLine,  # where it stands
+    folders: ImageFolders,
+    look: Look,
+    skip_pages: bool,
+) -> ScannedLine:
+    "The line with its story or its problems."
+    faults = list(row_faults(row))
+    if faults:
+        return line._replace(problems=[Problem(line.file, line.number, *f[:2]) for f in faults])
+    paths, of_images = _find_images(row['images'], folders, look)
+    faults = [*caption_faults(row['captions']), *of_images]
+    bad = {fault.page for fault in faults if not fault.warning}
+    kept = tuple(k for k in range(len(paths)) if k not in bad)
+    if skip_pages:
+        faults = [f if f.warning else Fault(f'{f.what}, so this page is left out', f.fix, f.page, True) for f in faults]
+        faults += [] if kept else [Fault('no page of this story can be used', 'mend its pages, or remove the line')]
+    problems = [Problem(line.file, line.number, f.what, f.fix, f.warning) for f in faults]
+    if not kept or bad and not skip_pages:
+        return line._replace(problems=problems)
+    story = _to_story(row, paths, line.number, kept)
+    return line._replace(story=story, problems=problems, kept=kept if bad else None, left_out=len(bad))
+
+# %% ../../nbs/1_story/01_format.ipynb #bafca9ce
 def scan_file(
     jsonl: str | Path,  # the file
     images: str | Path | None = None,  # folder of the images; None: `images/` beside the file, else its own folder
     pixels: bool = True,  # decode each image to be sure of it, else only its header is read
-) -> Iterator[tuple[int, Story | None, list[Problem]]]:
-    "For every line of a StoryStream file: its number, its story or None, all its problems."
+    skip_pages: bool = False,  # leave out single pages that cannot be used, instead of their story
+) -> Iterator[ScannedLine]:
+    "Every line of a StoryStream file: its number, its story or None, all its problems; line 0 is the file as a whole."
     jsonl = Path(jsonl)
-    folder = _image_folder(jsonl, images)
-    first_line: dict[int | str, int] = {}  # of each id
-    for number, line in _lines(jsonl):
-        row, story, problems = _read_line(jsonl, number, line, folder, pixels)
-        if 'id' in row and first_line.setdefault(row['id'], number) != number:
-            what = f'id {row["id"]!r} was used on line {first_line[row["id"]]}'
-            problems.append(Problem(jsonl, number, what, 'give each story its own id', True))
-        yield number, story, problems
+    folders = image_folders(jsonl, images)
+    fault = file_fault(jsonl)
+    first_line: dict[str, int] = {}  # of each id
+    number = 0
+    for number, offset, data in () if fault else read_lines(jsonl):
+        line = ScannedLine(number, None, [], jsonl, offset)
+        try:
+            row = parse_line(data)
+        except LineFault as e:
+            yield line._replace(problems=[Problem(jsonl, number, *e.fault[:2])])
+            continue
+        line = _read_row(row, line, folders, 'pixels' if pixels else 'header', skip_pages)
+        if line.story is not None and 'id' in row and first_line.setdefault(str(row['id']), number) != number:
+            what = f'id {quote(row["id"])} was used on line {first_line[str(row["id"])]}'
+            line.problems.append(Problem(jsonl, number, what, 'give each story its own id', True))
+        yield line
+    if not number:
+        fault = fault or Fault('the file holds no story', 'write one JSON object a line')
+        yield ScannedLine(0, None, [Problem(jsonl, 0, *fault[:2])], jsonl)
 
 # %% ../../nbs/1_story/01_format.ipynb #aa5e4ca7
 class StoryReader:
-    "Iterates over the stories of a file once; `read`, `skipped`: lines so far; `problems`: what was wrong with them."
+    """Iterates over stories once, and counts.
+
+    `read`, `skipped`: lines so far; `pages_skipped`: pages left out of stories; `problems`: what was wrong."""
 
     def __init__(
         self,
-        lines: Iterator[tuple[int, Story | None, list[Problem]]],  # as `scan_file` gives them
+        lines: Iterable[ScannedLine],  # as `scan_file` gives them
         skip_bad: bool = False,
         on_problem: Callable[[Problem], object] | None = None,
     ):
-        self.lines = lines
+        self.lines = iter(lines)
         self.skip_bad = skip_bad
         self.on_problem = on_problem
         self.read = 0
         self.skipped = 0
+        self.pages_skipped = 0
         self.problems: list[Problem] = []
 
     def __iter__(self) -> StoryReader:
         return self
 
     def __next__(self) -> Story:
-        for number, story, problems in self.lines:
-            self._note(problems)
-            if story is not None:
+        story = self.next_line().story
+        assert story is not None
+        return story
+
+    def next_line(self) -> ScannedLine:
+        "The next line that holds a story; StopIteration behind the last."
+        for line in self.lines:
+            self._note(line.problems)
+            if line.story is not None:
                 self.read += 1
-                return story
+                self.pages_skipped += line.left_out
+                return line
             if not self.skip_bad:
-                raise StoryError([p for p in problems if not p.warning])
+                raise StoryError([p for p in line.problems if not p.warning])
             self.skipped += 1
-            logger.info('line %d is left out: %s', number, '; '.join(map(str, problems)))
+            logger.info('line %d is left out: %s', line.number, '; '.join(map(str, line.problems)))
         raise StopIteration
 
     def _note(self, problems: list[Problem]) -> None:
@@ -352,57 +224,136 @@ class StoryReader:
 
 # %% ../../nbs/1_story/01_format.ipynb #cd620c01
 def read_stories(
-    jsonl: str | Path,
-    images: str
-    | Path
-    | None = None,  # folder of the image files (None: `images/` beside the file, else its own folder)
+    source: str | Path,  # a JSONL file, a folder of them, or a folder of such folders
+    images: str | Path | None = None,  # of the image files; None: `images/` beside each file, else its own folder
     skip_bad: bool = False,  # leave out bad lines (`.skipped` of the result counts them)
     on_problem: Callable[[Problem], object] | None = None,  # called with every `Problem`
     pixels: bool = True,  # decode each image to be sure of it, else only its header is read
+    skip_pages: bool = False,  # leave out single pages whose caption or image cannot be used (`.pages_skipped`)
 ) -> StoryReader:
-    """The stories of a StoryStream JSONL file, one at a time; pages keep their images as paths.
+    """The stories of StoryStream files, one at a time; pages keep their images as paths.
 
     `StoryError` at the first bad line, unless `skip_bad`; FileNotFoundError for a file or folder that is not there."""
-    _image_folder(Path(jsonl), images)  # a missing file is told at once, not at the first story
-    return StoryReader(scan_file(jsonl, images, pixels), skip_bad, on_problem)
+    files = find_story_files(source)
+    for jsonl in files:
+        image_folders(jsonl, images)  # a missing folder is told at once, not at the first story
+    scans = (scan_file(jsonl, images, pixels, skip_pages) for jsonl in files)
+    return StoryReader(chain.from_iterable(scans), skip_bad, on_problem)
 
 # %% ../../nbs/1_story/01_format.ipynb #be7a9eaa
 def check_file(
-    jsonl: str | Path,  # the file
+    jsonl: str | Path,  # a file, or a folder of them
     images: str | Path | None = None,  # folder of the images; None: `images/` beside the file, else its own folder
     pixels: bool = True,  # decode each image to be sure of it, else only its header is read
 ) -> list[Problem]:
-    "All that is wrong in a StoryStream file, line by line; a file without any story is a problem of line 0."
-    lines = [found for _, _, found in scan_file(jsonl, images, pixels)]
-    if not lines:
-        return [Problem(Path(jsonl), 0, 'the file holds no story', 'write one JSON object a line')]
-    return [problem for found in lines for problem in found]
+    "All that is wrong in StoryStream files, line by line; a file without any story is a problem of line 0."
+    reader = read_stories(jsonl, images, skip_bad=True, pixels=pixels)
+    for _ in reader:
+        pass
+    return reader.problems
+
+# %% ../../nbs/1_story/01_format.ipynb #eff102a0
+def scan_rows(
+    rows: Iterable[Any],  # mappings with `images` and `captions`, and `id` and `orders` if they have them
+    name: str | Path,  # what the data set is called in problems; rows count from 1
+    folders: ImageFolders,  # of the images
+    skip_pages: bool = False,  # leave out single pages that cannot be used, instead of their story
+) -> Iterator[ScannedLine]:
+    "Every row of a data set, as `scan_file` gives the lines of a file."
+    for number, row in enumerate(rows, 1):
+        yield _read_row(row, ScannedLine(number, None, [], Path(name)), folders, 'header', skip_pages)
+
+
+def story_of_row(row: dict, line: ScannedLine, folders: ImageFolders) -> Story:
+    "The story of a row that was scanned as `line`: the pages that were left then. ImageError if a name leads nowhere."
+    paths, faults = _find_images(row['images'], folders, 'name')
+    kept = range(len(paths)) if line.kept is None else line.kept
+    lost = next((f for f in faults if f.page in kept), None)
+    if lost:
+        raise ImageError(f'{line.file}:{line.number}: {lost.what}', lost.fix)
+    return _to_story(row, paths, line.number, kept)
+
+
+def read_again(line: ScannedLine, folders: ImageFolders) -> Story:
+    "The story of a line of a file, from the disk; ValueError if the file has changed since it was scanned."
+    try:
+        row = parse_line(read_line_at(line.file, line.offset))
+        return story_of_row(row, line, folders)
+    except (LineFault, OSError, KeyError, TypeError, IndexError) as e:
+        raise ValueError(f'{line.file} has changed while it was read (line {line.number}): start again') from e
 
 # %% ../../nbs/1_story/01_format.ipynb #62e7d378
+def _first_page(story: Story, page: int) -> Any:
+    "The number of `page` in what `story` was cut from; a field of that name that is no number stays."
+    first = story.meta.get('first_page', 0)
+    return first + page if type(first) is int else first
+
+
 def split_into_chunks(story: Story, pages: int = 10) -> list[Story]:
     """Stories of exactly `pages` pages that do not overlap, as StoryStream is cut for training.
 
     The remainder is dropped.
 
-    Ids become `ID-0`, `ID-1`, …; `meta` tells the `story` and its `first_page`. ValueError for no pages."""
-    if pages < 1:
-        raise ValueError(f'pages must be at least 1, not {pages}')
+    Ids become `ID-0`, `ID-1`, …; `meta` tells the `story` and its `first_page`, a piece of a piece those of the whole.
+    Fields of these names that a story has already stay. ValueError for no pages."""
+    if isinstance(pages, bool) or not isinstance(pages, int) or pages < 1:
+        raise ValueError(f'pages must be a whole number, at least 1, not {quote(pages)}')
     if len(story) % pages:
         logger.info('story %r: the last %d of %d pages are in no chunk', story.id, len(story) % pages, len(story))
     return [
         Story(
             story.pages[k : k + pages],
             f'{story.id}-{k // pages}',
-            {**story.meta, 'story': story.id, 'first_page': k},
+            {'story': story.id, **story.meta, 'first_page': _first_page(story, k)},
         )
         for k in range(0, len(story) - pages + 1, pages)
     ]
 
+# %% ../../nbs/1_story/01_format.ipynb #3cc9ca0d
+class ChunkReader:
+    """Iterates over the chunks of what a `StoryReader` reads; ValueError behind the last story if there was none.
+
+    `chunks`: so many so far; `pages_left`: pages that fill none."""
+
+    def __init__(self, reader: StoryReader, pages: int, name: str | Path):
+        self.reader = reader
+        self.pages = pages  # of a chunk
+        self.name = name  # of the data, in messages
+        self.chunks = 0
+        self.pages_left = 0
+
+    def __iter__(self) -> Iterator[Story]:
+        longest = 0
+        for story in self.reader:
+            parts = split_into_chunks(story, self.pages)
+            longest = max(longest, len(story))
+            self.chunks += len(parts)
+            self.pages_left += len(story) - self.pages * len(parts)
+            yield from parts
+        if not self.chunks:
+            first = next((f': {p}' for p in self.reader.problems if not p.warning), '')
+            if not self.reader.read:
+                raise ValueError(f'{self.name}: no story can be used, all {self.reader.skipped} lines are bad{first}')
+            raise ValueError(
+                f'{self.name}: no story has {self.pages} pages, the longest of {self.reader.read} has {longest}: '
+                f'ask for at most {longest} pages a chunk'
+            )
+
 # %% ../../nbs/1_story/01_format.ipynb #a3cd79a8
 def format_story_line(story: Story, images: list[str]) -> str:
-    "The JSONL line of a story whose pictures are stored under the names `images`."
+    """The JSONL line of a story whose pictures are stored under the names `images`.
+
+    ValueError for what JSON cannot hold."""
     row = dict(id=story.id, images=list(images), captions=[p.text for p in story], orders=list(range(len(story))))
-    return json.dumps({**row, **{k: v for k, v in story.meta.items() if k not in row}}, ensure_ascii=False) + '\n'
+    if double := sorted(row.keys() & story.meta.keys()):
+        raise ValueError(f'story {quote(story.id)}: meta has {double[0]}, a field of every story: rename it')
+    try:
+        line = json.dumps({**row, **story.meta}, ensure_ascii=False, allow_nan=False)
+        line.encode('utf-8')
+    except (TypeError, ValueError) as e:  # no JSON, not finite, a circle, or half a character
+        reason = 'half a character (a lone surrogate)' if isinstance(e, UnicodeError) else 'what is no JSON'
+        raise ValueError(f'story {quote(story.id)} holds {reason}: give texts, finite numbers, lists and dicts') from e
+    return line + '\n'
 
 # %% ../../nbs/1_story/01_format.ipynb #2f837371
 def _store_image(page: Page, stem: Path) -> Path:
@@ -410,13 +361,67 @@ def _store_image(page: Page, stem: Path) -> Path:
     if page.image is None or isinstance(page.image, Image.Image):
         path = stem.with_suffix('.png')
         page.pil().save(path)
-    else:
-        path = stem.with_suffix(Path(page.image).suffix)
-        open_image(page.image, pixels=False)
-        shutil.copyfile(page.image, path)
+        return path
+    image, _ = inspect_image(page.image, pixels=False)
+    suffix = Path(page.image).suffix
+    path = stem.with_suffix(
+        suffix if re.fullmatch(r'\.[A-Za-z0-9]{1,8}', suffix) else f'.{(image.format or "png").lower()}'
+    )
+    shutil.copyfile(page.image, path)
     return path
 
+
+def _check_story(story: Story) -> None:
+    "ValueError for a story that could not be read again."
+    if not isinstance(story, Story):
+        raise ValueError(f'a {type(story).__name__} is no Story: give Story objects')
+    row = dict(id=story.id, images=[''] * len(story), captions=[page.text for page in story])
+    faults = (*row_faults(row), *caption_faults([page.text for page in story]))
+    fault = next((f for f in faults if not f.warning), None)
+    if fault:
+        raise ValueError(f'story {quote(story.id)}: {fault.what}: {fault.fix}')
+
 # %% ../../nbs/1_story/01_format.ipynb #2b77ea08
+def _write_parts(stories: Iterable[Story], part: Path, name: str) -> None:
+    "Write `part/NAME` and `part/images/`; ValueError if there is no story."
+    count = 0
+    (part / 'images').mkdir(parents=True)
+    with open(part / name, 'w', encoding='utf-8', newline='\n') as file:
+        for count, story in enumerate(stories, 1):
+            _check_story(story)
+            folder = part / 'images' / f'{count - 1:06d}'
+            folder.mkdir()
+            stored = [_store_image(page, folder / f'{k:04d}') for k, page in enumerate(story)]
+            file.write(format_story_line(story, [p.relative_to(part / 'images').as_posix() for p in stored]))
+        file.flush()
+        os.fsync(file.fileno())
+    if not count:
+        raise ValueError('there is no story to write')
+
+
+def _write_set(stories: Iterable[Story], out: Path, name: str) -> None:
+    "Write a set into `out`, which is claimed, wholly or not at all; FileExistsError if one is there."
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f'{out} is a file: choose another folder')
+    part = out / f'.{name}.part'
+    if (part / name).exists() and not (part / 'images').exists() and not (out / name).exists():
+        os.replace(part / name, out / name)  # of a command that was killed here when all was written
+    shutil.rmtree(part, ignore_errors=True)
+    for there in (out / name, out / 'images'):
+        if there.exists() or there.is_symlink():
+            raise FileExistsError(f'{there} exists: choose another folder')
+    if not out.exists():
+        with atomic_path(out) as whole:
+            _write_parts(stories, whole, name)
+        return
+    try:
+        _write_parts(stories, part, name)
+        os.replace(part / 'images', out / 'images')
+        os.replace(part / name, out / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+# %% ../../nbs/1_story/01_format.ipynb #619a5c3c
 def write_stories(
     stories: Iterable[Story],  # read once, one at a time
     out: str | Path,  # folder, made if it is not there
@@ -424,21 +429,18 @@ def write_stories(
 ) -> Path:
     """Write `out/NAME` and `out/images/` in StoryStream's format, wholly or not at all. Returns the JSONL's path.
 
-    FileExistsError for a folder that holds either; ImageError for a page without a usable image."""
+    FileExistsError for a folder that holds either; ImageError for a page without a usable image; ValueError for
+    no story, one that could not be read again, a `name` that is no file's, or a folder that is being written;
+    OSError if the disk refuses. Nothing is left then."""
+    taken = ('', '.', '..', 'images')
+    if not isinstance(name, str) or name in taken or Path(name).name != name or {'\\', '\0'} & set(name):
+        raise ValueError(f'name {quote(name)} is not the name of a file in the folder: write it like stories.jsonl')
     out = Path(out)
-    for there in (out / name, out / 'images'):
-        if there.exists():
-            raise FileExistsError(f'{there} exists: choose another folder')
-    part = out / f'.{os.getpid()}.part'
     try:
-        (part / 'images').mkdir(parents=True)
-        with open(part / name, 'w', encoding='utf-8') as f:
-            for n, story in enumerate(stories):
-                (part / 'images' / f'{n:06d}').mkdir()
-                stored = [_store_image(page, part / 'images' / f'{n:06d}' / f'{k:04d}') for k, page in enumerate(story)]
-                f.write(format_story_line(story, [p.relative_to(part / 'images').as_posix() for p in stored]))
-        os.replace(part / 'images', out / 'images')
-        os.replace(part / name, out / name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with claim(out):
+            _write_set(stories, out, name)
+    except OSError as e:
+        if e.errno is None:
+            raise
+        raise OSError(f'{out} cannot be written: {explain_os_error(e)}') from e
     return out / name

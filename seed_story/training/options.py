@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['STAGE_OPTIONS', 'option', 'piece', 'word_of', 'Options', 'Leaf', 'StageOptions', 'RunFolders', 'StoreFolder',
            'RunFolder', 'NamedPreset', 'ModelOptions', 'ChunkModelOptions', 'EncodedOptions', 'StoreOptions',
-           'ChunkOptions', 'StageTwoData', 'DrawingOptions', 'SourceOptions', 'EncodingOptions', 'Optimisation',
-           'budget_used', 'learning_rate', 'FeatureConditioning', 'DetokenizerConditioning', 'Conditioning',
-           'SavingOptions', 'StageTwoSaving', 'RenderOptions', 'PackOptions', 'WordsOptions', 'EncodeOptions',
-           'AssembleOptions', 'TrainingOptions', 'VAEOptions', 'TokenizerOptions', 'OracleOptions',
+           'ChunkOptions', 'ReadingOptions', 'StageTwoData', 'DrawingOptions', 'SourceOptions', 'EncodingOptions',
+           'Optimisation', 'budget_used', 'learning_rate', 'FeatureConditioning', 'DetokenizerConditioning',
+           'Conditioning', 'SavingOptions', 'StageTwoSaving', 'RenderOptions', 'PackOptions', 'WordsOptions',
+           'EncodeOptions', 'AssembleOptions', 'TrainingOptions', 'VAEOptions', 'TokenizerOptions', 'OracleOptions',
            'DetokenizerOptions', 'MLLMOptions', 'AdaptOptions', 'stage_options', 'stage_optimisation', 'check_device']
 
 # %% ../../nbs/6_training/00_options.ipynb #6d3af52a
@@ -285,7 +285,16 @@ class ChunkOptions(EncodedOptions):
 
 # %% ../../nbs/6_training/00_options.ipynb #f87702a8
 @dataclass(frozen=True, kw_only=True)
-class StageTwoData(ChunkOptions):
+class ReadingOptions(Options):
+    "Data"
+
+    images: Path | None = option('Folder of the pictures. Default: images/ beside each file, or its own folder.', None)
+    skip_bad: bool = option('Leave out stories that cannot be used, instead of failing.', False, bare=True)
+    skip_pages: bool = option('Leave out single pages whose picture or text cannot be used.', False, bare=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTwoData(ChunkOptions, ReadingOptions):
     "Data"
 
     data: str | None = option('StoryStream folder, file or hub id to stream from, instead of the page store.', None)
@@ -293,6 +302,9 @@ class StageTwoData(ChunkOptions):
     def check(self) -> None:
         if self.data is not None and not self.data.strip():
             raise ValueError("--data '': it must be a folder, a file or a hub id")
+        unused = [n for n in ('images', 'skip_bad', 'skip_pages') if getattr(self, n)]
+        if self.data is None and unused:
+            raise ValueError(f'--{unused[0].replace("_", "-")} goes with --data, which names what is streamed')
 
 # %% ../../nbs/6_training/00_options.ipynb #b9f4785e
 @dataclass(frozen=True, kw_only=True)
@@ -306,16 +318,16 @@ class DrawingOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions(Options):
+class SourceOptions(ReadingOptions):
     "Data"
 
-    source: Path | None = option('A StoryStream file (JSONL).', None)
+    source: Path | None = option('A StoryStream file (JSONL), a folder of them, or of such folders.', None)
 
     def check(self) -> None:
         if self.source is None:
             raise ValueError('pack needs --source FILE.jsonl')
-        if not self.source.is_file():
-            raise ValueError(f'--source {self.source}: there is no such file')
+        if not self.source.exists():
+            raise ValueError(f'--source {self.source}: there is no such file or folder')
 
 # %% ../../nbs/6_training/00_options.ipynb #1c8246d8
 @dataclass(frozen=True, kw_only=True)

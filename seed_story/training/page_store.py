@@ -122,31 +122,38 @@ def _render_job(job: tuple[Path, int, int, StoreFormat]) -> int:
 
 # %% ../../nbs/6_training/05_page_store.ipynb #a3193eac
 def pack_store(
-    jsonl: str | Path,  # a StoryStream file
+    source: str | Path,  # a StoryStream file, a folder of them, or of such folders
     out: str | Path,  # folder of the store
     pages: int = 30,  # of a piece
     size: int = 128,  # pixels a side
     shard_stories: int = 64,  # pieces of a shard
     skip_bad: bool = False,  # leave out bad lines instead of failing
+    skip_pages: bool = False,  # leave out single pages that cannot be used
+    images: str | Path | None = None,  # folder of the images; None: `images/` beside each file, or its own folder
 ) -> int:
-    "Pack a StoryStream file and its images into the store; returns the number of stories (pieces of `pages` pages)."
-    from seed_story.story.format import read_stories, split_into_chunks
+    """Pack StoryStream data and its images into the store; returns the number of stories (pieces of `pages` pages).
+
+    ValueError for data that cannot be read, or of which no story has so many pages."""
+    from seed_story.story.format import ChunkReader, read_stories
 
     out = Path(out)
-    count = left = 0
+    count = 0
     pieces: list = []
-    for story in read_stories(jsonl, skip_bad=skip_bad):
-        parts = list(split_into_chunks(story, pages))
-        left += len(story) - pages * len(parts)
-        pieces += parts
+    reader = read_stories(source, images, skip_bad, skip_pages=skip_pages)
+    chunks = ChunkReader(reader, pages, source)
+    for piece in chunks:
+        pieces.append(piece)
         while len(pieces) >= shard_stories:
             save_shard(_packed_shard(pieces[:shard_stories], size), out / f"{count:09d}.npz")
             count = count + shard_stories
             pieces = pieces[shard_stories:]
     if pieces:
         save_shard(_packed_shard(pieces, size), out / f"{count:09d}.npz")
-    if left:
-        logger.info("%d pages fill no piece of %d and are left out", left, pages)
+    if reader.skipped or reader.pages_skipped:
+        lost = (source, reader.skipped, reader.pages_skipped)
+        logger.warning("%s: %d stories and %d pages cannot be used and are left out", *lost)
+    if chunks.pages_left:
+        logger.info("%d pages fill no piece of %d and are left out", chunks.pages_left, pages)
     return count + len(pieces)
 
 # %% ../../nbs/6_training/05_page_store.ipynb #8b3cc72b

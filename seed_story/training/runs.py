@@ -194,9 +194,10 @@ def run_pack(options: PackOptions, log: Callable | None = None) -> dict:
     "Pack a StoryStream file into the store."
     config = options.model.config()
     assert options.data.source is not None  # checked
-    return dict(
-        stories=pack_store(options.data.source, options.folders.store, pages=config["pages"], size=config["image_size"])
-    )
+    data = options.data
+    reading = dict(images=data.images, skip_bad=data.skip_bad, skip_pages=data.skip_pages)
+    store = options.folders.store
+    return dict(stories=pack_store(data.source, store, pages=config["pages"], size=config["image_size"], **reading))
 
 # %% ../../nbs/6_training/09_runs.ipynb #b690d880
 def run_words(options: WordsOptions, log: Callable | None = None) -> dict:
@@ -406,26 +407,27 @@ def streamed_chunks(
     accelerator: Any = None,  # of accelerate; None: one process
 ) -> Any:
     "The chunks of a StoryStream folder, file or hub id, as the options want them; ValueError if it cannot be read."
-    from seed_story.training.story_stream import StreamedChunks, image_folder, load_story_dataset
+    from seed_story.training.story_stream import StreamedChunks, load_story_dataset
 
     config = options.model.config()
     data = options.data
     assert data.data is not None
-    stories = load_story_dataset(data.data)
-    if data.stories:
-        stories = stories.select(range(min(data.stories, len(stories))))
+    stories = load_story_dataset(
+        data.data, images=data.images, skip_bad=data.skip_bad, skip_pages=data.skip_pages, limit=data.stories
+    )
     texts = [[captions] for captions in stories["captions"]]
     length = trunk_length(texts, tokenizer, config["pages"], config["num_slots"])
     share = ProcessShare(accelerator.process_index, accelerator.num_processes) if accelerator else ProcessShare()
     return StreamedChunks(
         stories,
-        image_folder(data.data),
+        data.images,
         tokenizer,
         ChunkShape(config["pages"], length, options.optimisation.batch),
         config["image_size"],
         options.optimisation.seed,
         options.conditioning.policies(),
         share,
+        skip_bad=data.skip_bad or data.skip_pages,
     )
 
 # %% ../../nbs/6_training/09_runs.ipynb #9e39faa3
