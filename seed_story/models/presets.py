@@ -484,7 +484,8 @@ def bundled_folder(name: str = "tiny") -> Path:
             return place
     raise FileNotFoundError(
         f"no bundled weights called {name!r}: looked in {places[0]} and {places[1]}; "
-        "re-install the package, or pass a model folder"
+        "re-install the package if its weights ship; of the released weights make a folder with seed-story convert, "
+        "and name it (--model FOLDER)"
     )
 
 # %% ../../nbs/3_models/14_presets.ipynb #e5e9a36c

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,14 +44,16 @@ def model_folder(model: str) -> Path | None:
 # %% ../../nbs/5_pipeline/07_loading.ipynb #1fe320d1
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    "While this lasts, diffusers and transformers report errors only and show no progress bars; then all is as before."
+    """While this lasts, diffusers and transformers say nothing and show no progress bars; then all is as before.
+
+    What goes wrong is raised besides being said, and told in one line."""
     import diffusers.utils.logging as of_diffusers
     import transformers.utils.logging as of_transformers
 
     libraries = (of_diffusers, of_transformers)
     before = [(lib, lib.get_verbosity(), lib.is_progress_bar_enabled()) for lib in libraries]
     for library in libraries:
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)
         library.disable_progress_bar()
     try:
         yield

@@ -10,15 +10,18 @@ import hashlib
 import html
 import io
 import re
+from bisect import bisect_right
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .arguments import real_number, whole_number
 from .files import write_atomic
 from .format import Page, Story
 
 # %% auto #0
-__all__ = ['SUPERSAMPLING', 'title_from_text', 'book_html', 'write_book', 'wrap_text', 'contact_sheet', 'write_animation']
+__all__ = ['SUPERSAMPLING', 'MAX_CELL', 'title_from_text', 'book_html', 'write_book', 'wrap_text', 'contact_sheet',
+           'write_animation']
 
 # %% ../../nbs/1_story/02_storybook.ipynb #8f3364b3
 _WEB = {'PNG': 'image/png', 'JPEG': 'image/jpeg', 'WEBP': 'image/webp', 'GIF': 'image/gif'}
@@ -73,9 +76,19 @@ def _size_class(text: str) -> str:
     return f's{sum(len(text) > n for n in (130, 300, 620))}'
 
 
+_MARK = re.compile(r'(?<=\w)(?:\n|[.!?;:](?=["”’\')\]]*(?:\s|$)))')  # the point of 3.5 is none
+_SHORTENED = re.compile(r'\b(?:Mrs?|Ms|Dr|St|Prof|Jr|Sr|Mt|Lt|Capt|Sgt|Rev|vs|[A-HJ-Z])$')  # its point ends nothing
+
+
+def _first_sentence(text: str) -> str:
+    "The text up to its first mark that ends something."
+    ends = (m.start() for m in _MARK.finditer(text) if m[0] != '.' or not _SHORTENED.search(text[: m.start()]))
+    return text[: next(ends, None)]
+
+
 def title_from_text(story: Story, length: int = 48) -> str:
     "A title for a story without one: its first words up to a mark, else up to a comma, else to `length` characters."
-    first = re.split(r'(?<=\w)[.!?;:\n]', story[0].text.strip(), maxsplit=1)[0].strip(' “”"\'')
+    first = _first_sentence(story[0].text.strip()[:2000]).strip(' “”"\'')
     if len(first) <= length:
         return first or 'A story'
     comma = first.rfind(',', 0, length + 13)  # a little more, if it ends well
@@ -319,6 +332,7 @@ def book_html(
     "The book as HTML text. Pages without a picture show their words only. ValueError for a story without pages."
     if not len(story):
         raise ValueError('the story has no pages: a book needs at least one')
+    max_side = whole_number('max_side', max_side, 1)
     title = title or str(story.meta.get('title') or '') or title_from_text(story)
     style = _LOOK + _BOOK + _TURN + _PRINT
     pages = [_spread(page, number, len(story), max_side) for number, page in enumerate(story, 1)]
@@ -357,10 +371,12 @@ def wrap_text(
     """Break `text` into at most `lines` lines of `width` pixels in `font`.
 
     Words wider than a line are broken; what is left out becomes '…'."""
-    out = []
+    out: list[str] = []
     line = ''
+    widest = int(width) + 1  # letters, of a pixel each: more of a word cannot stand on a line
     for word in text.split():
-        while word:
+        word = word[: widest * (lines + 1)]
+        while word and len(out) <= lines:
             trial = f'{line} {word}' if line else word
             if font.getlength(trial) <= width:
                 line = trial
@@ -369,7 +385,8 @@ def wrap_text(
                 out.append(line)
                 line = ''
             else:
-                fit = next((n for n in range(len(word), 1, -1) if font.getlength(word[:n]) <= width), 1)
+                too_long = bisect_right(range(min(len(word), widest) + 1), width, key=lambda n: font.getlength(word[:n]))
+                fit = max(1, too_long - 1)
                 out.append(word[:fit])
                 word = word[fit:]
     out += [line] if line else []
@@ -393,10 +410,14 @@ def _set(cell: Image.Image, x: float, y: float, words: str, colour, font) -> Non
     cell.paste(colour, (0, round(y), mask.width, round(y) + mask.height), mask)
 
 # %% ../../nbs/1_story/02_storybook.ipynb #53440fae
+MAX_CELL = 4096  # pixels of a card's picture
+
+
 def _cells(story: Story, size: int, captions: bool = True) -> list[Image.Image]:
     "Every page as a card of one common size: picture, number and words below."
     if not len(story):
         raise ValueError('the story has no pages to draw')
+    size = whole_number('size', size, 16, MAX_CELL)
     pictures = [None if p.image is None else _fit(p.pil(), size, size) for p in story]
     tall = max((im.height for im in pictures if im), default=0)
     points = max(9, round(size / 17))
@@ -419,8 +440,7 @@ def _cells(story: Story, size: int, captions: bool = True) -> list[Image.Image]:
 # %% ../../nbs/1_story/02_storybook.ipynb #eb1a0592
 def contact_sheet(story: Story, columns: int = 5, size: int = 256, captions: bool = True) -> Image.Image:
     "All pages on one RGB image, `columns` a row, pictures at most `size` pixels wide and high, words wrapped below."
-    if columns < 1 or size < 16:
-        raise ValueError(f'columns must be at least 1 and size at least 16, not {columns} and {size}')
+    columns = whole_number('columns', columns, 1)
     cells = _cells(story, size, captions)
     columns = min(columns, len(cells))
     gap = max(4, size // 16)
@@ -449,12 +469,11 @@ def write_animation(
 ) -> Path:
     """Write the pages as an endless animation: GIF, WebP or APNG by the suffix of `path`, which is returned.
 
-    ValueError for another suffix, and for no seconds."""
+    ValueError for another suffix, and for no seconds or more than ten minutes."""
     path = Path(path)
     if path.suffix.lower() not in _MOVING:
         raise ValueError(f'no animation of kind {path.suffix!r}: use one of {", ".join(_MOVING)}')
-    if not seconds > 0:
-        raise ValueError(f'seconds must be above 0, not {seconds}')
+    seconds = real_number('seconds', seconds, most=600, above=0)  # a GIF cannot say more
     kind, options = _MOVING[path.suffix.lower()]
     edge = max(4, size // 16)
     frames = [ImageOps.expand(cell, edge, _PAPER) for cell in _cells(story, size, captions)]
