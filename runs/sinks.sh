@@ -5,14 +5,14 @@
 # PLAIN: a pipeline folder with the language model that was not trained under eviction (OUT/mllm of runs/tiny.sh with BESIDE set).
 # GPUS (2) cards, JOBS (6) processes on each, STORIES (100), PAGES (50). Finished records are kept, so it can be started again.
 set -u
-OUT=$1 GGUF=$2 TEXT=$3 PLAIN=$4
+mkdir -p "$1/logs" "$1/notebooks"
+OUT=$(realpath "$1") GGUF=$(realpath "$2") TEXT=$(realpath "$3") PLAIN=$(realpath "$4") # repro's own relative paths start at the checkout
 GPUS=${GPUS:-2} JOBS=${JOBS:-6} STORIES=${STORIES:-100} PAGES=${PAGES:-50}
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
-mkdir -p "$OUT/logs" "$OUT/notebooks"
 say() { echo "$(date +%T) $*"; }
 repro() { # LOG NAME parameters…
   log=$1 name=$2; shift 2
-  if seed-story repro "$name" --out "$OUT/notebooks/$log.ipynb" "$@" > "$OUT/logs/$log.out" 2>&1; then say "done $log"; else say "FAILED $log: $(tail -n 1 "$OUT/logs/$log.out")"; fi
+  if ${SEED_STORY:-seed-story} repro "$name" --out "$OUT/notebooks/$log.ipynb" "$@" > "$OUT/logs/$log.out" 2>&1; then say "done $log"; else say "FAILED $log: $(tail -n 1 "$OUT/logs/$log.out")"; fi
 }
 
 # what a step costs: alone on the first card

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'StoryPages', 'AttentionName', 'ModelName', 'BookFolder', 'StoryData', 'ImageFolder', 'SkipPages',
            'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell', 'parse_size', 'data_storyland', 'data_check',
-           'data_chunk', 'fetch', 'convert', 'literal', 'option_words', 'train', 'stage_options_help', 'repro_folder',
-           'notebook_parameters', 'repro']
+           'data_chunk', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help', 'repro_folder',
+           'notebook_parameters', 'find_notebook', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
-import ast
+import difflib
 import json
 import re
 import sys
@@ -24,7 +24,7 @@ try:
     import typer
     from typer.core import TyperGroup
 
-    from seed_story.sinks.policies import policy_names
+    from seed_story.sinks.policies import attention_policy, policy_names
     from seed_story.story.files import explain_os_error
     from seed_story.story.processes import sigterm_as_interrupt
 except KeyboardInterrupt:  # Ctrl-C while the command starts
@@ -335,14 +335,6 @@ def convert(
     made = convert_release(folder, out, preset, merge, getattr(torch, dtype), int(shard * 10**9), progress)
     typer.echo(f'{made}: seed-story tell --model {out}')
 
-# %% ../nbs/cli.ipynb #2cfd311e
-def literal(word: str) -> Any:
-    "A number, list, True, None, … if `word` is one in Python's writing, else `word` itself."
-    try:
-        return ast.literal_eval(word)
-    except (ValueError, SyntaxError):
-        return word
-
 # %% ../nbs/cli.ipynb #4cafba00
 def option_words(words: list[str]) -> dict[str, Any]:
     """`['--steps', '10', '--resume', '--lr=1e-3']` → `dict(steps='10', resume=True, lr='1e-3')`.
@@ -417,20 +409,86 @@ def _train(options: Any) -> int | None:
 # %% ../nbs/cli.ipynb #7f012b1b
 def repro_folder() -> Path:
     "`nbs/repro` of the checkout around the current folder or the package; ValueError outside a checkout."
+    from seed_story.records.parameters import find_checkout, is_checkout
+
     here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parent.parent):
-        if (folder / 'settings.ini').is_file() and (folder / 'nbs' / 'repro').is_dir():
-            return folder / 'nbs' / 'repro'
-    raise ValueError('repro needs a checkout of the repository (its nbs/repro folder): clone it, and run this inside')
+    around = next((folder for folder in (here, *here.parents) if is_checkout(folder)), None)
+    return (around or find_checkout()) / 'nbs' / 'repro'
 
 
-def notebook_parameters(words: list[str]) -> dict:
-    "`['-p', 'pages', '10']` → `dict(pages=10)`."
-    if len(words) % 3 or any(w not in ('-p', '--parameter') for w in words[::3]):
-        raise ValueError('parameters are given as -p NAME VALUE')
-    return {name: literal(value) for name, value in zip(words[1::3], words[2::3])}
+def notebook_parameters(words: list[str]) -> tuple[Optional[str], dict[str, str]]:
+    """`['length', '-p', 'pages', '10']` → `'length', dict(pages='10')`; the name may stand anywhere, or be left out.
+
+    The last of equal parameters counts. ValueError for other words."""
+    name, given = None, {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if word in ('-p', '--parameter') and len(words) > 1:
+            key = words.pop(0)
+            given[key] = words.pop(0)
+        elif name is None and not word.startswith('-'):
+            name = word
+        else:
+            raise ValueError(f'{word!r}: parameters are given as -p NAME VALUE, each with its own -p')
+    return name, given
 
 # %% ../nbs/cli.ipynb #5aa8fb31
+def find_notebook(name: str, known: dict[str, Path], root: Path) -> Path:
+    "The notebook called `name` among the `known`; ValueError with the names there are, and the nearest."
+    from seed_story.records.executed import read_notebook
+    from seed_story.records.parameters import executed_from
+
+    if name in known:
+        return known[name]
+    stem = Path(name).stem
+    near = difflib.get_close_matches(stem, known, 1)
+    hint = f'did you mean {near[0]}? ' if near else ''
+    copy = root / 'data' / 'results' / f'{stem}.ipynb'
+    if stem not in known and copy.is_file():
+        hint = f'data/results/{copy.name} is {executed_from(read_notebook(copy), copy)} with other parameters; '
+    raise ValueError(f'no notebook {name!r} in nbs/repro; {hint}there are: {", ".join(known) or "none"}')
+
+
+def _policies(text: str) -> None:
+    "ValueError unless `text` names attention policies, separated by spaces."
+    if not text.split():
+        raise ValueError('it must name at least one policy')
+    for word in text.split():
+        attention_policy(word)
+
+
+def _device(text: str) -> None:
+    "ValueError for a device that cannot be used; the processor always can, and torch is slow to import."
+    from seed_story.training.options import check_device
+
+    if text != 'cpu':
+        check_device(text)
+
+# %% ../nbs/cli.ipynb #d3a50011
+def _run_all(folder: Path, out: Path, smallest: bool, jobs: int, force: bool) -> int:
+    "All notebooks of `folder`, told one by one and then in a table; the exit code."
+    from seed_story.records.reproduce import run_all, runs_table
+
+    runs = []
+    for run in run_all(folder, out, folder.parent.parent, smallest, jobs, force):
+        runs.append(run)
+        typer.echo(runs_table([run]).splitlines()[0], err=True)
+    typer.echo(runs_table(runs))
+    return 0 if all(run.ok for run in runs) else 1
+
+
+def _run_one(path: Path, out: Path, parameters: dict[str, str], force: bool) -> None:
+    "The notebook `path`, executed to the file `out`, or into the folder `out`; says where it is."
+    from seed_story.records.reproduce import run_notebook
+
+    target = out if out.suffix == '.ipynb' and not out.is_dir() else out / path.name
+    readers = dict(policies=_policies, policy=attention_policy, device=_device)
+    with sigterm_as_interrupt():
+        run_notebook(path, target, path.parents[2], parameters, sys.stderr.isatty(), force, readers)
+    typer.echo(str(target))
+
+# %% ../nbs/cli.ipynb #d3a50012
 @app.command(context_settings=EXTRA)
 def repro(
     context: typer.Context,
@@ -439,7 +497,7 @@ def repro(
     ] = None,
     out: Annotated[
         Optional[Path],
-        typer.Option(help='Where the executed notebook goes. Default: data/results; with --all, a folder: out/repro.'),
+        typer.Option(help='Folder, or file NAME.ipynb, of the executed notebook; records go beside it. [out/repro]'),
     ] = None,
     every: Annotated[
         bool, typer.Option('--all', help='Run all of them with their defaults; those that ran already are kept.')
@@ -448,31 +506,26 @@ def repro(
         bool, typer.Option('--smallest', help='With --all: as small as each can be run, to test that it works.')
     ] = False,
     jobs: Annotated[int, typer.Option(help='With --all: so many at a time.')] = 1,
+    force: Annotated[
+        bool, typer.Option('--force', help='Write over what is committed: --out data/results makes it anew.')
+    ] = False,
 ):
     "Run a reproduction notebook with papermill; -p NAME VALUE sets a parameter, as often as wanted."
-    from seed_story.records.reproduce import find_notebooks, run_all, run_notebook, runs_table, read_summary
+    from seed_story.records.reproduce import find_notebooks, read_summary
 
-    parameters = notebook_parameters(context.args)
+    name, parameters = notebook_parameters([*([name] if name else []), *context.args])
     folder = repro_folder()
     known = find_notebooks(folder)
     root = folder.parent.parent
     if (smallest or jobs != 1) and not every:
         raise ValueError('--smallest and --jobs go with --all')
-    if name is None and not every:
-        for name, path in known.items():
-            typer.echo(f'{name:18}{read_summary(path)}')
-        return None
+    if every and (name or parameters):
+        raise ValueError('--all runs every notebook with its defaults: name one to give it parameters')
     if every:
-        if name or parameters:
-            raise ValueError('--all runs every notebook with its defaults: name one to give it parameters')
-        runs = []
-        for run in run_all(folder, out or root / 'out' / ('smallest' if smallest else 'repro'), root, smallest, jobs):
-            runs.append(run)
-            typer.echo(runs_table([run]).splitlines()[0], err=True)
-        typer.echo(runs_table(runs))
-        return 0 if all(run.ok for run in runs) else 1
-    if name not in known:
-        raise ValueError(f'no notebook {name!r} in {folder}; there are: {", ".join(known) or "none"}')
-    out = out or root / 'data' / 'results' / f'{name}.ipynb'
-    run_notebook(known[name], out, root, parameters, bar=sys.stderr.isatty())
-    typer.echo(str(out))
+        return _run_all(folder, out or root / 'out' / ('smallest' if smallest else 'repro'), smallest, jobs, force)
+    if name:
+        return _run_one(find_notebook(name, known, root), out or root / 'out' / 'repro', parameters, force)
+    if parameters or out or force:
+        raise ValueError('-p, --out and --force go with the name of a notebook')
+    for name, path in known.items():
+        typer.echo(f'{name:18}{read_summary(path)}')

@@ -288,9 +288,17 @@ def test_repro_outside_and_inside_a_checkout(tmp_path, monkeypatch):
     )
     nbformat.write(notebook, tmp_path / 'nbs' / 'repro' / 'five.ipynb')
     monkeypatch.chdir(tmp_path)
-    assert command('repro', 'five', '-p', 'x', 5)[0] == 0 and (tmp_path / 'data' / 'results' / 'five.ipynb').is_file()
+    five = tmp_path / 'out' / 'repro' / 'five.ipynb'
+    assert command('repro', 'five', '-p', 'x', 5) == (0, f'{five}\n', '') and five.is_file()
     code, out, err = command('repro', 'five', '-p', 'x', 6)
-    assert code == 2 and 'AssertionError' in err
+    assert code == 2 and 'AssertionError' in err and 'five.failed.ipynb' in err and err.count('\n') == 1
+    results = tmp_path / 'data' / 'results'
+    assert command('repro', 'five', '-p', 'x', 5, '--out', results)[0] == 0  # there is nothing yet
+    whole = (results / 'five.ipynb').read_bytes()
+    code, out, err = command('repro', 'five', '-p', 'x', 5, '--out', results)
+    assert code == 2 and '--force' in err and (results / 'five.ipynb').read_bytes() == whole
+    assert command('repro', 'five', '-p', 'x', 5, '--out', results, '--force')[0] == 0
+    assert (results / 'five.ipynb').read_bytes() != whole
     assert 'there are: five' in command('repro', 'six')[2]
     assert 'five' in command('repro')[1] and 'name one' in command('repro', 'five', '--all')[2]
     code, out, err = command('repro', '--all')  # with its default, five fails
@@ -298,7 +306,7 @@ def test_repro_outside_and_inside_a_checkout(tmp_path, monkeypatch):
         code == 1
         and 'FAILED: AssertionError' in out
         and '0 of 1 ok' in out
-        and (tmp_path / 'out' / 'repro' / 'five.ipynb').is_file()
+        and (tmp_path / 'out' / 'repro' / 'five.failed.ipynb').is_file()
     )
     notebook.cells[0].source, notebook.cells[1].source = 'x = 5\nout = None', 'x'
     nbformat.write(notebook, tmp_path / 'nbs' / 'repro' / 'five.ipynb')

@@ -12,6 +12,7 @@ import sys
 from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'seed_story'
+RESULTS = ROOT / 'data' / 'results'
 MIB = 2**20
 
 
@@ -122,24 +124,57 @@ def test_readme_is_the_index_notebook(tmp_path):
     assert tree(tmp_path / 'README_files', '*') == tree(ROOT / 'README_files', '*'), 'run make readme'
 
 
-LINK = re.compile(r'\]\(([^)\s#]+)[^)]*\)')
+LINK = re.compile(r'\]\(\s*<?([^)\s>]+)|^\[[^\]]+\]:\s*(\S+)|<(?:a|img)\b[^>]*?\b(?:href|src)="([^"]+)"', re.M)
+
+
+def prose(path: Path) -> str:
+    "All Markdown and HTML of a notebook, its outputs' too, or of a page; code blocks and code spans left out."
+    text = path.read_text(encoding='utf-8')
+    if path.suffix == '.ipynb':
+        shown = [o['data'] for c in cells(path) for o in c.get('outputs', []) if 'data' in o]
+        kinds = ('text/markdown', 'text/html')
+        parts = [source(c) for c in cells(path, 'markdown')]
+        text = '\n\n'.join([*parts, *(''.join(data[kind]) for data in shown for kind in kinds if kind in data)])
+    return re.sub(r'```.*?```|`[^`\n]*`', '', text, flags=re.S)
 
 
 def links(path: Path) -> list[str]:
-    "Relative links of a notebook's or page's prose (code blocks and code spans left out)."
-    notebook = path.suffix == '.ipynb'
-    text = '\n'.join(source(c) for c in cells(path, 'markdown')) if notebook else path.read_text(encoding='utf-8')
-    text = re.sub(r'```.*?```|`[^`\n]*`', '', text, flags=re.S)
-    return [t for t in LINK.findall(text) if '://' not in t and not t.startswith(('mailto:', 'attachment:', 'data:'))]
+    "Links of a notebook or page to other files and to places in them, not those to the web."
+    found = [next(filter(None, groups)) for groups in LINK.findall(prose(path))]
+    return [t for t in found if '://' not in t and not t.startswith(('mailto:', 'attachment:', 'data:'))]
 
 
-@pytest.mark.parametrize(
-    'path',
-    [*notebooks(), *sorted((ROOT / 'data' / 'results').glob('*.ipynb')), *sorted(ROOT.glob('*.md'))],
-    ids=lambda p: p.relative_to(ROOT).as_posix(),
-)
+def anchors(path: Path) -> set[str]:
+    "Names of the places in a notebook or page: its headings, as Jupyter and as GitHub call them."
+    headings = re.findall(r'^#+ +(.+?) *$', prose(path), re.M)
+    github = {re.sub(r'[^\w\- ]', '', h.lower()).replace(' ', '-') for h in headings}
+    return {h.replace(' ', '-') for h in headings} | github
+
+
+def is_dead(link: str, path: Path) -> bool:
+    name, _, place = link.partition('#')
+    target = path.parent / unquote(name) if name else path
+    return not target.exists() or bool(place) and unquote(place) not in anchors(target)
+
+
+def pages() -> list[Path]:
+    "Everything with links: notebooks, executed copies, README and its like, cards of data and models."
+    tops = [*notebooks(), *RESULTS.glob('*.ipynb'), *ROOT.glob('*.md'), *(ROOT / 'data').rglob('*.md')]
+    return sorted(tops)
+
+
+@pytest.mark.parametrize('path', pages(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path):
-    assert [t for t in links(path) if not (path.parent / t).exists()] == []
+    assert [t for t in links(path) if is_dead(t, path)] == []
+
+
+def test_what_a_dead_link_is(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text(
+        '# Two Words!\n[a](page.md) `[b](code)` [c](gone.md) [d](#two-words) [e](page.md#three) <img src="no.png">'
+    )
+    assert links(page) == ['page.md', 'gone.md', '#two-words', 'page.md#three', 'no.png']
+    assert [t for t in links(page) if is_dead(t, page)] == ['gone.md', 'page.md#three', 'no.png']
 
 
 def test_index_names_every_notebook():
@@ -147,6 +182,81 @@ def test_index_names_every_notebook():
     named = set(links(ROOT / 'nbs' / 'index.ipynb'))
     wings = [p.relative_to(ROOT / 'nbs').as_posix() for p in notebooks() if len(p.relative_to(ROOT / 'nbs').parts) == 2]
     assert [n for n in wings if n not in named and not n.startswith('repro/')] == []
+
+
+def test_executed_copies_are_their_sources():
+    "A committed run shows the code and the prose of its notebook; only outputs and parameters are its own."
+    from seed_story.records.executed import read_notebook
+    from seed_story.records.parameters import executed_from
+
+    copies = sorted(RESULTS.glob('*.ipynb'))
+    assert len(copies) >= 24
+    for copy in copies:
+        notebook = read_notebook(copy)
+        origin = read_notebook(ROOT / 'nbs' / 'repro' / f'{executed_from(notebook, copy)}.ipynb')
+        own = [c for c in notebook['cells'] if 'injected-parameters' not in c['metadata'].get('tags', [])]
+        differ = [source(c)[:80] for c, o in zip(own, origin['cells']) if source(c) != source(o)]
+        assert len(own) == len(origin['cells']) and not differ, f'{copy.name} is not its notebook, executed: {differ}'
+
+
+def test_repro_notebooks_begin_alike():
+    "Each goes to the checkout and checks its parameters, so that papermill and Jupyter may start anywhere."
+    from seed_story.records.parameters import read_parameters
+
+    for path in sorted((ROOT / 'nbs' / 'repro').glob('*.ipynb')):
+        code = [source(c) for c in cells(path)]
+        first = next(k for k, c in enumerate(cells(path)) if 'parameters' in c['metadata'].get('tags', [])) + 1
+        assert 'os.chdir(find_checkout())' in code[first] and f"begin_run('{path.stem}', globals())" in code[first]
+        assert not any('../' in line for line in code), f'{path.name}: paths start at the checkout'
+        assert read_parameters(path)
+
+
+def test_runs_give_parameters_that_there_are():
+    from seed_story.records.parameters import default_parameters
+
+    known = {n for p in (ROOT / 'nbs' / 'repro').glob('*.ipynb') for n in default_parameters(p)}
+    for script in sorted((ROOT / 'runs').glob('*.sh')):
+        given = set(re.findall(r'(?<=\s)-p (\w+)', script.read_text(encoding='utf-8')))
+        assert given <= known, f'{script.name}: no notebook has {sorted(given - known)}'
+
+
+# ---- the paper -----------------------------------------------------------------------------------
+
+PAPER = json.loads((ROOT / 'tests' / 'paper_contents.json').read_text(encoding='utf-8'))
+NUMBER = r'(?:\d+(?:\.\d+)*|[A-H]\b)'
+CITED = re.compile(rf'\b([Ss]ection|[Aa]ppendix|[Ff]igure|[Tt]able)s?\.? ({NUMBER}(?:(?:, | and |–){NUMBER})*)')
+
+
+def citations(text: str) -> list[tuple[str, str]]:
+    "(kind, number) of all that `text` cites of the paper: where no other paper is named right before it."
+    found = []
+    for match in CITED.finditer(text):
+        before = text[max(0, match.start() - 160) : match.start()]
+        named = re.findall(r'arxiv\.org/abs/(\d{4}\.\d+)|arXiv (\d{4}\.\d+)|(SEED-Story)', before)
+        if not named or {'2407.08683', 'SEED-Story'} & set(named[-1]):
+            found += [(match[1].lower(), number) for number in re.findall(NUMBER, match[2])]
+    return found
+
+
+def test_the_paper_has_what_is_cited():
+    "Sections, figures and tables against `paper_contents.json`: in notebooks, their code, executed copies and README."
+    counted = 0
+    for path in [*pages(), *sorted(PACKAGE.rglob('*.py'))]:
+        if path.name == '_modidx.py':
+            continue
+        text = path.read_text(encoding='utf-8')
+        if path.suffix == '.ipynb':
+            text = '\n'.join(source(c) for kind in ('markdown', 'code') for c in cells(path, kind))
+        cited = citations(text)
+        counted += len(cited)
+        assert [c for c in cited if c[1] not in PAPER[c[0]]] == [], f'{path.relative_to(ROOT)}: see paper_contents.json'
+    assert counted > 40
+
+
+def test_a_wrong_citation_is_seen():
+    text = '(SEED-Story, section 4.3) and figures 6 and 7 ([Xiao](https://arxiv.org/abs/2309.17453), figure 3)'
+    assert citations(text) == [('section', '4.3'), ('figure', '6'), ('figure', '7')]
+    assert citations('tables of 5 rows, appendix B') == [('appendix', 'B')]
 
 
 # ---- code ----------------------------------------------------------------------------------------
@@ -386,9 +496,6 @@ def test_no_path_of_one_machine():
         else:
             continue
         assert str(ROOT.parent) + '/' not in text or ROOT.parent == Path('/'), f'{path} names a folder of this machine'
-
-
-RESULTS = ROOT / 'data' / 'results'
 
 
 def records() -> list[Path]:

@@ -198,7 +198,9 @@ def tidy(notebook: dict, root: str | Path, start: str | Path | None = None, colo
         return strip_folders(text, found)
 
     def again(text: str) -> str:
-        return strip_folders(text.replace(f'{root}/', f'{back}/').replace(f'{root}', back), found)
+        return strip_folders(
+            text.replace(f'{root}/', '' if back == '.' else f'{back}/').replace(f'{root}', back), found
+        )
 
     metadata = {key: value for key, value in notebook.get('metadata', {}).items() if key != 'widgets'}
     if papermill:

@@ -437,7 +437,7 @@ class Sink(WindowPolicy):
 class Multimodal(WindowPolicy):
     """The `first` tokens of the story stay, the window, and of every older page the tokens around `<img>` and `</img>`.
 
-    SEED-Story's multimodal attention sink (arXiv 2407.08683, section 3.3). The released counts are for images of 64
+    SEED-Story's multimodal attention sink (arXiv 2407.08683, section 3.2). The released counts are for images of 64
     slots; here they are scaled to the story's. `cap` and `sentences` are of this project; the ends of sentences are
     SepLLM's (arXiv 2412.12094)."""
 
