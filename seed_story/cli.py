@@ -73,9 +73,15 @@ data_app = typer.Typer(help='Story data in StoryStream format.', no_args_is_help
 app.add_typer(data_app, name='data')
 
 
+def _shortened(word: re.Match) -> str:
+    "A word of hundreds of letters as its beginning, its end and its length."
+    return f'{word[0][:120]}… ({len(word[0])} characters) …{word[0][-60:]}'
+
+
 def complain(message: object) -> None:
-    "One line on stderr."
-    typer.echo('seed-story: ' + ' '.join(str(message).split()), err=True)
+    "One line on stderr; words of more than 400 characters are cut in the middle."
+    line = re.sub(r'\S{400,}', _shortened, ' '.join(str(message).split()))
+    typer.echo(f'seed-story: {line[:1900]}{"…" * (len(line) > 1900)}', err=True)
 
 # %% ../nbs/cli.ipynb #b9f15a10
 @contextmanager

@@ -385,7 +385,9 @@ def wrap_text(
                 out.append(line)
                 line = ''
             else:
-                too_long = bisect_right(range(min(len(word), widest) + 1), width, key=lambda n: font.getlength(word[:n]))
+                too_long = bisect_right(
+                    range(min(len(word), widest) + 1), width, key=lambda n: font.getlength(word[:n])
+                )
                 fit = max(1, too_long - 1)
                 out.append(word[:fit])
                 word = word[fit:]
