@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import operator
+from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['shown', 'whole_number', 'real_number', 'plain_text']
+__all__ = ['shown', 'whole_number', 'real_number', 'plain_text', 'plain_path']
 
 # %% ../../nbs/1_story/08_arguments.ipynb #279b95bf
 def shown(value: Any) -> str:
@@ -78,3 +79,13 @@ def plain_text(name: str, value: Any) -> str:
     if any('\ud800' <= c <= '\udfff' for c in value):
         raise ValueError(f'{name} holds half a character (a lone surrogate): write it as UTF-8')
     return value
+
+
+def plain_path(name: str, value: Any) -> Path:
+    "`value` as a path, `~` expanded; ValueError names the argument if it is none, empty, or holds a NUL."
+    if not isinstance(value, (str, Path)) or not str(value).strip() or '\0' in str(value):
+        raise ValueError(f'{name} must be the path of a file or folder, not {shown(value)}')
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # ~nobody
+        raise ValueError(f'{name} is {shown(str(value))}: there is no such user; write the whole path') from None

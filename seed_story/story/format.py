@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
+from .arguments import plain_path, shown, whole_number
 from .files import atomic_path, claim, explain_os_error
 from seed_story.story.lines import (
     Fault,
@@ -27,7 +28,6 @@ from seed_story.story.lines import (
     caption_faults,
     file_fault,
     parse_line,
-    quote,
     read_line_at,
     read_lines,
     row_faults,
@@ -94,7 +94,8 @@ def _find_images(names: list, folders: ImageFolders, look: Look) -> tuple[list[P
             if frames > 1:
                 faults.append(Fault(f'images[{k}] has {frames} frames', 'its first is taken', k, True))
         except ImageError as e:
-            taken = f' ({quote(name)}: \\ is taken for /)' if isinstance(name, str) and '\\' in name else ''
+            lost = e.what.startswith('no such image') and '\\' in name
+            taken = f' ({shown(name)}: \\ is taken for /)' if lost else ''
             faults.append(Fault(f'images[{k}]: {e.what}{taken}', e.fix, k))
         paths.append(path)
     return paths, faults
@@ -167,7 +168,7 @@ def scan_file(
             continue
         line = _read_row(row, line, folders, 'pixels' if pixels else 'header', skip_pages)
         if line.story is not None and 'id' in row and first_line.setdefault(str(row['id']), number) != number:
-            what = f'id {quote(row["id"])} was used on line {first_line[str(row["id"])]}'
+            what = f'id {shown(row["id"])} was used on line {first_line[str(row["id"])]}'
             line.problems.append(Problem(jsonl, number, what, 'give each story its own id', True))
         yield line
     if not number:
@@ -296,8 +297,7 @@ def split_into_chunks(story: Story, pages: int = 10) -> list[Story]:
 
     Ids become `ID-0`, `ID-1`, …; `meta` tells the `story` and its `first_page`, a piece of a piece those of the whole.
     Fields of these names that a story has already stay. ValueError for no pages."""
-    if isinstance(pages, bool) or not isinstance(pages, int) or pages < 1:
-        raise ValueError(f'pages must be a whole number, at least 1, not {quote(pages)}')
+    whole_number('pages', pages, 1)
     if len(story) % pages:
         logger.info('story %r: the last %d of %d pages are in no chunk', story.id, len(story) % pages, len(story))
     return [
@@ -333,7 +333,7 @@ class ChunkReader:
         if not self.chunks:
             first = next((f': {p}' for p in self.reader.problems if not p.warning), '')
             if not self.reader.read:
-                raise ValueError(f'{self.name}: no story can be used, all {self.reader.skipped} lines are bad{first}')
+                raise ValueError(f'{self.name}: no story can be used, bad lines: {self.reader.skipped}{first}')
             raise ValueError(
                 f'{self.name}: no story has {self.pages} pages, the longest of {self.reader.read} has {longest}: '
                 f'ask for at most {longest} pages a chunk'
@@ -346,13 +346,13 @@ def format_story_line(story: Story, images: list[str]) -> str:
     ValueError for what JSON cannot hold."""
     row = dict(id=story.id, images=list(images), captions=[p.text for p in story], orders=list(range(len(story))))
     if double := sorted(row.keys() & story.meta.keys()):
-        raise ValueError(f'story {quote(story.id)}: meta has {double[0]}, a field of every story: rename it')
+        raise ValueError(f'story {shown(story.id)}: meta has {double[0]}, a field of every story: rename it')
     try:
         line = json.dumps({**row, **story.meta}, ensure_ascii=False, allow_nan=False)
         line.encode('utf-8')
     except (TypeError, ValueError) as e:  # no JSON, not finite, a circle, or half a character
         reason = 'half a character (a lone surrogate)' if isinstance(e, UnicodeError) else 'what is no JSON'
-        raise ValueError(f'story {quote(story.id)} holds {reason}: give texts, finite numbers, lists and dicts') from e
+        raise ValueError(f'story {shown(story.id)} holds {reason}: give texts, finite numbers, lists and dicts') from e
     return line + '\n'
 
 # %% ../../nbs/1_story/01_format.ipynb #2f837371
@@ -379,7 +379,7 @@ def _check_story(story: Story) -> None:
     faults = (*row_faults(row), *caption_faults([page.text for page in story]))
     fault = next((f for f in faults if not f.warning), None)
     if fault:
-        raise ValueError(f'story {quote(story.id)}: {fault.what}: {fault.fix}')
+        raise ValueError(f'story {shown(story.id)}: {fault.what}: {fault.fix}')
 
 # %% ../../nbs/1_story/01_format.ipynb #2b77ea08
 def _write_parts(stories: Iterable[Story], part: Path, name: str) -> None:
@@ -434,8 +434,8 @@ def write_stories(
     OSError if the disk refuses. Nothing is left then."""
     taken = ('', '.', '..', 'images')
     if not isinstance(name, str) or name in taken or Path(name).name != name or {'\\', '\0'} & set(name):
-        raise ValueError(f'name {quote(name)} is not the name of a file in the folder: write it like stories.jsonl')
-    out = Path(out)
+        raise ValueError(f'name {shown(name)} is not the name of a file in the folder: write it like stories.jsonl')
+    out = plain_path('out', out)
     try:
         with claim(out):
             _write_set(stories, out, name)

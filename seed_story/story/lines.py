@@ -14,8 +14,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .arguments import shown
+
 # %% auto #0
-__all__ = ['MAX_LINE', 'TOKEN_NAMES', 'LISTS', 'printable', 'quote', 'Problem', 'StoryError', 'Fault', 'LineFault', 'file_fault',
+__all__ = ['MAX_LINE', 'TOKEN_NAMES', 'LISTS', 'printable', 'Problem', 'StoryError', 'Fault', 'LineFault', 'file_fault',
            'NumberedLine', 'read_lines', 'read_line_at', 'parse_line', 'clean_text', 'drop_token_names', 'row_faults',
            'caption_faults']
 
@@ -23,12 +25,6 @@ __all__ = ['MAX_LINE', 'TOKEN_NAMES', 'LISTS', 'printable', 'quote', 'Problem', 
 def printable(text: object) -> str:
     "`text` on one line of a terminal: control characters, line breaks and half characters as escapes."
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
-
-
-def quote(value: object, length: int = 60) -> str:
-    "`value` in Python's writing, shortened in the middle to about `length` characters."
-    text = printable(repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__)
-    return text if len(text) <= length else f'{text[: length // 2]}…{text[-length // 4 :]}'
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,7 @@ _PACKED = {
     b'\xfd7zXZ': 'xz',
     b'(\xb5/\xfd': 'zstd',
 }
+_OTHER = {b'\x89PNG': 'a PNG picture', b'\xff\xd8\xff': 'a JPEG picture', b'%PDF': 'a PDF', b'PAR1': 'a parquet table'}
 
 
 def file_fault(jsonl: Path) -> Fault | None:
@@ -92,6 +89,9 @@ def file_fault(jsonl: Path) -> Fault | None:
     for start, kind in _PACKED.items():
         if head.startswith(start):
             return Fault(f'the file is packed with {kind}', 'unpack it first')
+    for start, kind in _OTHER.items():
+        if head.startswith(start):
+            return Fault(f'the file is {kind}', 'name a file of JSON lines')
     if b'\0' in head[:400] and (head[:2] in (b'\xff\xfe', b'\xfe\xff') or b'{\0' in head or b'\0{' in head):
         return Fault('the file is UTF-16 or UTF-32', 'save it as UTF-8')
     text = head.removeprefix(b'\xef\xbb\xbf').lstrip()
@@ -161,7 +161,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         double = next(key for key in keys if keys.count(key) > 1)
-        raise LineFault(f'the key {quote(double)} stands there twice', 'keep one of them')
+        raise LineFault(f'the key {shown(double)} stands there twice', 'keep one of them')
     return found
 
 
@@ -182,7 +182,7 @@ def parse_line(line: bytes | None) -> Any:
         fix = 'write one whole JSON object on the line' + (
             ', or download the file again if it was cut off' if ends else ''
         )
-        behind = f' behind {quote(text[max(0, e.pos - 20) : e.pos])}' if e.pos else ''
+        behind = f' behind {shown(text[max(0, e.pos - 20) : e.pos])}' if e.pos else ''
         raise LineFault(f'broken JSON at column {e.pos + 1}{behind}', fix) from None
     except (ValueError, RecursionError, MemoryError):  # a number of thousands of digits, or lists nested without end
         raise LineFault('broken JSON, too many digits or nested too deeply', 'write one plain JSON object') from None
@@ -211,20 +211,27 @@ LISTS = ('images', 'captions')
 def row_faults(row: Any) -> Iterator[Fault]:
     "What is wrong with one parsed line; what spoils a single page names it."
     if not isinstance(row, dict):
-        yield Fault(
-            f'the line holds a {type(row).__name__}, not an object', 'write {"id": …, "images": […], "captions": […]}'
+        kind = (
+            'null'
+            if row is None
+            else 'a list'
+            if isinstance(row, list)
+            else 'a text'
+            if isinstance(row, str)
+            else shown(row)
         )
+        yield Fault(f'the line holds {kind}, not an object', 'write {"id": …, "images": […], "captions": […]}')
         return
     yield from _half_characters({k: v for k, v in row.items() if k not in LISTS})
     if isinstance(row.get('id', 0), bool) or not isinstance(row.get('id', 0), (int, str)):
-        yield Fault(f'id is {quote(row["id"])}', 'give a whole number or a string')
+        yield Fault(f'id is {shown(row["id"])}', 'give a whole number or a string')
     lists = {key: row[key] for key in (*LISTS, 'orders') if isinstance(row.get(key), list)}
     for key in LISTS:
         if key not in row:
             near = next((k for k in row if k.lower() in (key, key[:-1])), None)
             yield Fault(f'{key} is missing', f'rename {near} to {key}' if near else f'add the list {key}')
         elif not isinstance(row[key], list):
-            yield Fault(f'{key} is {quote(row[key])}', 'make it a list of strings')
+            yield Fault(f'{key} is {shown(row[key])}', 'make it a list of strings')
         elif not row[key]:
             yield Fault(f'{key} is empty', 'remove the line, or add pages')
     if len({len(values) for values in lists.values()}) > 1:
@@ -249,8 +256,8 @@ def _half_characters(value: Any, where: str = '') -> Iterator[Fault]:
             yield Fault(f'{where} holds half a character (a lone surrogate)', 'write it as UTF-8')
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _half_characters(key, f'the key {quote(key)}')
-            yield from _half_characters(inner, quote(key).strip("'\""))
+            yield from _half_characters(key, f'the key {shown(key)}')
+            yield from _half_characters(inner, shown(key).strip("'\""))
     elif isinstance(value, list):
         for inner in value:
             yield from _half_characters(inner, where)
@@ -260,14 +267,14 @@ def caption_faults(captions: list) -> Iterator[Fault]:
     "Captions that are no text, or empty; a warning for one whose names of special tokens are left out."
     for k, text in enumerate(captions):
         if not isinstance(text, str):
-            yield Fault(f'captions[{k}] is {quote(text)}', 'write the text of that page, or remove the page', k)
+            yield Fault(f'captions[{k}] is {shown(text)}', 'write the text of that page, or remove the page', k)
         elif not text.strip():
             yield Fault(f'captions[{k}] is empty', 'write the text of that page, or remove the page', k)
         elif _has_half(text):
             yield Fault(f'captions[{k}] holds half a character (a lone surrogate)', 'write the caption as UTF-8', k)
         elif not clean_text(text):
-            what = f'captions[{k}] holds nothing but names of special tokens ({quote(text)})'
+            what = f'captions[{k}] holds nothing but names of special tokens ({shown(text)})'
             yield Fault(what, 'write the text of that page, or remove the page', k)
         elif name := TOKEN_NAMES.search(text):
-            what = f'captions[{k}] holds the name of a special token ({quote(name[0])})'
+            what = f'captions[{k}] holds the name of a special token ({shown(name[0])})'
             yield Fault(what, 'it is left out when the text is encoded; write it in other words', k, True)

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from .lines import quote
+from .arguments import plain_path, shown
 from .pictures import ImageError
 
 # %% auto #0
@@ -26,7 +26,7 @@ def find_story_files(source: str | Path) -> list[Path]:
     """The StoryStream files that `source` means: a file, the `.jsonl` files of a folder, or those of its subsets.
 
     FileNotFoundError if there is none."""
-    source = Path(source).expanduser()
+    source = plain_path('source', source)
     if source.is_file():
         return [source]
     if not source.is_dir():
@@ -62,10 +62,10 @@ class ImageFolders:
             real = path.resolve()
         except (OSError, RuntimeError, ValueError):  # too long, a circle of links, or what no file system can write
             raise ImageError(
-                f'image path {quote(name)} cannot be followed', 'name a file in the image folder'
+                f'image path {shown(name)} cannot be followed', 'name a file in the image folder'
             ) from None
         if not any(real.is_relative_to(root) for root in self.roots):
-            what = f'image path {quote(name)} leaves the image folder through a link'
+            what = f'image path {shown(name)} leaves the image folder through a link'
             raise ImageError(what, 'copy the file into the image folder')
         return path
 
@@ -73,12 +73,12 @@ class ImageFolders:
 def _check_name(name: str) -> None:
     "ImageError if `name` is no relative path that stays below its folder."
     if not isinstance(name, str) or not name.strip() or '\0' in name:
-        raise ImageError(f'image name {quote(name)} is not a path', 'name a file in the image folder')
+        raise ImageError(f'image name {shown(name)} is not a path', 'name a file in the image folder')
     parts = PureWindowsPath(name)  # splits at both / and \
     if parts.drive or parts.root:
-        raise ImageError(f'image path {quote(name)} is absolute', 'name it relative to the image folder')
+        raise ImageError(f'image path {shown(name)} is absolute', 'name it relative to the image folder')
     if '..' in parts.parts:
-        raise ImageError(f'image path {quote(name)} leaves the image folder', "remove '..' from it")
+        raise ImageError(f'image path {shown(name)} leaves the image folder', "remove '..' from it")
 
 
 def _forms(name: str) -> list[str]:
@@ -95,7 +95,7 @@ def image_folders(jsonl: str | Path, images: str | Path | None = None) -> ImageF
         beside = jsonl.parent / 'images'
         folders = (beside, jsonl.parent) if beside.is_dir() else (jsonl.parent,)
     else:
-        folders = (Path(images).expanduser(),)
+        folders = (plain_path('images', images),)
         if not folders[0].is_dir():
             raise FileNotFoundError(f'no such image folder: {images}')
     return ImageFolders(folders, tuple(folder.resolve() for folder in folders))

@@ -288,7 +288,7 @@ class ChunkOptions(EncodedOptions):
 class ReadingOptions(Options):
     "Data"
 
-    images: Path | None = option('Folder of the pictures. Default: images/ beside each file, or its own folder.', None)
+    images: str | None = option('Folder of the pictures. Default: images/ beside each file, or its own folder.', None)
     skip_bad: bool = option('Leave out stories that cannot be used, instead of failing.', False, bare=True)
     skip_pages: bool = option('Leave out single pages whose picture or text cannot be used.', False, bare=True)
 
