@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..story.files import write_atomic
+from ..story.files import explain_os_error, write_atomic
 
 # %% ../../nbs/8_records/04_executed.ipynb #dc1f58ff
 def quantize_png(png: bytes, colours: int = 128) -> bytes:
@@ -73,14 +73,33 @@ def shrink_images(notebook: dict, colours: int = 128) -> tuple[int, int]:
     return before, after
 
 # %% ../../nbs/8_records/04_executed.ipynb #554e4e1f
+def _check_cells(cells: Any) -> None:
+    "ValueError unless `cells` are those of a notebook."
+    if not isinstance(cells, list):
+        raise ValueError('its cells are no list')
+    for number, cell in enumerate(cells):
+        known = isinstance(cell, dict) and cell.get('cell_type') in ('code', 'markdown', 'raw')
+        text = cell.get('source', []) if known else None
+        if not (isinstance(text, str) or isinstance(text, list) and all(isinstance(line, str) for line in text)):
+            raise ValueError(f'cell {number} is none')
+        outputs = cell.get('outputs', [])
+        if not isinstance(outputs, list) or not all(isinstance(o, dict) for o in [*outputs, cell.get('metadata', {})]):
+            raise ValueError(f'cell {number} has outputs or metadata that are none')
+        cell.setdefault('source', '')
+        cell.setdefault('metadata', {})
+
+
 def read_notebook(path: str | Path) -> dict:
-    "The notebook in the file `path`. Raises ValueError that names the file if it is none."
+    "The notebook in the file `path`. ValueError that names the file, and says what is wrong, if it is none."
     try:
         notebook = json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'{path} is not a notebook: {error}') from error
-    if not isinstance(notebook, dict) or 'cells' not in notebook:
-        raise ValueError(f'{path} is not a notebook: it has no cells')
+        if not isinstance(notebook, dict) or 'cells' not in notebook:
+            raise ValueError('it has no cells')
+        _check_cells(notebook['cells'])
+        if not isinstance(notebook.setdefault('metadata', {}), dict):
+            raise ValueError('its metadata are none')
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is not a notebook, or is damaged: {error}') from error
     return notebook
 
 
@@ -103,7 +122,10 @@ def shrink_notebooks(paths: Iterable[str | Path], colours: int = 128) -> Iterato
             )
         ):
             notebook = read_notebook(path)
-            before, after = shrink_images(notebook, colours)
+            try:
+                before, after = shrink_images(notebook, colours)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f'{path}: a picture in it is damaged: {error}') from error
             if after < before:
                 write_notebook(path, notebook)
             if before:
@@ -232,7 +254,10 @@ def main() -> None:
     """What `make pictures` runs: small pictures in all notebooks among the files and folders on the command line, in
     place."""
     total = [0, 0]
-    for path, before, after in shrink_notebooks(sys.argv[1:]):
-        print(f'{before / 1024:8.0f} → {after / 1024:6.0f} KiB  {path}', file=sys.stdout)
-        total = [total[0] + before, total[1] + after]
+    try:
+        for path, before, after in shrink_notebooks(sys.argv[1:]):
+            print(f'{before / 1024:8.0f} → {after / 1024:6.0f} KiB  {path}', file=sys.stdout)
+            total = [total[0] + before, total[1] + after]
+    except (ValueError, OSError) as error:
+        sys.exit(f'pictures: {explain_os_error(error) if isinstance(error, OSError) else error}')
     print(f'{total[0] / 1024:8.0f} → {total[1] / 1024:6.0f} KiB in all', file=sys.stdout)

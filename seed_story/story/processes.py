@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -70,7 +70,7 @@ def map_in_order(
     items: Iterable[Item],
     workers: int,  # processes, see `worker_count`; 1: this one
     method: str | None = None,  # how they begin: fork, spawn or forkserver; None: as Python does it here
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results of `job` on `items`, in order. Close it (`contextlib.closing`) where it may not be read to its end.
 
     ChildProcessError if a process is ended from outside."""
