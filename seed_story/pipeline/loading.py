@@ -80,7 +80,7 @@ def load_pipeline(
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # `meta` has none
     except Exception as e:
         raise ValueError(f'device {device!r} cannot be used: {first_line(e)}') from e
     try:

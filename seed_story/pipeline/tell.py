@@ -70,7 +70,7 @@ def clean_opening_text(text: str) -> str:
     from seed_story.models.sequence import clean_text
 
     cleaned = clean_text(plain_text('the text', text))
-    if not cleaned:
+    if not any(letter.isprintable() and letter != ' ' for letter in cleaned):
         raise ValueError('the text is empty: give --text the first sentence of the story')
     return cleaned
 

@@ -214,12 +214,14 @@ def _read_settings(out: Path) -> dict:
     file = out / '.state' / 'settings.json'
     try:
         settings = json.loads(file.read_text('utf-8'))
-        if not isinstance(settings, dict):
-            raise ValueError(f'it holds a {type(settings).__name__}, not settings')
-    except (OSError, ValueError, RecursionError) as e:
-        why = explain_os_error(e) if isinstance(e, OSError) else f'{file}: {e}'
-        raise BookError(f'{out} holds a book that cannot be continued ({why}): choose another --out') from e
-    return settings
+        if isinstance(settings, dict):
+            return settings
+        why = f'{file} holds a {type(settings).__name__}, not settings'
+    except OSError as e:
+        why = explain_os_error(e)
+    except (ValueError, RecursionError):
+        why = f'{file} is cut or overwritten: it is not JSON'
+    raise BookError(f'{out} holds a book that cannot be continued ({why}): choose another --out')
 
 
 def _read_pages(out: Path) -> list[Page]:

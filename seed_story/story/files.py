@@ -115,7 +115,7 @@ class ClaimedError(ValueError):
 def _lock_file(folder: Path) -> Path:
     "The file whose lock is the claim on `folder`, whatever name it is called by: beside it, or in it."
     real = folder.resolve()
-    above = next(p for p in real.parents if p.exists())  # only this one can refuse, the others are yet to be made
+    above = next(p for p in (*real.parents, real) if p.exists())  # only this can refuse, others are yet to be made
     home = real.parent if real.name and os.access(above, os.W_OK) else real
     return home / f'.{real.name}.lock'
 
