@@ -78,7 +78,7 @@ def own_settings(
     "Its settings that are not the defaults of its class, by name."
     config: Any = getattr(configured, 'config', {})
     of_transformers = hasattr(config, 'to_dict')
-    values = config.to_dict() if of_transformers else dict(config)
+    values = config.to_dict() if of_transformers else dict(config) if isinstance(config, Mapping) else {}
     defaults: dict[str, Any] = {}
     for cls in type(config if of_transformers else configured).__mro__:
         if cls.__module__.partition('.')[0] in ('seed_story', 'diffusers') and '__init__' in vars(cls):

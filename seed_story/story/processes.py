@@ -16,6 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
+from .arguments import whole_number
+
 # %% auto #0
 __all__ = ['Item', 'Result', 'worker_count', 'map_in_order', 'sigterm_as_interrupt']
 
@@ -25,8 +27,7 @@ def worker_count(
     jobs: int | None = None,  # pieces of work there are; None: more than enough
 ) -> int:
     "How many processes share the work: never more than cores, or than pieces. ValueError for no number of processes."
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
-        raise ValueError(f'workers is {workers!r}; it must be a whole number, at least 1')
+    workers = workers if workers is None else whole_number('workers', workers, 0)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     found = min(workers, os.cpu_count() or 1) if workers else usable
     return found if jobs is None else max(1, min(found, jobs))
