@@ -23,6 +23,7 @@ from torch.nn import functional as F
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #c22857f7
 from .resampler import Resampler, interpolate_positions
 from ..story.arguments import real_number, shown, whole_number
+from ..story.pictures import as_rgb
 
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #c3f91886
 def to_pixel_values(
@@ -42,7 +43,7 @@ def to_pixel_values(
         raise TypeError(f"images must be PIL pictures or one tensor [N, 3, H, W]; got {wrong or 'an empty list'}")
     if not all(im.width and im.height for im in images):
         raise ValueError("a picture has no pixels: its width or height is 0")
-    images = [_resize_image(im.convert("RGB"), size) for im in images]
+    images = [_resize_image(as_rgb(im), size) for im in images]
     if len({im.size for im in images}) > 1:
         raise ValueError("images differ in size: give `size`")
     return torch.stack([torch.from_numpy(np.array(im)) for im in images]).permute(0, 3, 1, 2).float() / 255

@@ -5,11 +5,13 @@
 # %% ../../nbs/1_story/10_pictures.ipynb #db9ba2db
 from __future__ import annotations
 
+import logging
+import os
 import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +74,39 @@ _TURNS = {  # what each orientation of EXIF asks for
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_NOTES = ('exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp')  # where PIL finds an orientation
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    "PIL's own warnings are not shown while this lasts."
+    "PIL's own warnings, and what it logs of broken TIFFs, are not shown while this lasts."
+    log = logging.getLogger('PIL.TiffImagePlugin')
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings('ignore', module=r'PIL(\.|$)')
-        yield
+        before = log.disabled
+        log.disabled = True
+        try:
+            yield
+        finally:
+            log.disabled = before
+
+
+@contextmanager
+def _quiet_decoder(kind: str | None) -> Iterator[None]:
+    "As `_quiet`; for a TIFF, whose C library writes to the descriptor of stderr itself, this is turned away, too."
+    with _quiet():
+        saved = None
+        if kind == 'TIFF':
+            with suppress(OSError):  # there is no stderr
+                saved = os.dup(2)
+                with open(os.devnull, 'wb') as nowhere:
+                    os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            if saved is not None:
+                os.dup2(saved, 2)
+                os.close(saved)
 
 
 def _upright(im: Image.Image) -> Image.Image:
@@ -89,7 +116,11 @@ def _upright(im: Image.Image) -> Image.Image:
             turn = _TURNS.get(im.getexif().get(0x0112, 1))
         except Exception:  # the tag is foreign data that PIL reads with many kinds of errors: a broken one says nothing
             turn = None
-    return im if turn is None else im.transpose(turn)
+    if turn is None:
+        return im
+    turned = im.transpose(turn)
+    turned.info = {key: value for key, value in im.info.items() if key not in _NOTES}  # it is not turned again
+    return turned
 
 # %% ../../nbs/1_story/10_pictures.ipynb #bb9021be
 def _flat(im: Image.Image) -> Image.Image:
@@ -111,7 +142,7 @@ def as_rgb(im: Image.Image, name: Any = 'the picture') -> Image.Image:
     if not min(im.size):
         raise ImageError(f'{name} has {im.width}×{im.height} pixels', 'give a picture of at least one pixel')
     try:
-        with _quiet():
+        with _quiet_decoder(im.format):
             im.load()
         return _flat(_upright(im))
     except ImageError as e:

@@ -17,9 +17,12 @@ __all__ = ['find_story_files', 'ImageFolders', 'image_folders', 'resolve_image_p
 
 # %% ../../nbs/1_story/12_sources.ipynb #56460572
 def _story_files_in(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() == '.jsonl' and p.name[0] != '.' and p.name != 'truth.jsonl'
-    )
+    "The StoryStream files right in `folder`; FileNotFoundError for a link that leads nowhere, a pipe, a device."
+    named = [p for p in folder.iterdir() if p.suffix.lower() == '.jsonl' and p.name[0] != '.' and not p.is_dir()]
+    odd = next((p for p in named if not p.is_file()), None)
+    if odd:
+        raise FileNotFoundError(f'{odd} is not a file: remove it, or put the file there')
+    return sorted(p for p in named if p.name != 'truth.jsonl')
 
 
 def find_story_files(source: str | Path) -> list[Path]:

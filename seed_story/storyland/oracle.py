@@ -42,6 +42,7 @@ from seed_story.storyland.cast import (
     Scene,
 )
 from ..story.packed import load_packed
+from ..story.pictures import as_rgb
 from .plot import ACTOR_HEIGHTS, ACTOR_X
 
 # %% ../../nbs/2_storyland/05_oracle.ipynb #cd88dfca
@@ -443,7 +444,7 @@ class FeatureOracle(ModelMixin, ConfigMixin):
 # %% ../../nbs/2_storyland/05_oracle.ipynb #075ee3f4
 def fit_image(image: Image.Image, size: int) -> Image.Image:
     "`image` in RGB, `size` × `size` pixels."
-    image = image.convert('RGB')
+    image = as_rgb(image)
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
 
 
