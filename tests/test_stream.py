@@ -9,6 +9,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -251,3 +252,55 @@ def test_two_at_once(folder):
         refused(command('data', 'chunk', 'mine.jsonl', '--pages', 1, '--out', 'cut'), 'cut is being written by')
     assert command('data', 'chunk', 'mine.jsonl', '--pages', 1, '--out', 'cut')[0] == 0
     refused(command('data', 'chunk', 'mine.jsonl', '--pages', 1, '--out', 'cut'), 'cut/stories.jsonl exists')
+
+
+def test_disk_that_refuses(folder, monkeypatch):
+    "A full disk is named with what to do; nothing is left."
+    import errno
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device', 'x')
+
+    write('mine.jsonl', GOOD)
+    for out in ('cut', 'deep/er/cut', 'there'):
+        Path('there').mkdir(exist_ok=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, 'copyfile', full)
+            refused(
+                command('data', 'chunk', 'mine.jsonl', '--pages', 1, '--out', out), f'{out} cannot be written', 'full'
+            )
+        assert sorted(p.name for p in folder.iterdir()) == ['images', 'mine.jsonl', 'there']
+    assert not list(Path('there').iterdir())
+    refused(command('data', 'chunk', 'mine.jsonl', '--pages', 1, '--out', 'a' * 300), 'cannot be written', 'too long')
+    refused(command('data', 'chunk', 'mine.jsonl', '--pages', 1, '--out', 'mine.jsonl/cut'), 'cannot be written')
+
+
+def test_pictures_of_every_kind(folder):
+    "Greys of 32 bits and floats are as light as they are; animations, broken EXIF and odd files make no noise."
+    grey = np.linspace(0, 1, 96).reshape(8, 12)
+    wanted = np.uint8(grey * 255 + 0.5)
+    kinds = dict(
+        float=Image.fromarray(grey.astype(np.float32)),
+        int32=Image.fromarray((grey * 65535).astype(np.int32)),
+        small=Image.fromarray(wanted.astype(np.int32)),
+        short=Image.fromarray((grey * 65535).astype(np.uint16)),
+        palette=Image.fromarray(wanted).convert('P'),
+    )
+    for name, image in kinds.items():
+        image.save(f'images/{name}.tiff')
+    Image.fromarray(np.float32([[np.nan, 1]])).save('images/nan.tiff')
+    Image.new('RGB', (4, 4)).save('images/moves.gif', save_all=True, append_images=[Image.new('RGB', (4, 4), 'red')])
+    Image.new('RGB', (4, 4)).save('images/exif.jpg', exif=b'Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03')
+    names = [f'{name}.tiff' for name in kinds]
+    write('mine.jsonl', dict(id=1, images=names, captions=['A grey.'] * len(names)))
+    write('odd.jsonl', *(dict(id=n, images=[n], captions=['A.']) for n in ('exif.jpg', 'moves.gif', 'nan.tiff')))
+    from seed_story.story.format import read_stories
+
+    [story] = read_stories('mine.jsonl')
+    for page, name in zip(story, kinds):
+        found = np.asarray(page.pil()).astype(int)
+        assert found.shape == (8, 12, 3) and abs(found - wanted[:, :, None]).max() <= 1, name
+    code, out, err = command('data', 'check', 'odd.jsonl')
+    first, second, third = out.splitlines()
+    assert code == 1 and err == '' and 'odd.jsonl:2: warning: images[0] has 2 frames' in first, out
+    assert 'odd.jsonl:3: images[0]' in second and 'not finite' in second and third.startswith('2 stories')

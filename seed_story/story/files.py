@@ -149,7 +149,8 @@ def _acquire(folder: Path, file: Path, remedy: str) -> FileLock:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         holder = _holder(file)
-        lock.acquire()
+        with open(file, 'ab'):  # the lock would take a disk that refuses for another process that holds it
+            lock.acquire()
     except Timeout:
         raise ClaimedError(f'{folder} is being written by {holder}: {remedy}') from None
     except OSError as e:

@@ -178,6 +178,10 @@ def parse_line(line: bytes | None) -> Any:
         found = f'not UTF-8: byte 0x{line[e.start]:02x} at column {e.start + 1}'
         raise LineFault(found, 'save the file as UTF-8') from None
     except json.JSONDecodeError as e:
+        if b'\0' in line:
+            raise LineFault(
+                'the line holds NUL bytes', 'the disk or a download damaged it: get the file again'
+            ) from None
         ends = e.pos >= len(text.rstrip()) - 1 or e.msg.startswith('Unterminated')
         fix = 'write one whole JSON object on the line' + (
             ', or download the file again if it was cut off' if ends else ''
