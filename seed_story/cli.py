@@ -26,6 +26,7 @@ try:
 
     from seed_story.sinks.policies import attention_policy, policy_names
     from seed_story.story.files import explain_os_error
+    from seed_story.story.lines import printable
     from seed_story.story.processes import sigterm_as_interrupt
 except KeyboardInterrupt:  # Ctrl-C while the command starts
     sys.stderr.write('seed-story: interrupted\n')
@@ -80,7 +81,7 @@ def _shortened(word: re.Match) -> str:
 
 def complain(message: object) -> None:
     "One line on stderr; words of more than 400 characters are cut in the middle."
-    line = re.sub(r'\S{400,}', _shortened, ' '.join(str(message).split()))
+    line = re.sub(r'\S{400,}', _shortened, printable(' '.join(str(message).split())))
     typer.echo(f'seed-story: {line[:1900]}{"…" * (len(line) > 1900)}', err=True)
 
 # %% ../nbs/cli.ipynb #b9f15a10
