@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import difflib
-import math
+import numbers
 import re
+import sys
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -26,9 +27,16 @@ def _as_number(value: Any, kind: type[int] | type[float]) -> Any:
         if not re.fullmatch(written, value.strip()):
             raise ValueError(WANTED[kind])
         value = kind(value)
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not _fits(value, kind):
         raise ValueError(WANTED[kind])
     return kind(value)
+
+
+def _fits(value: Any, kind: type[int] | type[float]) -> bool:
+    "Whether a number, also one of numpy, is one of this kind."
+    if kind is int:
+        return isinstance(value, numbers.Integral) and abs(value) < 10**18
+    return abs(value) <= sys.float_info.max  # neither infinite nor nan
 
 
 def _as_flag(value: Any) -> bool:
