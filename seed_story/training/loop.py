@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['EMA', 'Log', 'read_log', 'step_generator', 'fork_rng', 'ChunkShape', 'ProcessShare', 'NumberedBatches', 'ModuleGroup',
-           'prepare_for_training', 'broadcast_from_main', 'Interrupted', 'Saving', 'fit', 'save_module',
-           'recover_folder']
+           'prepare_for_training', 'broadcast_from_main', 'Interrupted', 'Saving', 'fit', 'save_module']
 
 # %% ../../nbs/6_training/01_loop.ipynb #9427f077
 import contextlib
@@ -14,15 +13,18 @@ import itertools
 import json
 import math
 import os
-import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 # %% ../../nbs/6_training/01_loop.ipynb #a9e714fb
 import torch
+from safetensors import SafetensorError
 
 # %% ../../nbs/6_training/01_loop.ipynb #a1104bc3
 from ..models.devices import compile_on_gpu
@@ -30,6 +32,7 @@ from ..sinks.internals import lerp_all_, uncompiled
 from .checkpoints import Checkpoints, load_newest, stop_signals
 from .options import Optimisation, budget_used, learning_rate
 from .sharding import full_tensors, local, shard_module, shard_like, fsdp_requested, unsharded
+from ..story.arguments import real_number, whole_number
 from ..story.files import atomic_path, write_atomic
 from ..story.processes import worker_count
 
@@ -65,17 +68,25 @@ class Log:
     def __init__(self, path: str | Path, log: Callable[[dict], Any] | None = None):
         self.path = Path(path)
         self.log = log
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.begins = False
 
     def __call__(self, **row: Any) -> None:
+        self.put_aside()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
         if self.log:
             self.log(row)
 
     def begin(self) -> None:
-        "Put the log of an earlier run aside, as NAME.1.jsonl or the next number that is free."
-        if not self.path.exists():
+        "The next row is the first of a run: before it is written, the log of an earlier one is put aside."
+        self.begins = True
+
+    def put_aside(self) -> None:
+        "The log of an earlier run becomes NAME.1.jsonl, or the next number that is free, if this run begins."
+        begins = self.begins
+        self.begins = False
+        if not begins or not self.path.exists():
             return
         names = (self.path.with_suffix(f".{k}{self.path.suffix}") for k in itertools.count(1))
         os.replace(self.path, next(name for name in names if not name.exists()))
@@ -83,21 +94,26 @@ class Log:
     def rewind(self, step: int) -> None:
         "Take back the rows after `step`: what they say will be done again."
         if self.path.exists():
-            rows = [row for row in read_log(self.path) if row.get("step", 0) <= step]
+            rows = [row for row in read_log(self.path) if not _is_after(row, step)]
             write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
 # %% ../../nbs/6_training/01_loop.ipynb #3461775d
 def read_log(path: str | Path) -> list[dict]:
     "Rows of a log; lines that a kill cut off are left out."
     rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)
     return rows
+
+
+def _is_after(row: dict, step: int) -> bool:
+    "Whether a row of a log says itself that it was written after `step`."
+    return isinstance(row.get("step"), (int, float)) and row["step"] > step
 
 # %% ../../nbs/6_training/01_loop.ipynb #3107fbfd
 def step_generator(
@@ -156,6 +172,22 @@ def _raise_errors(items: Any) -> Iterator[Any]:
             raise item
         yield item
 
+
+def _heed_parent(worker: int) -> None:
+    """For a worker: what tells the whole group of processes to stop is for the one that trains.
+
+    That one ends its workers when it has finished its step; they notice if it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # where one can see who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
+
 # %% ../../nbs/6_training/01_loop.ipynb #7fe8eee3
 class NumberedBatches(torch.utils.data.Dataset):
     "A dataset whose item number i is the whole batch of pass i, whoever asks and whatever was asked before."
@@ -170,6 +202,7 @@ class NumberedBatches(torch.utils.data.Dataset):
             sampler=itertools.count(first),  # type: ignore[arg-type]  # a sampler without an end
             num_workers=worker_count(workers) if workers else 0,
             pin_memory=torch.device(device).type == "cuda",
+            worker_init_fn=_heed_parent,
             prefetch_factor=8 if workers else None,
         )
         return _raise_errors(loader)
@@ -224,6 +257,8 @@ class _TrainState:
     def __init__(self, modules: Sequence[torch.nn.Module], optimisation: Optimisation):
         self.modules = modules
         self.live = [p for m in modules for p in m.parameters() if p.requires_grad]
+        if not self.live:
+            raise ValueError("nothing to train: no parameter of the modules requires a gradient")
         self.optimizer = torch.optim.AdamW(
             _decay_groups(self.live, optimisation.weight_decay),
             lr=optimisation.lr,
@@ -266,9 +301,7 @@ def _decay_groups(params: Sequence[torch.nn.Parameter], weight_decay: float) -> 
 # %% ../../nbs/6_training/01_loop.ipynb #ac7a38b1
 @torch.no_grad()
 def _restore(state: _TrainState, was: dict) -> None:
-    "Put back what `dump` gave. ValueError if it is the state of other modules."
-    if [list(p.shape) for p in was["live"]] != [list(p.shape) for p in state.live]:
-        raise ValueError("the checkpoint holds weights of other shapes than this model's")
+    "Put back what `dump` gave, and `_check_dump` has seen."
     for p, old in zip(state.live, was["live"]):
         p.copy_(shard_like(old, p))
     state.optimizer.load_state_dict(_shard_moments(state.optimizer, was["optimizer"]))
@@ -295,6 +328,46 @@ def _shard_moments(optimizer: torch.optim.Optimizer, was: dict) -> dict:
     }
     return dict(was, state=moments)
 
+# %% ../../nbs/6_training/01_loop.ipynb #c8c3c6ac
+def _shapes(tensors: Any) -> list[list[int]]:
+    "Shapes of a list of tensors; ValueError for anything else."
+    if not isinstance(tensors, list) or not all(torch.is_tensor(t) for t in tensors):
+        raise ValueError("it is no state of a training")
+    return [list(t.shape) for t in tensors]
+
+
+def _check_dump(state: _TrainState, was: dict) -> None:
+    "ValueError, before anything is changed, for what `dump` does not give, or gives for other modules."
+    kinds: dict[str, Any] = dict(i=int, seconds=float, optimizer=dict, sums=dict, count=int, means=dict, cuda=list)
+    lacking = [name for name, kind in kinds.items() if not isinstance(was.get(name), kind)]
+    if lacking or _shapes([was.get("random")]) != _shapes([torch.get_rng_state()]):
+        raise ValueError("it is no state of a training")
+    shapes = _shapes(state.live)
+    if _shapes(was.get("live")) != shapes:
+        raise ValueError("it holds weights of other shapes than this model's")
+    average = was.get("average")
+    if (average is None) != (state.ema is None):
+        raise ValueError("it averages weights, and this run does not" if average else "it lacks averaged weights")
+    if average is not None and (_shapes(average.get("mean")) != shapes or not isinstance(average.get("step"), int)):
+        raise ValueError("its averaged weights are not those of this model")
+    _check_moments(state.optimizer, was["optimizer"])
+
+# %% ../../nbs/6_training/01_loop.ipynb #c8c3c6ad
+def _check_moments(optimizer: torch.optim.Optimizer, was: dict) -> None:
+    "ValueError for an optimizer's state that does not belong to its parameters."
+    wrong = ValueError("its optimizer is not that of this model")
+    groups = [group["params"] for group in optimizer.param_groups]
+    params = [p for group in groups for p in group]
+    kept = was.get("param_groups")
+    if not isinstance(kept, list) or not isinstance(was.get("state"), dict):
+        raise wrong
+    if [len(group.get("params", ())) for group in kept] != [len(group) for group in groups]:
+        raise wrong
+    for k, found in was["state"].items():
+        moments = [found.get(name) for name in ("exp_avg", "exp_avg_sq")]
+        if k not in range(len(params)) or _shapes(moments) != _shapes([params[k], params[k]]):
+            raise wrong
+
 # %% ../../nbs/6_training/01_loop.ipynb #ea70b611
 class Interrupted(Exception):
     "Training was told to stop; its state after `step` steps is on disk, and the same call goes on from there."
@@ -315,6 +388,12 @@ class Saving:
     log: Callable[[dict], Any] | None = None  # called with each row of the log
     on_save: Callable[[dict, Any], Any] | None = None  # called with (summary, model) when weights have been saved
 
+    def __post_init__(self) -> None:
+        whole_number("log_every", self.log_every, least=1)
+        real_number("save_seconds", self.save_seconds, least=0)
+        for step in self.snapshots:
+            whole_number("snapshots", step, least=0)
+
 # %% ../../nbs/6_training/01_loop.ipynb #b4c80c18
 def fit(
     step: Callable[[int, float], dict],  # (number, used fraction of the budget) → losses
@@ -333,16 +412,12 @@ def fit(
     Raises `FloatingPointError` when the loss is no longer finite (what was saved before stays),
     OSError when the disk is full. After a ValueError of `step` the steps before it are kept."""
     run = _Fit(step, _TrainState(modules, optimisation), optimisation, log, save, saving, accelerator)
-    kept = load_newest(saving.checkpoints) if saving.checkpoints else None
+    kept = load_newest(saving.checkpoints, partial(_check_dump, run.state)) if saving.checkpoints else None
     signals: Any = stop_signals() if saving.checkpoints else contextlib.nullcontext([])
     with fork_rng(optimisation.seed, accelerator), signals as stop:
         _begin(run, kept)
-        try:
+        with _keeping_what_was_learned(run):
             run.until_spent(stop)
-        except ValueError:  # a batch that cannot be made, say: what was learned before stays
-            if saving.checkpoints and run.state.i and accelerator is None:
-                _write_checkpoint(run, saving.checkpoints)
-            raise
         if run.state.count:
             _write_log(run)
         summary = _save_weights(run)
@@ -401,11 +476,28 @@ def _begin(run: _Fit, kept: tuple[int, dict] | None) -> None:
     "Go on from a checkpoint, or begin a new log."
     if kept:
         _restore(run.state, kept[1])
+    if run.saving.checkpoints and run.is_main:
+        run.saving.checkpoints.begin()
     if run.log and run.is_main:
         if kept:
             run.log.rewind(kept[0])
         else:
             run.log.begin()
+
+
+@contextlib.contextmanager
+def _keeping_what_was_learned(run: _Fit) -> Iterator[None]:
+    "After an error of a step (a batch that cannot be made, say) the steps before it are kept, if there are any."
+    checkpoints = run.saving.checkpoints
+    try:
+        yield
+    except Exception as e:
+        if checkpoints and run.accelerator is None:
+            if run.state.i and isinstance(e, ValueError):
+                _write_checkpoint(run, checkpoints)
+            elif not checkpoints.files():
+                checkpoints.clear()
+        raise
 
 # %% ../../nbs/6_training/01_loop.ipynb #d9e0562f
 def _one_step(step: Callable, state: _TrainState, optimisation: Optimisation, used: float) -> None:
@@ -416,6 +508,8 @@ def _one_step(step: Callable, state: _TrainState, optimisation: Optimisation, us
     found = []
     for k in range(passes):
         found.append(step(state.i * passes + k, used))
+        if not isinstance(found[-1], dict) or not torch.is_tensor(found[-1].get("loss")):
+            raise ValueError(f"a step must give a dictionary with the tensor 'loss', not {type(found[-1]).__name__}")
         (found[-1]["loss"] / passes).backward()
     for out in found:
         for name, value in out.items():
@@ -445,6 +539,19 @@ def _mean_losses(run: _Fit) -> dict[str, float]:
     return means
 
 
+def _check_finite(run: _Fit) -> None:
+    "FloatingPointError if a weight is no number any more; all processes must ask."
+    state = run.state
+    bad = torch.stack([local(p.detach()).isfinite().logical_not().any() for p in state.live]).any().float()
+    if run.accelerator and run.accelerator.num_processes > 1:
+        bad = run.accelerator.reduce(bad, "sum")
+    if bad:
+        raise FloatingPointError(
+            f"weights are no numbers any more after step {state.i}; "
+            "lower the learning rate (what was saved before is kept)"
+        )
+
+
 def _write_log(run: _Fit) -> None:
     "One line of the log."
     state = run.state
@@ -460,8 +567,11 @@ def _write_checkpoint(run: _Fit, checkpoints: Checkpoints) -> None:
     "A checkpoint by the first process, unless the weights are no good any more; the others wait for it."
     if run.state.count:
         _mean_losses(run)
+    _check_finite(run)
     found = run.state.dump()
     if run.is_main:
+        if run.log:
+            run.log.put_aside()  # what goes on from here takes back rows of this run only
         checkpoints.save(run.state.i, found)
     if run.accelerator:
         run.accelerator.wait_for_everyone()
@@ -471,6 +581,7 @@ def _save_weights(run: _Fit) -> dict:
     "Hand the (averaged) weights to `save`; returns the summary."
     state = run.state
     summary = dict(steps=state.i, seconds=round(state.seconds, 1), **state.means)
+    _check_finite(run)
     if state.ema:
         state.ema.swap()
     try:
@@ -482,6 +593,17 @@ def _save_weights(run: _Fit) -> dict:
             state.ema.swap()
     return summary
 
+# %% ../../nbs/6_training/01_loop.ipynb #e2c5bba3
+def _copy_to_cpu(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    "A copy of a module whose weights are on the CPU, of `dtype` where they are fractions; tied ones stay tied."
+    copied: dict[int, torch.Tensor] = {}  # what `deepcopy` finds here it does not copy
+    for tensor in (*module.parameters(), *module.buffers()):
+        wanted = dtype if tensor.is_floating_point() else tensor.dtype
+        moved = tensor.detach().to("cpu", wanted)
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        copied[id(tensor)] = torch.nn.Parameter(moved, tensor.requires_grad) if is_parameter else moved
+    return copy.deepcopy(module, copied)
+
 # %% ../../nbs/6_training/01_loop.ipynb #533d4a0f
 def save_module(
     module: Any,  # a diffusers or transformers model
@@ -490,33 +612,14 @@ def save_module(
     dtype: torch.dtype = torch.bfloat16,
     max_shard_size: str = "15MB",
 ) -> None:
-    "Save a component to `folder`: written beside it, and moved there."
-    recover_folder(folder)
-    clone: Any = copy.deepcopy(uncompiled(module))
-    clone = clone.to("cpu", dtype)
-    with atomic_path(folder) as part:
-        clone.save_pretrained(part, max_shard_size=max_shard_size)
-        if summary:
-            (part / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    """Save a component to `folder`: written beside it, and moved there.
 
-# %% ../../nbs/6_training/01_loop.ipynb #e2c5bba2
-def recover_folder(folder: str | Path) -> None:
-    "Finish what `save_module` had begun if it was killed between its two renames: the new folder is whole then."
-    folder = Path(folder)
-    for old in sorted(folder.parent.glob(f".{folder.name}.*.old")):
-        process = old.name.split(".")[-2]
-        if folder.exists() or not process.isdecimal() or _is_running(int(process)):
-            continue
-        fresh = old.with_suffix(".part")
-        os.replace(fresh if fresh.is_dir() else old, folder)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
+    No more memory is used where it computes. OSError if the disk refuses; then `folder` is as it was."""
+    clone: Any = _copy_to_cpu(uncompiled(module), dtype)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()  # this one is not in the middle of it
+        with atomic_path(folder) as part:
+            clone.save_pretrained(part, max_shard_size=max_shard_size)
+            if summary:
+                (part / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    except SafetensorError as e:
+        raise OSError(f"{folder} cannot be written ({e}): make room and start again; what was there is kept") from e

@@ -7,22 +7,25 @@ __all__ = ['ProgressBar', 'TensorboardCurves', 'StorySamples']
 
 # %% ../../nbs/6_training/04_watching.ipynb #68eb812f
 import importlib
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
+from ..story.files import write_atomic
 from .options import Optimisation
 
 # %% ../../nbs/6_training/04_watching.ipynb #c56dacf1
 class ProgressBar:
-    "A progress bar for a stage; called with each row of the log. `file`: where it is drawn (stderr)."
+    """A progress bar for a stage; called with each row of the log. `file`: where it is drawn (stderr).
+
+    It is drawn from the first row on: a stage that cannot begin leaves none."""
 
     def __init__(self, stage: str, optimisation: Optimisation, file: Any = None):
-        from tqdm import tqdm
-
         steps = optimisation.step_limit
         self.by = 'step' if steps else 'seconds'
-        self.bar = tqdm(
+        self.bar: Any = None
+        self.options = dict(
             total=steps or optimisation.seconds,
             desc=stage,
             unit=' steps' if steps else ' s',
@@ -32,25 +35,35 @@ class ProgressBar:
         )
 
     def __call__(self, row: dict) -> None:
+        from tqdm import tqdm
+
         if self.by not in row:
             return
+        if self.bar is None:
+            self.bar = tqdm(**self.options)
         self.bar.set_postfix({k: f'{v:.4g}' for k, v in row.items() if k not in ('step', 'seconds')}, refresh=False)
         self.bar.update(row[self.by] - self.bar.n)
         self.bar.refresh()
 
     def close(self) -> None:
         "Leave the terminal as it was."
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
 # %% ../../nbs/6_training/04_watching.ipynb #640fb93d
 class TensorboardCurves:
-    "Writes each row of a log as scalars, under `stage/NAME`. ValueError if no writer is installed."
+    """Writes each row of a log as scalars, under `stage/NAME`, from the first row on.
+
+    ValueError if no writer is installed."""
 
     def __init__(self, folder: str | Path, stage: str):
+        self.folder = Path(folder)
         self.stage = stage
-        self.writer = _summary_writer()(str(folder))
+        self.writer: Any = None
+        self.make = _summary_writer()
 
     def __call__(self, row: dict) -> None:
+        self.writer = self.writer or self.make(str(self.folder))
         for name, value in row.items():
             if 'step' in row and name != 'step':
                 self.writer.add_scalar(f'{self.stage}/{name}', value, row['step'])
@@ -58,7 +71,8 @@ class TensorboardCurves:
 
     def close(self) -> None:
         "Write what is not on disk yet."
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 def _summary_writer() -> Any:
@@ -96,16 +110,17 @@ class StorySamples:
         self.picture, self.text = make_opening(SPLITS['validation'][seed])
 
     def __call__(self, summary: dict, mllm: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         training = mllm.training
         try:
             texts, sheet = _tell_sample(self, mllm.eval())
         finally:
             mllm.train(training)
         name = f"{summary['steps']:08d}"
-        (self.folder / f'{name}.txt').write_text('\n\n'.join(texts) + '\n', encoding='utf-8')
+        write_atomic(self.folder / f'{name}.txt', '\n\n'.join(texts) + '\n')
         if sheet:
-            sheet.save(self.folder / f'{name}.png')
+            drawn = io.BytesIO()
+            sheet.save(drawn, 'PNG')
+            write_atomic(self.folder / f'{name}.png', drawn.getvalue())
 
 # %% ../../nbs/6_training/04_watching.ipynb #f2573cca
 def _tell_sample(sample: StorySamples, mllm: Any) -> tuple[list[str], Any]:
