@@ -474,7 +474,7 @@ def _policies(text: str) -> None:
 
 def _device(text: str) -> None:
     "ValueError for a device that cannot be used; the processor always can, and torch is slow to import."
-    from seed_story.training.options import check_device
+    from seed_story.models.devices import check_device
 
     if text != 'cpu':
         check_device(text)

@@ -77,12 +77,10 @@ def load_pipeline(
     "The pipeline of `model`, adapters folded in, loaded silently; ValueError (one line) if it cannot be loaded."
     folder = model_folder(model)
     import torch
+    from seed_story.models.devices import check_device
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
-    try:
-        torch.zeros(1, device=device).item()  # `meta` has none
-    except Exception as e:
-        raise ValueError(f'device {device!r} cannot be used: {first_line(e)}') from e
+    check_device(device)
     try:
         with quiet_libraries():
             pipe = StoryPipeline.from_pretrained(str(folder or model), dtype=getattr(torch, dtype)).to(device)
