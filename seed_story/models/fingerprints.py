@@ -61,8 +61,9 @@ def module_digests(module: torch.nn.Module) -> dict[str, str]:
     buffers = [name for name, _ in module.named_buffers() if 'trainable_tokens_original' not in name]
     saved = module.state_dict()
     tensors = dict(module.named_parameters()) | {name: saved[name] for name in buffers if name in saved}
-    found = tensor_digests(tensors, module.replaced_rows() if hasattr(module, 'replaced_rows') else {})
-    for name, (before, after) in getattr(module, 'folded', {}).items():
+    adapted: Any = module  # may have adapters
+    found = tensor_digests(tensors, adapted.replaced_rows() if hasattr(module, 'replaced_rows') else {})
+    for name, (before, after) in getattr(adapted, 'folded', {}).items():
         if found.get(name) == after:
             found[name] = before
     return found
@@ -82,7 +83,7 @@ def own_settings(
     defaults: dict[str, Any] = {}
     for cls in type(config if of_transformers else configured).__mro__:
         if cls.__module__.partition('.')[0] in ('seed_story', 'diffusers') and '__init__' in vars(cls):
-            for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            for name, parameter in inspect.signature(vars(cls)['__init__']).parameters.items():
                 defaults.setdefault(name, parameter.default)
 
     def written(value: Any) -> str:  # a list from a file is the tuple that it was

@@ -199,7 +199,7 @@ def short_hash(*parts: bytes) -> str:
     return total.hexdigest()
 
 # %% ../../nbs/1_story/04_files.ipynb #21cb5b80
-def same_weights(one: str, other: str) -> bool:
+def same_weights(one: str | None, other: str | None) -> bool:
     "Whether two fingerprints mean the same weights, as far as the shorter one tells: it may be of an earlier commit."
     known = [str(text).split('-') for text in (one, other)]
     if len(known[0]) == len(known[1]):
