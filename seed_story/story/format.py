@@ -373,8 +373,13 @@ def _store_image(page: Page, stem: Path) -> Path:
 
 def _check_story(story: Story) -> None:
     "ValueError for a story that could not be read again."
-    if not isinstance(story, Story):
-        raise ValueError(f'a {type(story).__name__} is no Story: give Story objects')
+    if not isinstance(story, Story) or not isinstance(story.pages, (list, tuple)):
+        raise ValueError(f'{shown(story)} is no Story of a list of pages: give Story objects')
+    wrong = next((page for page in story.pages if not isinstance(page, Page)), None)
+    if wrong is not None:
+        raise ValueError(f'story {shown(story.id)}: {shown(wrong)} is no Page: give Page objects')
+    if not isinstance(story.meta, dict) or not all(isinstance(key, str) for key in story.meta):
+        raise ValueError(f'story {shown(story.id)}: meta is {shown(story.meta)}: give a dict with names')
     row = dict(id=story.id, images=[''] * len(story), captions=[page.text for page in story])
     faults = (*row_faults(row), *caption_faults([page.text for page in story]))
     fault = next((f for f in faults if not f.warning), None)
@@ -436,6 +441,8 @@ def write_stories(
     if not isinstance(name, str) or name in taken or Path(name).name != name or {'\\', '\0'} & set(name):
         raise ValueError(f'name {shown(name)} is not the name of a file in the folder: write it like stories.jsonl')
     out = plain_path('out', out)
+    if not isinstance(stories, Iterable):
+        raise ValueError(f'stories must be Story objects, as in a list, not {shown(stories)}')
     try:
         with claim(out):
             _write_set(stories, out, name)

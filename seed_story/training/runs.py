@@ -214,11 +214,18 @@ def run_render(options: RenderOptions, log: Callable | None = None) -> dict:
 def run_pack(options: PackOptions, log: Callable | None = None) -> dict:
     "Pack a StoryStream file into the store."
     config = options.model.config()
-    assert options.data.source is not None  # checked
     data = options.data
-    reading = dict(images=data.images, skip_bad=data.skip_bad, skip_pages=data.skip_pages)
-    store = options.folders.store
-    return dict(stories=pack_store(data.source, store, pages=config["pages"], size=config["image_size"], **reading))
+    assert data.source is not None  # checked
+    stories = pack_store(
+        data.source,
+        options.folders.store,
+        config["pages"],
+        config["image_size"],
+        skip_bad=data.skip_bad,
+        skip_pages=data.skip_pages,
+        images=data.images,
+    )
+    return dict(stories=stories)
 
 # %% ../../nbs/6_training/09_runs.ipynb #b690d880
 def run_words(options: WordsOptions, log: Callable | None = None) -> dict:

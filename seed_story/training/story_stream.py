@@ -31,7 +31,7 @@ from seed_story.story.format import (
 )
 from ..story.lines import StoryError
 from ..story.pictures import ImageError
-from ..story.sources import ImageFolders, image_folders
+from ..story.sources import ImageFolders, find_story_files, image_folders
 from .loop import ChunkShape, NumberedBatches, ProcessShare
 
 logger = logging.getLogger(__name__)
@@ -84,14 +84,26 @@ def _sound_lines(reader: StoryReader) -> Iterator[ScannedLine]:
             return
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #09894aa4
+def _stamp(file: Path) -> tuple:
+    "What changes with a file; () for one that is gone."
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns
+
+
 @dataclass
 class _FromFiles:
     "Reads a line of a file again."
 
     images: str | Path | None
+    stamps: dict[Path, tuple]  # of each file, before it was scanned
     folders: dict[Path, ImageFolders] = field(default_factory=dict)  # of each file
 
     def __call__(self, line: ScannedLine) -> Story:
+        if _stamp(line.file) != self.stamps[line.file]:
+            raise ValueError(f"{line.file} has changed while it was read: start again")
         if line.file not in self.folders:
             self.folders[line.file] = image_folders(line.file, self.images)
         return read_again(line, self.folders[line.file])
@@ -159,8 +171,9 @@ def load_story_dataset(
     path = Path(source).expanduser()
     try:
         if path.exists():
+            stamps = {file: _stamp(file) for file in find_story_files(path)}
             reader = read_stories(path, images, skip_bad, pixels=False, skip_pages=skip_pages)
-            stories = StoryIndex(reader, _FromFiles(images), limit)
+            stories = StoryIndex(reader, _FromFiles(images, stamps), limit)
         else:
             rows = _hub_rows(str(source), split)
             stories = index_rows(rows, images or image_folder(source), str(source), skip_bad, skip_pages)
