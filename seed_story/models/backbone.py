@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from ..story.arguments import first_line
+
 # %% ../../nbs/3_models/11_backbone.ipynb #5f097ea0
 def load_backbone(
     source: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -48,7 +50,7 @@ def load_language_model(
     except ImportError as e:
         raise ValueError(f"{source} cannot be read: {e}; pip install gguf") from e
     except (OSError, ValueError, KeyError, RuntimeError) as e:
-        raise ValueError(f"no language model could be loaded from {source}: {_first_line(e)}") from e
+        raise ValueError(f"no language model could be loaded from {source}: {first_line(e)}") from e
     model, info = found
     if lacking := sorted(info["missing_keys"]):
         raise ValueError(
@@ -69,11 +71,7 @@ def load_tokenizer(source: str | Path) -> Any:  # a tokenizer of transformers
         with _no_progress_bars():
             return AutoTokenizer.from_pretrained(place, **options)
     except (ImportError, OSError, ValueError, KeyError, RuntimeError) as e:
-        raise ValueError(f"no tokenizer could be loaded from {source}: {_first_line(e)}") from e
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
+        raise ValueError(f"no tokenizer could be loaded from {source}: {first_line(e)}") from e
 
 
 def _locate(source: str | Path) -> tuple[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from .detokenizer import decode_latents, full_image_time_ids, predict_noise
 from .resampler import Resampler
 from .sequence import ImageTokens
 from .visual_tokenizer import MOST_PIXELS
-from ..story.arguments import shown, whole_number
+from ..story.arguments import first_line, shown, whole_number
 from ..story.weights import AGAIN, WeightsError, check_tensors, read_headers, read_json_object
 
 # %% auto #0
@@ -69,8 +69,8 @@ def check_counts(config: Mapping[str, Any], stored: int, origin: object) -> None
 # %% ../../nbs/3_models/16_components.ipynb #c977c916
 def _reason(error: Exception) -> str:
     "What an error says, if it was meant to be read."
-    words = str(error).split('\n')[0].strip()
-    return f' ({words[:200]})' if type(error) is ValueError and words and '<' not in words else ''
+    words = first_line(error)
+    return f' ({words})' if type(error) is ValueError and '<' not in words else ''
 
 
 def empty_component(cls: Any, place: str | Path) -> Any:

@@ -28,6 +28,7 @@ from seed_story.models.losses import (
 from .lora import LoraMixin, add_lora
 from .resampler import Resampler
 from .sequence import BranchedBatch, ImageTokens, branch_mask
+from ..story.arguments import real_number
 
 # %% auto #0
 __all__ = ['StoryMLLMConfig', 'MLLMOutput', 'insert_image_embeds', 'states_at_slots', 'StoryMLLMPreTrainedModel',
@@ -56,6 +57,8 @@ class StoryMLLMConfig(PretrainedConfig):
             _check_sizes(llm_config, input_resampler, output_resampler, num_slots)
         if rec_loss not in REC_LOSSES:
             raise ValueError(f"rec_loss is {rec_loss!r}; it must be one of: {', '.join(REC_LOSSES)}")
+        if feature_norm is not None:
+            real_number("feature_norm", feature_norm, above=0)
         self.llm_config = _portable_config(llm_config)
         self.lora = _lora_arguments(lora)
         if num_slots is None and input_resampler:

@@ -5,27 +5,39 @@
 # %% ../../nbs/5_pipeline/05_folders.ipynb #983e81b4
 from __future__ import annotations
 
-import importlib
-import json
-from collections.abc import Collection
+import inspect
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from safetensors import safe_open
+from transformers import PreTrainedModel
 
 # diffusers loads components only from modules that are imported already
 import seed_story.models.adapter
 import seed_story.models.mllm
 import seed_story.models.visual_tokenizer  # noqa: F401
-from ..models.adapter import load_story_tokenizer
-from ..models.presets import PRESETS, bundled_folder
+from ..models.adapter import AdaptedMLLM, load_story_tokenizer
+from seed_story.models.components import (
+    check_component,
+    check_counts,
+    check_tokenizer,
+    component_class,
+    try_together,
+)
+from ..models.devices import check_device
+from ..models.presets import model_folder
+from ..story.arguments import first_line, shown, whole_number
+from ..story.files import atomic_path
+from ..story.weights import AGAIN, WeightsError, check_file, read_header, read_json_object
 
 # %% auto #0
-__all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'update_index', 'WeightsError', 'stored_tensor_names', 'missing_weights',
-           'check_weights', 'load_shared_components', 'make_tokenizer', 'bundled_or_given', 'SavedPipeline']
+__all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'MOST_STEPS', 'PRECISIONS', 'update_index', 'read_index', 'component_folders',
+           'check_adapted', 'check_parts', 'make_tokenizer', 'check_weights', 'as_dtype', 'CheckedPipeline',
+           'SavedPipeline']
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #19899c1e
 MOVED_MODULES = {  # where the components of earlier commits' model folders are now
@@ -47,83 +59,160 @@ def update_index(index: dict) -> dict:
         )
     return found
 
-# %% ../../nbs/5_pipeline/05_folders.ipynb #6c7734c9
-class WeightsError(OSError):
-    "The weights of a component are missing or broken; the message names the component, what is wrong, and what to do."
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a102
+def read_index(
+    folder: str | Path,
+    parts: set[str],  # names of the pipeline's components
+    settings: set[str],  # names of its settings
+) -> dict[str, Any]:
+    "The content of a folder's `model_index.json`. WeightsError if it is damaged, or of another pipeline."
+    file = Path(folder) / 'model_index.json'
+    index = update_index(read_json_object(file))
+    saved_as = index.get('_class_name')
+    if not isinstance(saved_as, str):
+        raise WeightsError(f'{file} names no pipeline (_class_name is {shown(saved_as)}): {AGAIN}')
+    if missing := sorted(parts - index.keys()):
+        raise WeightsError(
+            f'{file} names no {", no ".join(missing)} (it is of a {saved_as}): it is of another pipeline, or damaged'
+        )
+    if unknown := sorted(name for name in index.keys() - parts - settings if not name.startswith('_')):
+        known = ', '.join(sorted(settings))
+        raise WeightsError(f'{file} says {shown(unknown[0])}, which is not known: take it out; settings are {known}')
+    return index
+
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a105
+def component_folders(folder: Path, parts: set[str]) -> dict[str, Path]:
+    "Where each of the components `parts` is: in the folder, or in one beside it. WeightsError if it is not there."
+    found = {part: folder / part for part in parts}
+    if not (folder / 'shared.json').exists():
+        return found
+    for part, named in read_json_object(folder / 'shared.json').items():
+        if part not in parts or not isinstance(named, str) or '\0' in named:
+            raise WeightsError(f'{folder / "shared.json"} says {shown(named)} for {shown(part)}: {AGAIN}')
+        place = (folder / named).resolve()
+        if not place.is_relative_to(folder.resolve().parent):
+            raise WeightsError(
+                f'{folder / "shared.json"}: {shown(named)} for {part} leaves the folder that {folder.name} is in: '
+                f'copy it to {folder / part}, and take the line out'
+            )
+        if not place.is_dir():
+            raise WeightsError(f'{folder} shares its {part} with {place}, which is not there: copy it, too')
+        found[part] = place
+    return found
+
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a108
+MOST_STEPS = 100_000  # that a scheduler was trained with; 1,000 is usual
 
 
-def stored_tensor_names(folder: Path) -> set[str]:
-    "Names of all tensors in the safetensors files of a component's folder."
-    names: set[str] = set()
-    for file in sorted(folder.glob('*.safetensors')):
-        with safe_open(file, 'pt') as tensors:
-            names |= set(tensors.keys())
-    return names
+def _check_schedule(file: Path) -> None:
+    "WeightsError for a table of noise that no memory holds."
+    try:
+        whole_number('num_train_timesteps', read_json_object(file).get('num_train_timesteps', 1000), 1, MOST_STEPS)
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f'{file}: {error}: {AGAIN}') from error
 
 
-def missing_weights(folder: Path, module: torch.nn.Module) -> list[str]:
-    "Parameters of `module` that stand in no file of `folder`. Tied weights are stored once."
-    stored = stored_tensor_names(folder)
-    there = {t.data_ptr() for name, t in module.state_dict(keep_vars=True).items() if name in stored}
-    return [name for name, t in module.named_parameters() if name not in stored and t.data_ptr() not in there]
+def _load_small(cls: Any, place: Path, remedy: str = 'download or copy the folder again') -> Any:
+    "A tokenizer or a scheduler. WeightsError if it cannot be loaded, whatever its library says of it."
+    if not place.is_dir():
+        raise WeightsError(f'{place} is missing: {remedy}')
+    for file in sorted(place.glob('*.json')):
+        check_file(file)
+    if issubclass(cls, SchedulerMixin):
+        _check_schedule(place / 'scheduler_config.json')
+    try:
+        return cls.from_pretrained(place)
+    except Exception as error:  # each library has its own, one of them none at all
+        said = f' ({first_line(error)})' if type(error) is ValueError else ''
+        raise WeightsError(f'{place} holds no {cls.__name__} that can be loaded{said}: {remedy}') from error
 
-# %% ../../nbs/5_pipeline/05_folders.ipynb #23a42751
-def check_weights(folder: str | Path, components: dict[str, Any]) -> None:
-    "WeightsError if a parameter of `components` stands in no file of its sub-folder of `folder`, or is not finite."
-    remedy = 'download or copy the folder again'
+
+def check_adapted(place: Path) -> Any:
+    "The configuration of a saved `AdaptedMLLM`. WeightsError if it, or a file of weights in `place`, is damaged."
+    file = place / 'config.json'
+    config = read_json_object(file)
+    read_json_object(place / 'adapter' / 'adapter_config.json')
+    saved = [read_header(place / name) for name in ('adapter/adapter_model.safetensors', 'resamplers.safetensors')]
+    check_counts(config, sum(map(len, saved)), file)
+    try:
+        return AdaptedMLLM.config_class.from_dict(config)
+    except Exception as error:  # a configuration may be wrong in any way
+        raise WeightsError(f'{file} describes no AdaptedMLLM that can be built: {AGAIN}') from error
+
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a109
+class _Configured:
+    "Stands for a model that is not saved as a whole: its configuration."
+
+    def __init__(self, config: Any):
+        self.config = config
+
+
+def check_parts(
+    places: Mapping[str, Path],  # component → its folder
+    classes: Mapping[str, type],  # component → its class
+    variant: str | None = None,  # of the weights' files
+    origin: object = 'the folder',
+) -> dict[str, Any]:
+    """The components of a pipeline, models without memory, if their files are whole and all of them belong together.
+
+    WeightsError for what is not so. They are tried together if they are what a `StoryPipeline` is made of."""
+    found: dict[str, Any] = {}
+    for part, cls in classes.items():
+        if issubclass(cls, AdaptedMLLM):
+            found[part] = _Configured(check_adapted(places[part]))
+        elif issubclass(cls, (ModelMixin, PreTrainedModel)):
+            found[part] = check_component(cls, places[part], variant)
+        elif part != 'tokenizer' or places[part].is_dir():
+            found[part] = _load_small(cls, places[part])
+    if 'mllm' in found and 'tokenizer' not in found and 'tokenizer' in classes:
+        found |= make_tokenizer(found['mllm'].config, places['tokenizer'])
+    if {'mllm', 'visual_tokenizer', 'feature_resampler', 'unet', 'vae'} <= found.keys():
+        try_together(found, origin)
+    return found
+
+
+def make_tokenizer(config: Any, place: Path) -> dict[str, Any]:
+    "`tokenizer` of a language model that was pre-trained elsewhere; WeightsError for others, which have their own."
+    if not getattr(config, 'backbone', None):
+        raise WeightsError(f'{place} is missing: download or copy the folder again')
+    return dict(tokenizer=load_story_tokenizer(config.backbone, config.num_slots))
+
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a10a
+def check_weights(folder: str | Path, components: Mapping[str, Any]) -> None:
+    "WeightsError if a weight of `components`, loaded from the sub-folders of `folder`, is not finite."
     for name, module in components.items():
         if not isinstance(module, torch.nn.Module):
             continue
-        place = Path(folder) / name
-        lacking = missing_weights(place, module) if getattr(module, 'saves_all', True) else []
-        if lacking:
-            raise WeightsError(f'{place} lacks {len(lacking)} of the weights ({lacking[0]}, …): {remedy}')
         if bad := [key for key, t in module.named_parameters() if not torch.isfinite(t).all()]:
-            raise WeightsError(f'{place}: {bad[0]} holds numbers that are not finite: {remedy}')
+            place = Path(folder) / name
+            raise WeightsError(f'{place}: {bad[0]} holds numbers that are not finite: download or copy it again')
 
-# %% ../../nbs/5_pipeline/05_folders.ipynb #22019f72
-def _read_json(file: Path) -> dict:
-    "The content of a JSON file; nothing where there is none."
-    return json.loads(file.read_text('utf-8')) if file.is_file() else {}
-
-
-def load_shared_components(
-    folder: Path,  # of the pipeline
-    dtype: torch.dtype | str | None,  # of their weights, as `from_pretrained` takes it
-    given: Collection[str] = (),  # names of components that are at hand
-) -> dict[str, Any]:
-    """The components that a pipeline's `folder` does not hold but names in `shared.json`, without those in `given`.
-
-    WeightsError for what is not there."""
-    found = {}
-    index = update_index(_read_json(folder / 'model_index.json'))
-    for part, place in _read_json(folder / 'shared.json').items():
-        if part in given:
-            continue
-        if not (folder / place).is_dir():
-            raise WeightsError(f'{folder} shares its {part} with {(folder / place).resolve()}, which is not there')
-        library, name = index[part]
-        options = {} if part == 'scheduler' else dict(torch_dtype=dtype)
-        found[part] = getattr(importlib.import_module(library), name).from_pretrained(folder / place, **options)
-    return found
-
-# %% ../../nbs/5_pipeline/05_folders.ipynb #6623b2d1
-def make_tokenizer(folder: Path) -> dict:
-    "`tokenizer` of a folder whose language model was pre-trained elsewhere; nothing for other folders."
-    config = _read_json(folder / 'mllm' / 'config.json')
-    if (folder / 'tokenizer').is_dir() or not config.get('backbone'):
-        return {}
-    return dict(tokenizer=load_story_tokenizer(config['backbone'], config['num_slots']))
-
-# %% ../../nbs/5_pipeline/05_folders.ipynb #ddf1c14a
-def bundled_or_given(name: str | PathLike) -> Path:
-    "The folder of the bundled model called `name`, where there is no folder of that name; else `name` as a path."
-    folder = Path(name)
-    return bundled_folder(str(name)) if str(name) in PRESETS and not folder.is_dir() else folder
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a10d
+PRECISIONS = ('float32', 'bfloat16', 'float16')  # in which weights can be loaded, as torch calls them
 
 
-class SavedPipeline(DiffusionPipeline):
-    "A diffusers pipeline whose folder is checked when it is loaded. All else is as diffusers does it."
+def as_dtype(dtype: Any) -> Any:
+    "A torch dtype, also from its name; of a mapping, each. ValueError for what weights cannot be."
+    if isinstance(dtype, Mapping):
+        return {part: as_dtype(one) for part, one in dtype.items()}
+    name = str(dtype).removeprefix('torch.')
+    if not isinstance(dtype, (str, torch.dtype)) or name not in (*PRECISIONS, 'float64'):
+        raise ValueError(f'dtype must be one of {", ".join(PRECISIONS)}, not {shown(dtype)}')
+    return getattr(torch, name)
+
+
+def _dtype_of(dtype: Any, part: str) -> torch.dtype:
+    return dtype.get(part, dtype.get('default', torch.float32)) if isinstance(dtype, dict) else dtype
+
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a10f
+class CheckedPipeline(DiffusionPipeline):
+    "A diffusers pipeline whose folder is checked before it is loaded."
+
+    @classmethod
+    def check_settings(cls, **settings: Any) -> None:
+        "ValueError for settings that make no sense; a pipeline that has some says here which."
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -132,22 +221,79 @@ class SavedPipeline(DiffusionPipeline):
         return (update_index(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else update_index(loaded)
 
     @classmethod
+    def check_folder(cls, folder: str | Path, variant: str | None = None, **given: Any) -> dict[str, Any]:
+        """The components of a saved pipeline, models without memory; `given` ones and settings are at hand.
+
+        WeightsError for a folder that is damaged, not whole, or of parts that do not belong together."""
+        folder = Path(folder)
+        required, optional = cls._get_signature_keys(cls)
+        parts = set(required)
+        index = read_index(folder, parts, set(optional))
+        try:
+            cls.check_settings(**{name: index[name] for name in set(optional) & index.keys()})
+        except ValueError as error:
+            raise WeightsError(f'{folder / "model_index.json"}: {error}') from error
+        names = sorted(parts - given.keys(), key=list(inspect.signature(cls.__init__).parameters).index)
+        classes = {part: component_class(part, index[part], folder / 'model_index.json') for part in names}
+        found = check_parts(component_folders(folder, parts), classes, variant, folder)
+        if 'tokenizer' in found and 'mllm' in found:
+            config = found['mllm'].config
+            check_tokenizer(found['tokenizer'], config.num_slots, config.llm_config['vocab_size'], folder / 'tokenizer')
+        return found
+
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a110
+def _shared_parts(folder: Path, checked: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+    "The components that are at hand after checking, or lie beside the folder; diffusers finds the others by itself."
+    places = component_folders(folder, set(checked))
+    found = {}
+    for part, module in checked.items():
+        if not isinstance(module, (torch.nn.Module, _Configured)):
+            found[part] = module
+        elif places[part] != folder / part:
+            found[part] = type(module).from_pretrained(places[part], torch_dtype=_dtype_of(dtype, part))
+    return found
+
+
+class SavedPipeline(CheckedPipeline):
+    "A diffusers pipeline whose folder is checked when it is loaded. All else is as diffusers does it."
+
+    @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> Any:
         """As diffusers does (fp32 unless `dtype` says otherwise): a folder, a hub id, or a bundled model (`'tiny'`).
 
-        A folder of that name comes first. WeightsError if a local folder lacks weights."""
-        if 'torch_dtype' not in kwargs:
-            kwargs.setdefault('dtype', torch.float32)
-        folder = bundled_or_given(pretrained_model_name_or_path)
-        if (folder / 'model_index.json').is_file():
-            dtype = kwargs.get('dtype', kwargs.get('torch_dtype'))
-            kwargs = load_shared_components(folder, dtype, kwargs) | kwargs
-            kwargs = kwargs if 'tokenizer' in kwargs else make_tokenizer(folder) | kwargs
-        place = folder if folder.is_dir() else pretrained_model_name_or_path
-        pipe = super().from_pretrained(place, **kwargs)
-        if folder.is_dir():
-            check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
+        A folder of that name comes first. ValueError for a name that is none of these, WeightsError for a folder that
+        is damaged, not whole, or of parts that do not belong together: before any weight is read."""
+        dtype = as_dtype(kwargs.pop('dtype', kwargs.pop('torch_dtype', torch.float32)))
+        folder = model_folder(pretrained_model_name_or_path)
+        if folder is None:
+            folder = Path(cls.download(str(pretrained_model_name_or_path), **kwargs))
+        checked = cls.check_folder(folder, **kwargs)
+        given = _shared_parts(folder, checked, dtype)
+        pipe = super().from_pretrained(folder, **kwargs | given, dtype=dtype)
+        check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval()
         return pipe
+
+    def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
+        """As diffusers does; a folder that is new appears when it is whole.
+
+        ValueError for a place that cannot be one, and for pickles: weights are kept as safetensors."""
+        out = Path(save_directory)
+        if not kwargs.get('safe_serialization', True):
+            raise ValueError('weights are saved as safetensors only: leave safe_serialization out')
+        if not isinstance(save_directory, (str, PathLike)) or not str(save_directory).strip() or out.is_file():
+            raise ValueError(f'save_directory must be a folder, not {shown(save_directory)}')
+        if out.exists():
+            super().save_pretrained(out, *args, **kwargs)
+            return
+        with atomic_path(out) as part:
+            super().save_pretrained(part, *args, **kwargs)
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        "As diffusers does. ValueError for a device that cannot compute here."
+        for device in [*args, kwargs.get('device')]:
+            if device is not None and not isinstance(device, torch.dtype):
+                check_device(device)
+        return super().to(*args, **kwargs)

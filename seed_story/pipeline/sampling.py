@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..models.sequence import ImageTokens
+from ..story.arguments import real_number, whole_number
 
 # %% auto #0
-__all__ = ['derive_seed', 'page_generator', 'Sampling', 'sample_tokens', 'special_ids', 'TextRules']
+__all__ = ['LEAST_TEMPERATURE', 'MOST_TEMPERATURE', 'MOST_TEXT_TOKENS', 'MOST_TRIES', 'derive_seed', 'page_generator', 'Sampling',
+           'sample_tokens', 'special_ids', 'TextRules']
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #54ccd7d6
 def derive_seed(seed: int, *path: object) -> int:
@@ -34,6 +36,12 @@ def page_generator(
     return torch.Generator().manual_seed(derive_seed(seed, stream, page, attempt))
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #6c340b6a
+LEAST_TEMPERATURE = 1e-6  # below it logits are divided to infinity
+MOST_TEMPERATURE = 100  # above it every token is as likely as any other
+MOST_TEXT_TOKENS = 100_000  # of a page
+MOST_TRIES = 1000  # at a page
+
+
 @dataclass(frozen=True)
 class Sampling:
     "How the text of a page is chosen. ValueError for numbers that make no sense."
@@ -45,15 +53,15 @@ class Sampling:
     repetition_tries: int = 0  # new attempts for a page that repeats an earlier one word for word
 
     def __post_init__(self):
-        if not self.temperature >= 0:
-            raise ValueError(f'temperature must be 0 (greedy) or more, not {self.temperature}')
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f'top_p must be above 0 and at most 1, not {self.top_p}')
-        if not 1 <= self.min_text_tokens <= self.max_text_tokens:
-            bounds = f'{self.min_text_tokens} and {self.max_text_tokens}'
-            raise ValueError(f'1 ≤ min_text_tokens ≤ max_text_tokens is needed, not {bounds}')
-        if self.repetition_tries < 0:
-            raise ValueError(f'repetition_tries must be 0 or more, not {self.repetition_tries}')
+        temperature = real_number('temperature', self.temperature, 0, MOST_TEMPERATURE)
+        if 0 < temperature < LEAST_TEMPERATURE:
+            raise ValueError(f'temperature must be 0 (greedy) or at least {LEAST_TEMPERATURE}, not {temperature}')
+        top_p = real_number('top_p', self.top_p, above=0, most=1)
+        most = whole_number('max_text_tokens', self.max_text_tokens, 1, MOST_TEXT_TOKENS)
+        least = whole_number('min_text_tokens', self.min_text_tokens, 1, most)
+        tries = whole_number('repetition_tries', self.repetition_tries, 0, MOST_TRIES)
+        for field, value in zip(fields(self), (temperature, top_p, most, least, tries)):
+            object.__setattr__(self, field.name, value)
 
 # %% ../../nbs/5_pipeline/01_sampling.ipynb #a95dbe5b
 def sample_tokens(

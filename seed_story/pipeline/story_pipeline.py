@@ -5,8 +5,10 @@
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #6f91f65b
 from __future__ import annotations
 
+import inspect
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,20 +17,25 @@ from PIL import Image
 from torch import Tensor
 
 from seed_story.models.detokenizer import (
+    MOST_GUIDANCE,
     DetokenizerParts,
     PromptEmbeds,
+    check_drawing,
+    check_finite,
     decode_latents,
     detokenize,
+    try_schedule,
     unconditional_features,
 )
 from ..models.devices import execution_device
 from ..models.features import encode_images
-from ..models.sequence import SEPARATOR, clean_text
+from ..models.sequence import SEPARATOR, ImageTokens, clean_text
 from .folders import SavedPipeline
 from .narrate import Narrator, Progress, narrate
 from .sampling import Sampling, derive_seed
 from ..sinks.policies import Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
-from ..story.format import Page, Story, open_image
+from ..story.arguments import first_line, plain_text, real_number, shown, whole_number
+from ..story.format import ImageError, Page, Story, open_image
 
 # %% auto #0
 __all__ = ['resolve_policy', 'StoryComponents', 'resolve_seed', 'picture_seed', 'StoryDefaults', 'load_image', 'context_length',
@@ -55,6 +62,19 @@ def resolve_policy(
         raise ValueError('how far the model can look back is not known: say it in tokens, as in dense@clamped:480')
     inner = policy.policy if isinstance(policy, PositionedPolicy) else policy
     return PositionedPolicy(inner, 'clamped', max_distance)
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #4e6d0b01
+def _check_separator(tokenizer: Any, separator: str) -> None:
+    "ValueError unless the separator is at least one token, and none that begins or ends a text or a picture."
+    if tokenizer is None:
+        return
+    ids = tokenizer(separator, add_special_tokens=False)['input_ids']
+    image = ImageTokens.from_tokenizer(tokenizer)
+    if not ids or {*ids} & {*image.ids, tokenizer.bos_token_id, tokenizer.eos_token_id}:
+        raise ValueError(
+            f'separator must be a text between two pages, as [INST], without tokens of texts and pictures, '
+            f'not {shown(separator)}'
+        )
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #e25dbaab
 class StoryComponents(SavedPipeline):
@@ -86,18 +106,37 @@ class StoryComponents(SavedPipeline):
         separator: str = SEPARATOR,  # between the pages
     ):
         super().__init__()
-        parts = dict(tokenizer=tokenizer, visual_tokenizer=visual_tokenizer, mllm=mllm, scheduler=scheduler)
-        self.register_modules(**parts, feature_resampler=feature_resampler, unet=unet, vae=vae)
         story = dict(pages=pages, attention=attention, window_pages=window_pages, max_distance=max_distance)
         drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         drawn = dict(temperature=temperature, top_p=top_p, repetition_tries=repetition_tries)
         texts = dict(max_text_tokens=max_text_tokens, min_text_tokens=min_text_tokens, separator=separator)
+        self.check_settings(**story, **drawing, **drawn, **texts)
+        _check_separator(tokenizer, separator)
+        parts = dict(tokenizer=tokenizer, visual_tokenizer=visual_tokenizer, mllm=mllm, scheduler=scheduler)
+        self.register_modules(**parts, feature_resampler=feature_resampler, unet=unet, vae=vae)
         self.register_to_config(**story, **drawing, **drawn, **texts)
+
+    @classmethod
+    def check_settings(cls, **settings: Any) -> None:
+        "ValueError for defaults of stories that make no sense; what is not given counts as the defaults' default."
+        given = {
+            name: p.default for name, p in inspect.signature(StoryComponents.__init__).parameters.items()
+        } | settings
+        whole_number('pages', given['pages'], 1)
+        whole_number('window_pages', given['window_pages'], 1)
+        whole_number('num_inference_steps', given['num_inference_steps'], 1)
+        real_number('guidance_scale', given['guidance_scale'], 0, MOST_GUIDANCE)
+        if given['max_distance'] is not None:
+            whole_number('max_distance', given['max_distance'], 1)
+        Sampling(*(given[field.name] for field in fields(Sampling)))
+        plain_text('attention', given['attention'])
+        resolve_policy(given['attention'], given['window_pages'], given['max_distance'] or 1)
+        plain_text('separator', given['separator'])
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #a008c72b
 def resolve_seed(seed: int | None = None) -> int:
-    "`seed`, or a fresh one."
-    return secrets.randbelow(2**31) if seed is None else int(seed)
+    "`seed` as an int, or a fresh one. ValueError for what is no whole number of 64 bits."
+    return secrets.randbelow(2**31) if seed is None else whole_number('seed', seed, -(2**63), 2**64 - 1)
 
 
 def picture_seed(seed: int, page: int) -> int:
@@ -143,7 +182,16 @@ class StoryDefaults(StoryComponents):
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #8707b6c5
 def load_image(image: Image.Image | str | Path) -> Image.Image:
     "A PIL image as RGB, or the picture at a path; ImageError if it cannot be used."
-    return Page('', image).pil() if isinstance(image, Image.Image) else open_image(image)
+    if isinstance(image, (str, Path)):
+        return open_image(image)
+    if not isinstance(image, Image.Image):
+        raise ImageError(f'image is {shown(image)}', 'give a PIL picture, or the path of one')
+    if not (image.width and image.height):
+        raise ImageError(f'image has {image.width} × {image.height} pixels', 'give a picture that shows something')
+    try:
+        return Page('', image).pil()
+    except (OSError, ValueError, SyntaxError) as error:  # its file is cut off, or closed
+        raise ImageError(f'image cannot be read ({first_line(error)})', 'open or save it again') from error
 
 
 def context_length(mllm: Any) -> int | None:
@@ -156,13 +204,16 @@ def check_text(
     text: str,  # of the opening
     sampling: Sampling,  # its `max_text_tokens` is what one page more takes
 ) -> None:
-    "ValueError if `text` is empty, or if it, its picture and one page more do not fit the language model's context."
-    if not clean_text(text):
+    """ValueError if `text` is no text or empty, or if it, its picture and one page more do not fit the language model's
+    context."""
+    if not clean_text(plain_text('text', text)):
         raise ValueError('the text is empty: give the first sentence of the story')
     count = len(pipe.tokenizer(text, add_special_tokens=False)['input_ids'])
     limit = context_length(pipe.mllm)
     room = limit and limit - sampling.max_text_tokens - 2 * (pipe.mllm.config.num_slots + 4)
-    if room and count > room:
+    if room is not None and room < 1:
+        raise ValueError(f'max_text_tokens is {sampling.max_text_tokens}, too many for a context of {limit} tokens')
+    if room is not None and count > room:
         raise ValueError(
             f'the text is too long: {count} tokens, and at most {room} fit the context of {limit}; shorten it'
         )
@@ -178,22 +229,55 @@ class OpeningPipeline(StoryDefaults):
         images = images if isinstance(images, (list, tuple)) else [images]
         return encode_images([load_image(image) for image in images], self.visual_tokenizer)
 
-    def _check_pages(self, pages: int | None) -> int:
-        pages = self.setting('pages', pages)
-        if pages < 1:
-            raise ValueError(f'pages must be at least 1, not {pages}')
-        return pages
+    def _check_features(self, features: Any) -> Tensor:
+        "`features`; ValueError unless they are finite, [N, V, F], and of the width that the language model reads."
+        reads = self.mllm.config.input_resampler
+        width = reads.get('kv_dim') or reads['embed_dim']
+        if not isinstance(features, Tensor) or features.ndim != 3 or features.shape[-1] != width:
+            found = list(features.shape) if isinstance(features, Tensor) else shown(features)
+            raise ValueError(f'features must be a tensor [N, V, {width}], not {found}')
+        if not torch.isfinite(features).all():
+            raise ValueError('features hold numbers that are not finite: encode the picture again')
+        return features
 
     def _check_openings(self, images, texts, seeds, sampling: Sampling, features: Tensor | None) -> Tensor:
         "The features of `images`; ValueError for texts that cannot be used, and for unequal numbers."
         for text in texts:
             check_text(self, text, sampling)
-        features = self.encode(images) if features is None else features
-        if not len(features) == len(texts) == len(seeds):
-            raise ValueError(f'{len(features)} pictures, {len(texts)} texts and {len(seeds)} seeds do not match')
-        return features
+        pictures = len(images if features is None else self._check_features(features))
+        if not 0 < pictures == len(texts) == len(seeds):
+            raise ValueError(f'{pictures} pictures, {len(texts)} texts and {len(seeds)} seeds do not match')
+        return self.encode(images) if features is None else features
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #ce073b94
+def _listed(name: str, things: Any) -> list:
+    "An argument of many stories as a list, also of a generator; ValueError for what holds nothing one by one."
+    if isinstance(things, (str, bytes, dict, Image.Image, Path)) or not isinstance(things, Iterable):
+        raise ValueError(f'{name} must be a list, one for each story, not {shown(things)}')
+    return list(things)
+
+
+def _check_kinds(sampling: Any, progress: Any) -> None:
+    "ValueError for other things than a `Sampling` and a function."
+    if not isinstance(sampling, Sampling):
+        raise ValueError(
+            f'sampling must be a Sampling, as pipe.sampling(temperature=1) gives it, not {shown(sampling)}'
+        )
+    if progress is not None and not callable(progress):
+        raise ValueError(f'progress must be a function of done, total and what, not {shown(progress)}')
+
+
+def _finite_pages(rows: Iterator, alone: bool) -> Iterator:
+    "Told pages, one a story, or of the one that is told `alone`; ValueError for features that are not finite."
+    for row in rows:
+        for page in row:
+            if page.features is not None and not torch.isfinite(page.features).all():
+                raise ValueError(
+                    'the language model gave features that are not finite: take float32 weights, or others'
+                )
+        yield row[0] if alone else row
+
+
 class NarrationPipeline(OpeningPipeline):
     "Texts and features of stories, without pictures."
 
@@ -215,20 +299,18 @@ class NarrationPipeline(OpeningPipeline):
         None means the pipeline's default. With lists of pictures, texts and seeds many stories are told at once:
         each item, also of `known_pages`, is then a list, one page a story."""
         sampling = self.sampling() if sampling is None else sampling
-        if isinstance(text, str):
-            images = [image]
-            texts = [text]
-        else:
-            images = list(image)
-            texts = list(text)
-        given = list(seed) if isinstance(seed, Sequence) else [seed] * len(texts)
-        seeds = [resolve_seed(one) for one in given]
-        features = self._check_openings(images, texts, seeds, sampling, features)
-        known = [[page] for page in known_pages] if isinstance(text, str) else known_pages
-        pages = self._check_pages(pages)
+        _check_kinds(sampling, progress)
+        alone = isinstance(text, str)
+        texts = [text] if alone else _listed('text', text)
+        images = [image] if alone or features is not None else _listed('image', image)
+        one_seed = seed is None or not isinstance(seed, Iterable) or getattr(seed, 'ndim', 1) == 0
+        seeds = [resolve_seed(one) for one in ([seed] * len(texts) if one_seed else _listed('seed', seed))]
+        pages = whole_number('pages', self.setting('pages', pages), 1)
         policy = self.policy(attention)
+        features = self._check_openings(images, texts, seeds, sampling, features)
+        known = [[page] for page in known_pages] if alone else known_pages
         rows = narrate(self.narrator, texts, features, pages, policy, sampling, seeds, known, progress)
-        return (row[0] for row in rows) if isinstance(text, str) else rows
+        return _finite_pages(rows, alone)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #d4a30001
 class _Tried(Exception):
@@ -248,21 +330,18 @@ def try_drawing(
     scale: float,  # of the guidance
 ) -> None:
     "ValueError if one denoising step fails, or what it gives is no picture: before a story depends on these settings."
-    most = parts.scheduler.config.get('num_train_timesteps')
-    if isinstance(most, int) and steps > most:
-        raise ValueError(f'{steps} denoising steps are too many: the scheduler of this model has {most}')
+    steps, scale = check_drawing(parts.scheduler, steps, scale)
+    try_schedule(parts.scheduler, steps)
     how = dict(generators=[torch.Generator().manual_seed(0)], callback=_stop_after_one, output='latent')
     try:
-        try:
-            detokenize(features, parts, unconditional, steps, scale, **how)
-        except _Tried as tried:
-            [latents] = tried.args
-            pixels = decode_latents(latents.to(execution_device(parts.vae, latents.device)), parts.vae)
-            if not (latents.isfinite().all() and pixels.isfinite().all()):
-                raise ValueError('the numbers are not finite') from None
+        detokenize(features, parts, unconditional, steps, scale, **how)
+    except _Tried as tried:
+        [latents] = tried.args
+    except ValueError:  # says by itself what is wrong
+        raise
     except Exception as e:  # of any part, and of whatever library it is from
-        gist = str(e).strip().splitlines()[:1] or [type(e).__name__]
-        raise ValueError(f'no picture can be drawn with {steps} steps and guidance {scale}: {gist[0]}') from e
+        raise ValueError(f'no picture can be drawn with {steps} steps and guidance {scale}: {first_line(e)}') from e
+    check_finite(decode_latents(check_finite(latents).to(execution_device(parts.vae, latents.device)), parts.vae))
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #f8740e20
 class DrawingPipeline(StoryDefaults):
@@ -277,7 +356,7 @@ class DrawingPipeline(StoryDefaults):
     @torch.no_grad()
     def unconditional(self, guidance_scale: float | None = None) -> PromptEmbeds | None:
         "The condition of an all-zero picture, which guidance leads away from. None where guidance does not need it."
-        if self.setting('guidance_scale', guidance_scale) <= 1:
+        if real_number('guidance_scale', self.setting('guidance_scale', guidance_scale), 0, MOST_GUIDANCE) <= 1:
             return None
         return self.feature_resampler(unconditional_features(self.visual_tokenizer))
 
@@ -287,6 +366,15 @@ class DrawingPipeline(StoryDefaults):
         steps = self.setting('num_inference_steps', num_inference_steps)
         scale = self.setting('guidance_scale', guidance_scale)
         try_drawing(unconditional_features(self.visual_tokenizer), parts, self.unconditional(scale), steps, scale)
+
+    def _check_drawing(self, steps: Any, scale: Any, output: Any = 'pil', unconditional: Any = None):
+        "Steps and guidance (None: the pipeline's) as numbers. ValueError for those, and for the other arguments."
+        given = self.setting('num_inference_steps', steps), self.setting('guidance_scale', scale)
+        if output not in ('pil', 'pt'):
+            raise ValueError(f"output_type must be 'pil' or 'pt', not {shown(output)}")
+        if not isinstance(unconditional, (PromptEmbeds, type(None))):
+            raise ValueError(f'unconditional must be what pipe.unconditional() gives, not {shown(unconditional)}')
+        return check_drawing(self.scheduler, *given)
 
     def _draw(self, features, seeds, unconditional, steps, scale, output, progress):
         "Pictures of `features` [N, V, F], from noise of `seeds`."
@@ -317,11 +405,14 @@ class IllustrationPipeline(DrawingPipeline):
         progress: Progress | None = None,  # progress(done, total, 'picture'), for every denoising step
     ) -> list[Image.Image] | Tensor:
         "A list of PIL images, or a tensor [N, 3, H, W] in 0…1 (`output_type='pt'`). None: the pipeline's default."
-        seeds = [secrets.randbits(63) for _ in features] if seeds is None else list(seeds)
+        steps, scale = self._check_drawing(num_inference_steps, guidance_scale, output_type, unconditional)
+        whole_number('batch_size', batch_size, 1)
+        if not isinstance(features, Tensor) or features.ndim != 3 or not len(features):
+            raise ValueError(f'features must be a tensor [N, V, F] of some pictures, not {shown(features)}')
+        given = [secrets.randbits(63) for _ in features] if seeds is None else _listed('seeds', seeds)
+        seeds = [resolve_seed(seed) for seed in given if seed is not None]
         if len(seeds) != len(features):
             raise ValueError(f'{len(features)} pictures need as many seeds, not {len(seeds)}')
-        steps = self.setting('num_inference_steps', num_inference_steps)
-        scale = self.setting('guidance_scale', guidance_scale)
         nothing = self.unconditional(scale) if unconditional is None else unconditional
         parts = []
         for k in range(0, len(seeds), batch_size):
@@ -351,7 +442,9 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
     ) -> Iterator[Page]:
         "Pages as they come, with `image` a PIL picture: the given one, then new ones; `meta['page']` is their number."
         seed = resolve_seed(seed)
+        plain_text('text', text)
         first = load_image(image)
+        self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
         narrated = self.narrate(first, text, pages, attention, seed, sampling, progress=progress)
         return self._illustrated(first, narrated, seed, num_inference_steps, guidance_scale, progress)

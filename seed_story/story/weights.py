@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, deserialize, safe_open
 
+from .arguments import first_line
 from .packed import read_weights
 
 # %% auto #0
@@ -72,7 +73,8 @@ def read_header(path: str | Path) -> dict[str, TensorHeader]:
             slices = {name: file.get_slice(name) for name in file.keys()}
             return {name: TensorHeader(s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f'{path} is cut off, damaged, or no safetensors file ({error}): {AGAIN}') from error
+        reason = first_line(error).rpartition('header: ')[2]
+        raise WeightsError(f'{path} is cut off, damaged, or no safetensors file ({reason}): {AGAIN}') from error
 
 # %% ../../nbs/1_story/07_weights.ipynb #fba25464
 def read_json_object(path: str | Path) -> dict[str, Any]:
@@ -80,11 +82,14 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
     path = check_file(path)
     try:
         found = json.loads(path.read_text('utf-8'))
-    except (ValueError, RecursionError) as error:
-        reason = ' '.join(str(error).split())[:100]
-        raise WeightsError(f'{path} is no JSON ({reason}): {AGAIN}') from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f'{path} is no text in UTF-8: {AGAIN}') from error
+    except json.JSONDecodeError as error:
+        raise WeightsError(f'{path} is no JSON (line {error.lineno}, column {error.colno}): {AGAIN}') from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or lists nested without end
+        raise WeightsError(f'{path} is no plain JSON: {AGAIN}') from error
     if not isinstance(found, dict):
-        raise WeightsError(f'{path} holds a {type(found).__name__}, not an object {{…}}: {AGAIN}')
+        raise WeightsError(f'{path} does not hold an object {{…}}: {AGAIN}')
     return found
 
 
@@ -163,7 +168,10 @@ def check_tensors(
             'it is another file than the one that is needed, or not all of it'
         )
     if extra := found.keys() - wanted.keys():
-        raise WeightsError(f'{origin} holds {len(extra)} that the {what} does not know ({_some(extra)})')
+        raise WeightsError(
+            f'{origin} holds {len(extra)} that the {what} does not know ({_some(extra)}): '
+            'it is of another model, or its configuration was changed'
+        )
     for name, (dtype, shape) in found.items():
         if shape != tuple(wanted[name]):
             raise WeightsError(
