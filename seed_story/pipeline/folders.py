@@ -29,15 +29,15 @@ from seed_story.models.components import (
     try_together,
 )
 from ..models.devices import check_device
-from ..models.presets import model_folder
+from ..models.presets import bundled_homes, model_folder
 from ..story.arguments import first_line, shown, whole_number
 from ..story.files import atomic_path
 from ..story.weights import AGAIN, WeightsError, check_file, read_header, read_json_object
 
 # %% auto #0
 __all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'MOST_STEPS', 'PRECISIONS', 'update_index', 'read_index', 'component_folders',
-           'check_adapted', 'check_parts', 'make_tokenizer', 'check_weights', 'as_dtype', 'CheckedPipeline',
-           'SavedPipeline']
+           'check_adapted', 'check_model', 'check_parts', 'make_tokenizer', 'check_weights', 'as_dtype',
+           'CheckedPipeline', 'SavedPipeline']
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #19899c1e
 MOVED_MODULES = {  # where the components of earlier commits' model folders are now
@@ -82,15 +82,18 @@ def read_index(
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a105
 def component_folders(folder: Path, parts: set[str]) -> dict[str, Path]:
-    "Where each of the components `parts` is: in the folder, or in one beside it. WeightsError if it is not there."
+    """Where each of the components `parts` is: in the folder, in one beside it, or in a bundled one.
+
+    WeightsError if it is not there, or elsewhere."""
     found = {part: folder / part for part in parts}
     if not (folder / 'shared.json').exists():
         return found
+    homes = [folder.resolve().parent, *(home.resolve() for home in bundled_homes())]
     for part, named in read_json_object(folder / 'shared.json').items():
         if part not in parts or not isinstance(named, str) or '\0' in named:
             raise WeightsError(f'{folder / "shared.json"} says {shown(named)} for {shown(part)}: {AGAIN}')
         place = (folder / named).resolve()
-        if not place.is_relative_to(folder.resolve().parent):
+        if not any(place.is_relative_to(home) for home in homes):
             raise WeightsError(
                 f'{folder / "shared.json"}: {shown(named)} for {part} leaves the folder that {folder.name} is in: '
                 f'copy it to {folder / part}, and take the line out'
@@ -149,6 +152,15 @@ class _Configured:
         self.config = config
 
 
+def check_model(cls: Any, place: Path, variant: str | None = None) -> Any:
+    """A model without memory, if the files in its folder `place` hold just what it needs, else WeightsError.
+
+    Of an `AdaptedMLLM` its configuration, as far as its own files go."""
+    if issubclass(cls, AdaptedMLLM):
+        return _Configured(check_adapted(place))
+    return check_component(cls, place, variant)
+
+
 def check_parts(
     places: Mapping[str, Path],  # component → its folder
     classes: Mapping[str, type],  # component → its class
@@ -160,10 +172,8 @@ def check_parts(
     WeightsError for what is not so. They are tried together if they are what a `StoryPipeline` is made of."""
     found: dict[str, Any] = {}
     for part, cls in classes.items():
-        if issubclass(cls, AdaptedMLLM):
-            found[part] = _Configured(check_adapted(places[part]))
-        elif issubclass(cls, (ModelMixin, PreTrainedModel)):
-            found[part] = check_component(cls, places[part], variant)
+        if issubclass(cls, (ModelMixin, PreTrainedModel)):
+            found[part] = check_model(cls, places[part], variant)
         elif part != 'tokenizer' or places[part].is_dir():
             found[part] = _load_small(cls, places[part])
     if 'mllm' in found and 'tokenizer' not in found and 'tokenizer' in classes:

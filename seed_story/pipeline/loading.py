@@ -7,39 +7,20 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..models.presets import model_folder
+from ..story.arguments import first_line
 from ..story.files import short_hash
 
 if TYPE_CHECKING:
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
 # %% auto #0
-__all__ = ['model_folder', 'quiet_libraries', 'first_line', 'load_pipeline', 'fingerprint']
-
-# %% ../../nbs/5_pipeline/07_loading.ipynb #45cab13b
-def model_folder(model: str) -> Path | None:
-    "The local folder that `model` means, None for a hub id; ValueError if it looks like a folder and is none."
-    from seed_story.models.presets import PRESETS, bundled_folder
-
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if not (folder / 'model_index.json').is_file():
-            raise ValueError(
-                f'{model} is not a model: it has no model_index.json; give the folder that save_pretrained wrote'
-            )
-        return folder
-    if model in PRESETS:
-        return bundled_folder(model)
-    if re.fullmatch(r'[\w.-]+/[\w.-]+', model) and not model.startswith('.'):
-        return None
-    raise ValueError(
-        f'no such model: {model} is neither a folder, nor a hub id (owner/name), nor one of {", ".join(PRESETS)}'
-    )
+__all__ = ['quiet_libraries', 'load_pipeline', 'fingerprint']
 
 # %% ../../nbs/5_pipeline/07_loading.ipynb #1fe320d1
 @contextmanager
@@ -64,28 +45,24 @@ def quiet_libraries() -> Iterator[None]:
                 library.enable_progress_bar()
 
 # %% ../../nbs/5_pipeline/07_loading.ipynb #4764f890
-def first_line(error: Exception) -> str:
-    "The gist of an error of some library (each has its own for a file that is cut, missing or of another shape)."
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
-
-
 def load_pipeline(
     model: str,  # a folder, a hub id, or the name of a preset whose weights ship
     device: str = 'cpu',  # a torch device
     dtype: str = 'float32',  # of all weights, a torch dtype by name
 ) -> StoryPipeline:
     "The pipeline of `model`, adapters folded in, loaded silently; ValueError (one line) if it cannot be loaded."
-    folder = model_folder(model)
-    import torch
+    model_folder(model)
     from seed_story.models.devices import check_device
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
     check_device(device)
     try:
         with quiet_libraries():
-            pipe = StoryPipeline.from_pretrained(str(folder or model), dtype=getattr(torch, dtype)).to(device)
+            pipe = StoryPipeline.from_pretrained(model, dtype=dtype).to(device)
+    except ValueError:  # ours, in one line
+        raise
     except Exception as e:
-        raise ValueError(f'the weights of {model} cannot be loaded: {first_line(e)}') from e
+        raise ValueError(f'{model} cannot be loaded: {first_line(e)}') from e
     if pipe.mllm.config.lora:
         pipe.mllm.merge_adapter()  # nothing but speed
     return pipe

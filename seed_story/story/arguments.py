@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['shown', 'whole_number', 'real_number', 'plain_text', 'plain_path']
+__all__ = ['shown', 'whole_number', 'real_number', 'plain_text', 'plain_path', 'first_line']
 
 # %% ../../nbs/1_story/08_arguments.ipynb #279b95bf
 def shown(value: Any) -> str:
@@ -89,3 +89,9 @@ def plain_path(name: str, value: Any) -> Path:
         return Path(value).expanduser()
     except RuntimeError:  # ~nobody
         raise ValueError(f'{name} is {shown(str(value))}: there is no such user; write the whole path') from None
+
+# %% ../../nbs/1_story/08_arguments.ipynb #51c0aa01
+def first_line(error: BaseException) -> str:
+    "The gist of an error of some library: the first line that says anything, cut where it is long, else its kind."
+    lines = (' '.join(line.split()) for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:200]

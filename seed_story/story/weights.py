@@ -132,7 +132,7 @@ def read_headers(
     for part in [variant, None] if variant else [None]:
         file = folder / f'{stem}{f".{part}" if part else ""}.safetensors'
         index = folder / f'{stem}.safetensors.index{f".{part}" if part else ""}.json'
-        if file.exists() or file.is_symlink():
+        if file.exists() or file.is_symlink() or file.with_name(f'{file.name}.xz').exists():
             return read_header(file)
         if index.exists():
             return _read_shards(folder, index)

@@ -26,11 +26,11 @@ import torch
 
 # %% ../../nbs/6_training/09_runs.ipynb #99327211
 from .page_store import StoreFormat, load_store, pack_store, render_store
-from ..models.fingerprints import component_fingerprint
 from ..models.devices import check_device
+from ..models.fingerprints import component_fingerprint
 from ..models.presets import build
-from ..pipeline.folders import check_weights
-from ..pipeline.loading import first_line
+from ..pipeline.folders import check_model, check_weights
+from ..story.arguments import first_line
 from ..story.files import ClaimedError, atomic_path, claim, write_atomic
 from seed_story.training.stages import (
     ChunkData,
@@ -82,6 +82,7 @@ def load_component(folder: str | Path, part: str) -> Any:
     if not where.is_dir():
         raise FileNotFoundError(f"{where} is missing; run `seed-story train {stage} --out {folder}` first")
     try:
+        check_model(cls, where)
         loaded = cls.from_pretrained(where)
     except Exception as e:
         raise ValueError(f"{where} cannot be loaded ({first_line(e)}); remove it and train {stage} again") from e
