@@ -25,6 +25,7 @@ try:
     from typer.core import TyperGroup
 
     from seed_story.sinks.policies import attention_policy, policy_names
+    from seed_story.story.arguments import plain_path
     from seed_story.story.files import explain_os_error
     from seed_story.story.lines import printable
     from seed_story.story.processes import sigterm_as_interrupt
@@ -141,7 +142,10 @@ def named_path(word: str) -> Path:
     "A path given on the command line; an empty one (of a variable that is not set) does not mean the current folder."
     if not word.strip():
         raise typer.BadParameter('it is empty: leave it out, or name one')
-    return Path(word)
+    try:
+        return plain_path('the path', word)
+    except ValueError as e:
+        raise typer.BadParameter(str(e)) from e
 
 
 NAMED: dict[str, Any] = dict(parser=named_path, metavar='PATH')

@@ -35,7 +35,7 @@ from seed_story.story.book import (
     save_settings,
     write_index,
 )
-from ..story.arguments import plain_text, real_number, whole_number
+from ..story.arguments import plain_path, plain_text, real_number, whole_number
 from ..story.files import ClaimedError, claim, explain_os_error, short_hash
 from ..story.format import Page, open_image
 from ..story.processes import sigterm_as_interrupt
@@ -159,23 +159,30 @@ class TellOptions:
         "The options that the command says."
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def check(self, most_threads: int | None = None) -> None:
-        "ValueError for options that can be judged without a model. `most_threads`: None for one a CPU."
+    def check(self, most_threads: int | None = None) -> TellOptions:
+        """These options, as plain numbers and words. ValueError for what can be judged without a model.
+
+        `most_threads`: None for one a CPU."""
         most = os.cpu_count() if most_threads is None else most_threads
+        bounds: dict[str, tuple] = dict(pages=(1, None), steps=(1, None), seed=(None, None), threads=(1, most))
+        found: dict[str, Any] = {}
         for name, value in self.given().items():
-            if name in ('pages', 'steps', 'seed', 'threads'):
-                bounds = {'seed': (None, None), 'threads': (1, most)}.get(name, (1, None))
-                whole_number(f'--{name}', value, *bounds)
+            if name in bounds:
+                found[name] = whole_number(f'--{name}', value, *bounds[name])
             elif name in ('guidance', 'temperature'):
-                real_number(f'--{name}', value, 0, LARGEST)
-            elif not plain_text(f'--{name}', value).strip():
+                found[name] = real_number(f'--{name}', value, 0, LARGEST)
+            else:
+                found[name] = plain_text(f'--{name}', value)
+        for name in ('model', 'device'):
+            if not found.get(name, name).strip():
                 raise ValueError(f'--{name} is empty: leave it out, or name one')
-        if self.attention is not None:
-            attention_policy(self.attention)
-        if self.temperature and self.temperature < COLDEST:
+        if 'attention' in found:
+            attention_policy(found['attention'])
+        if 0 < found.get('temperature', 0) < COLDEST:
             raise ValueError(f'--temperature must be 0 (greedy) or at least {COLDEST}, not {self.temperature}')
-        if self.dtype not in (None, 'float32', 'bfloat16', 'float16'):
+        if found.get('dtype', 'float32') not in ('float32', 'bfloat16', 'float16'):
             raise ValueError(f'--dtype must be float32, bfloat16 or float16, not {self.dtype}')
+        return TellOptions(**found)
 
 
 LARGEST = 1000  # guidance or temperature: above, any picture and any text is noise
@@ -206,10 +213,9 @@ def kept_options(book: Book) -> TellOptions:
             raise BookError(f'{damaged} (it does not say {name}): choose another --out')
     options = TellOptions(**{name: book.settings[name] for name in names})
     try:
-        options.check(MOST_KEPT_THREADS)
+        return options.check(MOST_KEPT_THREADS)
     except ValueError as e:
         raise BookError(f'{damaged} ({e}): choose another --out') from e
-    return options
 
 
 def story_settings(
@@ -442,8 +448,8 @@ def tell_story(
 
     Everything is checked before the model is loaded or a file written: ValueError, BookError for the folder,
     ClaimedError if another command writes to it."""
-    options = options or TellOptions()
-    options.check()
+    options = (options or TellOptions()).check()
+    out = None if out is None else plain_path('out', out)
     with sigterm_as_interrupt(), claim_folder(out, resume) as folder:
         book = find_book(folder, resume)
         before = TellOptions() if book is None else kept_options(book)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .arguments import plain_text
 from .files import explain_os_error, same_weights, write_atomic
 from .format import Page, Story, StoryError, format_story_line, read_stories
 
@@ -178,6 +179,7 @@ def save_page(
 ) -> Page:
     "Write the next page: what is needed to read it again, its picture, then its line; OSError if the disk refuses."
     number = len(book)
+    plain_text(f'the text of page {number + 1}', text)
     if narrated is not None:
         save_state(book.out / '.state' / f'{number:04d}.safetensors', narrated)
     page = Page(text, write_atomic(book.out / 'images' / f'{number:04d}.png', encode_png(image)))

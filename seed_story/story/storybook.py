@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .arguments import real_number, whole_number
+from .arguments import real_number, shown, whole_number
 from .files import write_atomic
 from .format import Page, Story
 
@@ -62,6 +62,16 @@ def _embed(page: Page, max_side: int) -> tuple[str, int, int]:
 _UNSTORABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 
 
+def _check_texts(story: Story, **words: str | None) -> None:
+    "ValueError for a story without pages, and for a page's text, or one of `words`, that is no text."
+    if not len(story):
+        raise ValueError('the story has no pages: one is needed at least')
+    texts = {f'the text of page {number}': page.text for number, page in enumerate(story, 1)}
+    for name, text in (texts | words).items():
+        if text is not None and not isinstance(text, str) or text is None and name in texts:
+            raise ValueError(f'{name} must be a text (str), not {shown(text)}')
+
+
 def _escape(text: str) -> str:
     return html.escape(_UNSTORABLE.sub('', text), quote=True)
 
@@ -88,6 +98,7 @@ def _first_sentence(text: str) -> str:
 
 def title_from_text(story: Story, length: int = 48) -> str:
     "A title for a story without one: its first words up to a mark, else up to a comma, else to `length` characters."
+    _check_texts(story)
     first = _first_sentence(story[0].text.strip()[:2000]).strip(' “”"\'')
     if len(first) <= length:
         return first or 'A story'
@@ -330,8 +341,7 @@ def book_html(
     max_side: int = 1600,  # pictures wider or taller than this many pixels are scaled down
 ) -> str:
     "The book as HTML text. Pages without a picture show their words only. ValueError for a story without pages."
-    if not len(story):
-        raise ValueError('the story has no pages: a book needs at least one')
+    _check_texts(story, title=title, lang=lang)
     max_side = whole_number('max_side', max_side, 1)
     title = title or str(story.meta.get('title') or '') or title_from_text(story)
     style = _LOOK + _BOOK + _TURN + _PRINT
@@ -417,8 +427,7 @@ MAX_CELL = 4096  # pixels of a card's picture
 
 def _cells(story: Story, size: int, captions: bool = True) -> list[Image.Image]:
     "Every page as a card of one common size: picture, number and words below."
-    if not len(story):
-        raise ValueError('the story has no pages to draw')
+    _check_texts(story)
     size = whole_number('size', size, 16, MAX_CELL)
     pictures = [None if p.image is None else _fit(p.pil(), size, size) for p in story]
     tall = max((im.height for im in pictures if im), default=0)
