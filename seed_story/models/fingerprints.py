@@ -17,7 +17,7 @@ import torch
 from ..story.files import short_hash
 
 # %% auto #0
-__all__ = ['CHUNK', 'PLACES', 'tensor_digest', 'tensor_digests', 'module_digests', 'own_settings', 'tokenizer_settings',
+__all__ = ['CHUNK', 'tensor_digest', 'tensor_digests', 'module_digests', 'own_settings', 'tokenizer_settings',
            'component_fingerprint']
 
 # %% ../../nbs/3_models/15_fingerprints.ipynb #35680576
@@ -69,9 +69,6 @@ def module_digests(module: torch.nn.Module) -> dict[str, str]:
     return found
 
 # %% ../../nbs/3_models/15_fingerprints.ipynb #50fb7ee7
-PLACES = ('backbone', 'packed')  # settings that say where weights came from, which count themselves
-
-
 def own_settings(
     configured: Any,  # a component, or a pipeline, with a `config`
     without: Any = (),  # names that are left out
@@ -111,7 +108,7 @@ def component_fingerprint(component: Any) -> str:
     if hasattr(component, 'get_vocab'):
         settings = tokenizer_settings(component)
     else:
-        settings = own_settings(component, PLACES)
+        settings = own_settings(component, ('backbone', 'packed'))  # where weights came from: they count themselves
     written = json.dumps(settings, sort_keys=True, default=str).encode()
     digests = module_digests(component) if isinstance(component, torch.nn.Module) else {}
     return short_hash(written, *(f'{name} {digest}'.encode() for name, digest in sorted(digests.items())))

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from .arguments import whole_number
 
 # %% auto #0
-__all__ = ['Item', 'Result', 'worker_count', 'map_in_order', 'sigterm_as_interrupt']
+__all__ = ['worker_count', 'map_in_order', 'sigterm_as_interrupt']
 
 # %% ../../nbs/1_story/09_processes.ipynb #726e6cfc
 def worker_count(
@@ -62,23 +62,23 @@ def _pool(workers: int, context: Any) -> Iterator[ProcessPoolExecutor]:
         reader.close()
 
 # %% ../../nbs/1_story/09_processes.ipynb #44a245bf
-Item = TypeVar('Item')
-Result = TypeVar('Result')
+_Item = TypeVar('_Item')
+_Result = TypeVar('_Result')
 
 
 def map_in_order(
-    job: Callable[[Item], Result],  # can be pickled if there are several workers
-    items: Iterable[Item],
+    job: Callable[[_Item], _Result],  # can be pickled if there are several workers
+    items: Iterable[_Item],
     workers: int,  # processes, see `worker_count`; 1: this one
     method: str | None = None,  # how they begin: fork, spawn or forkserver; None: as Python does it here
-) -> Generator[Result, None, None]:
+) -> Generator[_Result, None, None]:
     """Results of `job` on `items`, in order. Close it (`contextlib.closing`) where it may not be read to its end.
 
     ChildProcessError if a process is ended from outside."""
     if workers == 1:
         yield from map(job, items)
         return
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[Future[_Result]] = deque()
     try:
         with _pool(workers, multiprocessing.get_context(method)) as pool:
             for item in items:
