@@ -98,7 +98,13 @@ def smallest_parameters(path: str | Path) -> dict[str, Any]:
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e2000b
 NUMBERS = {'number': float, 'whole number': int}  # what may stand for None, if it is no text
 USUAL = dict(  # what parameters of these names hold, unless the notebook says otherwise
-    out='place', work='place', oracle='folder', device='device', dtype='float32 | float16 | bfloat16'
+    out='place',
+    work='place',
+    oracle='folder',
+    model='words',
+    models='words',
+    device='device',
+    dtype='float32 | float16 | bfloat16',
 )
 
 

@@ -58,7 +58,8 @@ def is_committed(path: str | Path) -> bool:
     if not path.exists():
         return False
     for place in dict.fromkeys((path.absolute(), path.resolve())):
-        words = ['git', '--literal-pathspecs', '-C', str(place.parent), 'ls-files', '-z', '--', place.name]
+        folder, name = (place, '.') if place.is_dir() else (place.parent, place.name)
+        words = ['git', '--literal-pathspecs', '-C', str(folder), 'ls-files', '-z', '--', name]
         try:
             done = subprocess.run(words, capture_output=True, timeout=30)
             known = done.stdout if done.returncode == 0 else None
@@ -143,16 +144,21 @@ def has_run(
 def _papermill_is_silent() -> Iterator[None]:
     """While this lasts, papermill logs nothing. It warns of parameters that it cannot read, which are checked here; its
     errors are raised, too."""
-    logger = logging.getLogger('papermill')
+    loggers = [logging.getLogger(name) for name in ('papermill', 'papermill.translators', 'papermill.utils')]
 
     def nothing(record: logging.LogRecord) -> bool:
         return False
 
-    logger.addFilter(nothing)
+    for logger in loggers:
+        logger.addFilter(nothing)
     try:
         yield
+    except KeyboardInterrupt:  # the notebook's tasks end later than this, with errors of their own
+        logging.getLogger('asyncio').addFilter(lambda record: 'NotebookClient' not in record.getMessage())
+        raise
     finally:
-        logger.removeFilter(nothing)
+        for logger in loggers:
+            logger.removeFilter(nothing)
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #d3a50008
 def _execute(path: Path, done: Path, parameters: dict, bar: bool) -> None:
