@@ -460,10 +460,10 @@ def find_notebook(name: str, known: dict[str, Path], root: Path) -> Path:
     if name in known:
         return known[name]
     stem = Path(name).stem
-    near = difflib.get_close_matches(stem, known, 1)
+    near = difflib.get_close_matches(stem.lower(), known, 1)
     hint = f'did you mean {near[0]}? ' if near else ''
-    copy = root / 'data' / 'results' / f'{stem}.ipynb'
-    if stem not in known and copy.is_file():
+    copies = {copy.stem: copy for copy in (root / 'data' / 'results').glob('*.ipynb')}
+    if stem not in known and (copy := copies.get(stem)):
         hint = f'data/results/{copy.name} is {executed_from(read_notebook(copy), copy)} with other parameters; '
     raise ValueError(f'no notebook {name!r} in nbs/repro; {hint}there are: {", ".join(known) or "none"}')
 
@@ -533,17 +533,17 @@ def repro(
     "Run a reproduction notebook with papermill; -p NAME VALUE sets a parameter, as often as wanted."
     from seed_story.records.reproduce import find_notebooks, read_summary
 
-    name, parameters = notebook_parameters([*([name] if name else []), *context.args])
+    name, parameters = notebook_parameters([*([] if name is None else [name]), *context.args])
     folder = repro_folder()
     known = find_notebooks(folder)
     root = folder.parent.parent
     if (smallest or jobs != 1) and not every:
         raise ValueError('--smallest and --jobs go with --all')
-    if every and (name or parameters):
+    if every and (name is not None or parameters):
         raise ValueError('--all runs every notebook with its defaults: name one to give it parameters')
     if every:
         return _run_all(folder, out or root / 'out' / ('smallest' if smallest else 'repro'), smallest, jobs, force)
-    if name:
+    if name is not None:
         return _run_one(find_notebook(name, known, root), out or root / 'out' / 'repro', parameters, force)
     if parameters or out or force:
         raise ValueError('-p, --out and --force go with the name of a notebook')

@@ -166,9 +166,17 @@ def _execute(path: Path, done: Path, parameters: dict, bar: bool) -> None:
     try:
         import papermill
         from jupyter_client.kernelspec import NoSuchKernel
+        from jupyter_client.manager import AsyncKernelManager
         from nbclient.exceptions import DeadKernelError
     except ImportError:
         raise ValueError("repro needs papermill: pip install 'seed_story[dev]'") from None
+
+    class SilentKernel(AsyncKernelManager):
+        "What its process says beside the notebook, of its connection or while it is stopped, is not shown."
+
+        def start_kernel(self, **more: Any) -> Any:
+            return super().start_kernel(stderr=subprocess.DEVNULL, **more)
+
     try:
         with _papermill_is_silent():
             papermill.execute_notebook(
@@ -177,7 +185,7 @@ def _execute(path: Path, done: Path, parameters: dict, bar: bool) -> None:
                 parameters=parameters,
                 cwd=str(path.parent),
                 progress_bar=bar,
-                extra_arguments=['--log-level=ERROR'],  # of the kernel, which warns of its connection each time
+                kernel_manager_class=SilentKernel,
             )
     except papermill.exceptions.PapermillExecutionError as error:
         said = ' '.join(str(error.evalue).split())
