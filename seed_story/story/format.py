@@ -298,6 +298,8 @@ def split_into_chunks(story: Story, pages: int = 10) -> list[Story]:
     Ids become `ID-0`, `ID-1`, …; `meta` tells the `story` and its `first_page`, a piece of a piece those of the whole.
     Fields of these names that a story has already stay. ValueError for no pages."""
     whole_number('pages', pages, 1)
+    if not isinstance(story, Story):
+        raise ValueError(f'story must be a Story, not {shown(story)}')
     if len(story) % pages:
         logger.info('story %r: the last %d of %d pages are in no chunk', story.id, len(story) % pages, len(story))
     return [

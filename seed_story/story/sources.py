@@ -75,6 +75,8 @@ class ImageFolders:
 
 def _check_name(name: str) -> None:
     "ImageError if `name` is no relative path that stays below its folder."
+    if not isinstance(name, (str, int, float, type(None))):
+        raise ImageError(f'image name is of type {type(name).__name__}', 'name a file in the image folder')
     if not isinstance(name, str) or not name.strip() or '\0' in name:
         raise ImageError(f'image name {shown(name)} is not a path', 'name a file in the image folder')
     parts = PureWindowsPath(name)  # splits at both / and \

@@ -8,7 +8,8 @@ __all__ = ['logger', 'StoryIndex', 'index_rows', 'load_story_dataset', 'image_fo
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #9d6591a7
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,8 @@ from seed_story.story.format import (
     scan_rows,
     story_of_row,
 )
+from ..story.arguments import plain_path, shown
+from ..story.files import explain_os_error
 from ..story.lines import StoryError
 from ..story.pictures import ImageError
 from ..story.sources import ImageFolders, find_story_files, image_folders
@@ -122,7 +125,9 @@ class _FromRows:
 
 def _plain(row: Any) -> Any:
     "The fields of StoryStream of a row, those left out that are not given."
-    return {key: row[key] for key in ('id', 'images', 'captions', 'orders') if key in row and row[key] is not None}
+    if not isinstance(row, Mapping):
+        return row
+    return {key: row[key] for key in ('id', 'images', 'captions', 'orders') if row.get(key) is not None}
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #870b89e5
 def index_rows(
@@ -133,27 +138,39 @@ def index_rows(
     skip_pages: bool = False,  # leave out single pages that cannot be used
 ) -> StoryIndex:
     "The stories of a data set that is no file. ValueError for a row that cannot be used, OSError for no folder."
+    if not hasattr(rows, '__getitem__') or isinstance(rows, (str, bytes, Mapping)):
+        raise ValueError(f'{name} must be rows with images and captions, by number, not {shown(rows)}')
     folders = image_folders(name, '.' if images is None else images)
     lines = scan_rows((_plain(row) for row in rows), name, folders, skip_pages)
     return StoryIndex(StoryReader(lines, skip_bad), _FromRows(rows, folders))
 
 
+def _is_hub_id(source: str) -> bool:
+    "Whether `source` may name a data set on the hub, and no file."
+    return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", source)) and not re.search(
+        r"\.\w*json\w*", source
+    )
+
+
 def _hub_rows(source: str, split: str) -> Any:
     "The rows of a data set on the hub; ValueError if it cannot be read."
+    missing = f"{source} cannot be read as stories: there is no such file or folder"
+    if not _is_hub_id(source):
+        raise ValueError(missing)
     try:
         import datasets
     except ImportError:
-        raise ValueError(
-            f"{source}: there is no such file or folder, and reading it from the hub needs the package datasets: "
-            "pip install datasets"
-        ) from None
+        raise ValueError(f"{missing}, and the hub needs the package datasets: pip install datasets") from None
+    said = logging.getLogger("huggingface_hub")  # of each try; the last is told by the error
+    level = said.level
+    said.setLevel(logging.CRITICAL)
     try:
         rows = datasets.load_dataset(source, split=split)
     except Exception as e:  # of a foreign library and a network
         reason = (str(e.__cause__ or e).strip().splitlines() or [type(e).__name__])[0][:200]
-        raise ValueError(
-            f"{source} cannot be read as stories: there is no such file or folder, and on the hub: {reason}"
-        ) from e
+        raise ValueError(f"{missing}, and on the hub: {reason}") from e
+    finally:
+        said.setLevel(level)
     if lacking := {"images", "captions"} - set(rows.column_names):
         raise ValueError(f"{source} has no column {' and no '.join(sorted(lacking))}: it is not in StoryStream format")
     return rows
@@ -168,7 +185,7 @@ def load_story_dataset(
     limit: int | None = None,  # so many stories at most
 ) -> StoryIndex:
     "The stories of `source`, all checked; what is left out is counted and logged. ValueError (one line) for bad data."
-    path = Path(source).expanduser()
+    path = plain_path('source', source)
     try:
         if path.exists():
             stamps = {file: _stamp(file) for file in find_story_files(path)}
@@ -181,7 +198,7 @@ def load_story_dataset(
         hint = f"`seed-story data check {source}` lists what is wrong, skip_bad and skip_pages leave it out"
         raise ValueError(f"{e}; {hint}") from e
     except OSError as e:
-        raise ValueError(f"{source} cannot be read as stories: {e}") from e
+        raise ValueError(f"{source} cannot be read as stories: {explain_os_error(e)}") from e
     if not len(stories):
         raise ValueError(f"{source}: no story can be used; `seed-story data check {source}` says why")
     if stories.skipped or stories.pages_skipped:
@@ -198,7 +215,7 @@ def image_folder(source: str | Path) -> Path:
     """Where the images of a StoryStream file or folder lie.
 
     That is `images` beside it, as `seed-story data` writes it, else the folder itself."""
-    path = Path(source).expanduser()
+    path = plain_path('source', source)
     folder = path.parent if path.is_file() else path
     return folder / 'images' if (folder / 'images').is_dir() else folder
 
