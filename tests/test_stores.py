@@ -308,6 +308,13 @@ def test_a_store_from_the_command_line(told, tmp_path):
     train('vae', '--stories', 3, '--steps', 1, rc=2, part='has 2 of 3 stories')
     train('words', '--stories', 3, rc=2, part='has 2 of 3 stories')
     train('mllm', '--steps', 1, rc=2, part='run `seed-story train words')
+    train(
+        'vae', '--steps', 1, '--set', 'image_size=64', rc=2, part='has pictures of 128 pixels, and stage vae wants 64'
+    )
+    labels = dict(np.load(store / '000000000.npz'))
+    np.savez(store / '000000000.npz', **{k: v for k, v in labels.items() if not k.startswith('label.')})
+    for stage in ('oracle', 'tokenizer'):
+        train(stage, '--steps', 1, rc=2, part='does not say what its pictures show')
     (store / '000000001.npz').write_bytes(b'')
     for stage in ('words', 'vae', 'oracle', 'tokenizer', 'render'):
         train(stage, *(() if stage in ('words', 'render') else ('--steps', 1)), rc=2, part='000000001.npz is no shard')

@@ -178,7 +178,8 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
         `vocab_size`: its embeddings are resized to this, `len(tokenizer)`. `config`: other fields of ours."""
         if not isinstance(llm, PreTrainedModel):
             source = llm
-            llm, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+            found: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+            llm, info = found
             if lacking := sorted(info["missing_keys"]):
                 raise ValueError(f"{source} lacks {len(lacking)} of its weights ({lacking[0]}, …): download it again")
         if vocab_size is not None:

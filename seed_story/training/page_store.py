@@ -300,12 +300,13 @@ def _pack_shard(pieces: Iterator[Story], path: Path, count: int, made: dict[str,
     if not some and not path.exists():
         return 0
     resized = [[np.asarray(p.pil().resize((size, size), Image.Resampling.BICUBIC)) for p in s] for s in some]
-    shard = Shard(np.asarray(resized), [[[p.text for p in s]] for s in some], {}, [str(s.id) for s in some], made)
+    images = np.asarray(resized)
+    shard = Shard(images, [[[p.text for p in s]] for s in some], {}, [str(s.id) for s in some], made)
     if not path.exists():
         save_shard(shard, path)
         return len(some)
     kept = load_shard(path)
-    if (shard.texts, shard.seeds) != (kept.texts, kept.seeds) or not np.array_equal(shard.images, kept.images):
+    if (shard.texts, shard.seeds) != (kept.texts, kept.seeds) or not np.array_equal(images, np.asarray(kept.images)):
         raise ValueError(
             f'{path} holds other stories than {made["source"]} has there: choose another store, or delete this one'
         )

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ENCODERS', 'DRAWING_PARTS', 'STAGES', 'PARTS', 'load_component', 'load_text_tokenizer', 'checkpoint_settings',
            'checkpoints_of', 'check_resume', 'saving_of', 'start_component', 'run_render', 'run_pack', 'run_words',
-           'run_encode', 'encoded_pages', 'run_vae', 'run_tokenizer', 'run_oracle', 'detokenizer_components',
-           'init_folder', 'detokenizer_pairs', 'page_maps', 'run_detokenizer', 'run_mllm', 'stage_two_data',
-           'launched_processes', 'launched_accelerator', 'story_samples', 'streamed_chunks', 'run_adapt',
-           'run_assemble', 'run_stage']
+           'run_encode', 'encoded_pages', 'training_pictures', 'run_vae', 'run_tokenizer', 'run_oracle',
+           'detokenizer_components', 'init_folder', 'detokenizer_pairs', 'page_maps', 'run_detokenizer', 'run_mllm',
+           'stage_two_data', 'launched_processes', 'launched_accelerator', 'story_samples', 'streamed_chunks',
+           'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../../nbs/6_training/09_runs.ipynb #3e9b4914
 import contextlib
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 # %% ../../nbs/6_training/09_runs.ipynb #99327211
-from .page_store import StoreFormat, load_store, pack_store, render_store
+from .page_store import Shard, StoreFormat, load_store, pack_store, render_store
 from ..models.devices import check_device
 from ..models.fingerprints import component_fingerprint
 from ..models.presets import build
@@ -285,18 +285,43 @@ def encoded_pages(
     return load_encoded(options.folders.store / what, options.data.stories, known)
 
 # %% ../../nbs/6_training/09_runs.ipynb #d4dcb817
+def training_pictures(
+    options: TrainingOptions,
+    size: int,  # pixels a side that are wanted
+    truth: bool = False,  # what the pictures show is wanted, too
+) -> Shard:
+    "The stories of the store. ValueError for pictures of another size, and for a store without the truth."
+    from seed_story.storyland.oracle import CHARACTER_QUESTIONS, SETTING_QUESTIONS
+
+    folder = options.folders.store
+    store = load_store(folder, options.data.stories, options.data.wait)
+    if store.made["size"] != size:
+        raise ValueError(
+            f"{folder} has pictures of {store.made['size']} pixels, and stage {options.stage} wants {size}: "
+            "give both the same --set image_size, or take another store"
+        )
+    asked = (*CHARACTER_QUESTIONS, *SETTING_QUESTIONS, "present", "props", "x")
+    if truth and (lacking := [name for name in asked if name not in store.labels]):
+        raise ValueError(
+            f"{folder} does not say what its pictures show ({lacking[0]}, …), "
+            f"which stage {options.stage} learns from: take a store of Storyland's stories (seed-story train render)"
+        )
+    return store
+
+# %% ../../nbs/6_training/09_runs.ipynb #d3ea1ddb
 def run_vae(options: VAEOptions, log: Callable | None = None) -> dict:
     "Train the VAE."
-    store = load_store(options.folders.store, options.data.stories, options.data.wait)
+    config = options.model.config()
+    store = training_pictures(options, config["image_size"])
     vae = start_component(options, "vae")
     saving = saving_of(options, log)
-    return train_vae(vae, store, options.folders.out, options.optimisation, saving, options.model.config()["vae_loss"])
+    return train_vae(vae, store, options.folders.out, options.optimisation, saving, config["vae_loss"])
 
 
 def run_tokenizer(options: TokenizerOptions, log: Callable | None = None) -> dict:
     "Train the visual tokenizer."
     model = start_component(options, "visual_tokenizer")
-    store = load_store(options.folders.store, options.data.stories, options.data.wait)
+    store = training_pictures(options, model.config.image_size, truth=True)
     saving = saving_of(options, log)
     return train_visual_tokenizer(model, store, options.folders.out, options.optimisation, options.conditioning, saving)
 
@@ -307,7 +332,7 @@ def run_oracle(options: OracleOptions, log: Callable | None = None) -> dict:
 
     trained = options.saving.init_from is not None
     oracle = start_component(options, "oracle") if trained else with_seed(options.optimisation.seed, Oracle)
-    store = load_store(options.folders.store, options.data.stories, options.data.wait)
+    store = training_pictures(options, oracle.config.image_size, truth=True)
     return train_oracle(oracle, store, options.folders.out, options.optimisation, saving_of(options, log))
 
 # %% ../../nbs/6_training/09_runs.ipynb #40b053d9

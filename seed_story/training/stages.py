@@ -405,7 +405,7 @@ def load_encoded(
     again = f"run `seed-story train encode --what {folder.name}`"
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"nothing encoded in {folder}; {again} first")
-    parts = []
+    parts: list[torch.Tensor] = []
     for path in shard_paths(folder.parent, stories):
         file = folder / f"{path.stem}.safetensors"
         if not file.is_file():
@@ -714,6 +714,8 @@ class ChunkData:
         if self.stream is not None:
             return self.stream
         assert self.texts is not None, 'texts or a stream'
+        if (longest := max(len(story[0]) for story in self.texts)) < self.pages:
+            logger.warning('no story has %d pages, the longest has %d: chunks are of as many', self.pages, longest)
         length = trunk_length(self.texts, self.tokenizer, self.pages, num_slots, self.max_text_tokens)
         shape = ChunkShape(self.pages, length, optimisation.batch, self.max_text_tokens, conditioning.last_page_only)
         return Chunks(self.texts, self.tokenizer, shape, optimisation.seed, conditioning.policies(), share)
