@@ -9,6 +9,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -213,7 +215,7 @@ def test_what_is_said_of_a_finished_book_counts(words, finished, whole, tmp_path
     for option, was in (('--seed', 'seed was 7, now 0'), ('--temperature', 'now 0.0'), ('--guidance', 'now 0.0')):
         refused(*resume, option, 0, why=was)
     Image.new('RGB', (30, 20), 'red').save(tmp_path / 'red.png')
-    refused(*resume, '--image', tmp_path / 'red.png', '--text', 'a bear walks', why='opening was')
+    refused(*resume, '--image', tmp_path / 'red.png', '--text', 'a bear walks', why='holds another book (opening was')
     refused(*resume, '--image', tmp_path / 'red.png', why='go together')
     refused(*resume, '--pages', 1, why='has 2 pages already: --pages must be more, not 1')
     assert files_of(finished) == whole
@@ -286,21 +288,61 @@ def test_kept_pages_are_checked(finished):
         refused('tell', '--resume', '--pages', 3, '--out', finished, why='0001.safetensors')
 
 
+def test_what_has_changed_of_itself(finished, monkeypatch):
+    resume = ['tell', '--resume', '--pages', 3, '--out', finished]
+    with monkeypatch.context() as patch:
+        patch.setattr(seed_story.pipeline.tell, 'fingerprint', lambda pipe: 'of-others')
+        refused(*resume, why='holds other weights than it was begun with; bring them back, or name')
+        refused(*resume, '--model', small_model(), why='weights was')
+    Image.new('RGB', (30, 20), 'red').save(finished / 'images' / '0000.png')
+    refused(*resume, why='images/0000.png, or its text, is not what it was begun with')
+
+
+@pytest.mark.parametrize('name', ['story.jsonl', 'index.html', '.state/settings.json', '.state/0001.safetensors'])
+def test_a_folder_where_a_file_should_be(name, words, finished):
+    for make in (Path.mkdir, os.mkfifo):
+        (finished / name).unlink(missing_ok=True)
+        make(finished / name)
+        refused('tell', '--resume', '--pages', 3, '--out', finished, why='not a file')
+        (finished / name).rmdir() if make is Path.mkdir else (finished / name).unlink()
+    assert not list(finished.glob('images/0002.png'))
+
+
+# --- interrupted before there is anything
+
+
+def test_ctrl_c_while_the_model_is_loaded(words, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(seed_story.pipeline.tell, 'load_pipeline', interrupt)
+    assert command(*words, '--out', tmp_path / 'a' / 'book') == (130, '', 'seed-story: interrupted\n')
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_the_command_is_imported():
+    interrupted = 'import builtins; real = builtins.__import__\n'
+    interrupted += 'def stop(name, *rest, **more):\n    if name == "typer":\n        raise KeyboardInterrupt\n'
+    interrupted += '    return real(name, *rest, **more)\nbuiltins.__import__ = stop\nimport seed_story.cli'
+    done = subprocess.run([sys.executable, '-c', interrupted], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, 'seed-story: interrupted\n')
+
+
 # --- refused before a book is begun
 
 
 @pytest.mark.parametrize(
     'option,value,why',
     [
-        ('--steps', 1001, '1001 denoising steps are too many'),
-        ('--steps', 10**9, 'denoising steps are too many'),
-        ('--steps', 10**30, 'denoising steps are too many'),
+        ('--steps', 1001, 'no picture can be drawn with --steps 1001'),
+        ('--steps', 10**9, 'must be a whole number from 1 to 1,000'),
+        ('--steps', 10**30, 'must be a whole number from 1 to 1,000'),
         ('--guidance', 1e30, '--guidance must be a number from 0 to 1,000'),
         ('--temperature', 'inf', '--temperature must be a number'),
         ('--threads', 100_000, '--threads must be a whole number from 1 to'),
         ('--model', '', '--model is empty'),
         ('--device', '', '--device is empty'),
-        ('--attention', '', '--attention is empty'),
+        ('--attention', '', "unknown attention ''"),
         ('--text', 'half \ud83d', 'half a character'),
         ('--out', 'x' * 300, 'File name too long: choose a shorter one'),
     ],

@@ -9,7 +9,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -327,6 +327,14 @@ def add_pages(
         bars.pages.update()
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #7e110001
+def _try_drawing(pipe: StoryPipeline, steps: int, guidance: float) -> None:
+    "ValueError, in the command's words, if the model cannot draw so."
+    try:
+        pipe.check_drawing(steps, guidance)
+    except ValueError as e:
+        raise ValueError(f'no picture can be drawn with --steps {steps} and --guidance {guidance}: {e}') from e
+
+
 @contextmanager
 def _stops(book: Book, pages: int) -> Iterator[None]:
     "Ctrl-C, or a disk that refuses, ends this with what there is and how to go on; the index then has all its pages."
@@ -355,7 +363,7 @@ def tell_book(
     bars = ProgressBars(settings['pages'], len(book or ()), quiet)
     narrated = narrate_pages(pipe, book, opening, settings, bars)
     if not book and settings['pages'] > 1:
-        pipe.check_drawing(settings['steps'], settings['guidance'])
+        _try_drawing(pipe, settings['steps'], settings['guidance'])
     if book is None:
         book = begin_book(out, settings, Page(opening.text, opening.image))
     else:
@@ -420,16 +428,28 @@ def find_opening(
     return bundled_opening(model_folder(model)) if first is None else Opening(first.pil(), first.text)
 
 
-def check_same_book(book: Book | None, settings: dict[str, Any]) -> None:
+def check_same_book(
+    book: Book | None,  # None: one is to be begun
+    settings: dict[str, Any],  # see `story_settings`
+    given: Collection[str] = (),  # names of what the command said, 'opening' among them
+) -> None:
     "BookError if the `book` was begun with other settings, or has more pages."
     if book is None:
         return
-    changed = changed_settings(book, settings)
-    if changed and not len(book) and all(line.startswith('opening ') for line in changed):
-        raise BookError(f'{book.out} was begun with another opening: give its --image and --text, or another --out')
+    changed = {line.partition(' ')[0]: line for line in changed_settings(book, settings)}
+    if 'opening' in changed and 'opening' not in given:
+        first = f'{book.out}/images/0000.png, or its text,' if len(book) else 'its opening'
+        raise BookError(
+            f'{book.out} cannot go on: {first} is not what it was begun with; give that with --image and --text'
+        )
+    if 'weights' in changed and 'model' not in given:
+        raise BookError(
+            f'{book.out} cannot go on: {settings["model"]} holds other weights than it was begun with; '
+            'bring them back, or name their folder with --model'
+        )
     if changed:
         raise BookError(
-            f'{book.out} holds another book ({"; ".join(changed)}): '
+            f'{book.out} holds another book ({"; ".join(changed.values())}): '
             'leave these options out to go on with it, or choose another --out'
         )
     if len(book) > settings['pages']:
@@ -456,18 +476,26 @@ def tell_story(
         if book and book.is_finished and not options.given() and image is None and text is None:
             write_index(book)
             return book
-        return _tell(image, text, folder, book, replace(before, **options.given()), quiet)
+        opening = find_opening(image, text, book, options.model or before.model or 'tiny')
+        given = [*options.given(), *(['opening'] if image is not None else [])]
+        return _tell(opening, folder, book, replace(before, **options.given()), given, quiet)
 
 
-def _tell(image, text, out: Path, book: Book | None, options: TellOptions, quiet: bool) -> Book:
-    "Load the model, and tell. `options`: said by the command, or by the `book` that goes on."
+def _tell(
+    opening: Opening,
+    out: Path,  # folder of a book that is begun
+    book: Book | None,  # to go on with; None begins one
+    options: TellOptions,  # said by the command, or by the `book`
+    given: Collection[str],  # names of what the command said
+    quiet: bool,  # no progress bars
+) -> Book:
+    "Load the model, and tell."
     model = options.model or 'tiny'
     if Path(model).is_dir():  # a resumed story may be called from another folder
         model = str(Path(model).resolve())
         options = replace(options, model=model)
-    opening = find_opening(image, text, book, model)
     pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32')
     settings = story_settings(pipe, opening, options, book)
-    check_same_book(book, settings)
+    check_same_book(book, settings, given)
     with quiet_libraries(), torch_threads(settings['threads']):
         return tell_book(pipe, book, out, opening, settings, quiet)

@@ -77,8 +77,11 @@ def _told_files(out: Path) -> list[str]:
     return found + sorted(file.relative_to(out).as_posix() for file in out.glob('.state/*.safetensors'))
 
 
-def _check_no_links(out: Path) -> None:
-    "BookError if a folder of the book is not one: what is written there would land elsewhere."
+def _check_kinds(out: Path) -> None:
+    "BookError if a folder of the book is not one (what is written there would land elsewhere), or a file is none."
+    for file in (out / 'story.jsonl', out / 'index.html', out / '.state' / 'settings.json'):
+        if os.path.lexists(file) and not file.is_file():
+            raise BookError(f'{file} is not a file: remove it, or choose another --out')
     for folder in (out / 'images', out / '.state'):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             what = 'a link' if folder.is_symlink() else 'a file'
@@ -90,7 +93,7 @@ def check_folder_free(out: str | Path) -> None:
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise BookError(f'{out} is a file: choose another folder with --out')
-    _check_no_links(out)
+    _check_kinds(out)
     if told := _told_files(out):
         raise BookError(
             f'{out} already holds a book ({told[0]}): go on with --resume, or choose another folder with --out'
@@ -148,6 +151,8 @@ def _keep_opening(book: Book, opening: Page) -> None:
 def read_kept_opening(book: Book) -> Page | None:
     "The opening of a book that was begun and has no page yet; None if it was not kept, or cannot be read."
     file = book.out / '.state' / 'opening.png'
+    if not file.is_file():
+        return None
     try:
         with Image.open(file, formats=['PNG']) as image:
             return Page(str(image.text['text']), image.convert('RGB'))  # type: ignore[attr-defined]  # a PNG has it
@@ -249,7 +254,7 @@ def open_book(out: str | Path) -> Book | None:
     told = _told_files(out)
     if not told and not os.path.lexists(out / '.state' / 'settings.json'):
         return None
-    _check_no_links(out)
+    _check_kinds(out)
     settings = _read_settings(out)
     if 'story.jsonl' in told:
         book = Book(out, settings, _read_pages(out))
@@ -277,6 +282,8 @@ def _read_state(file: Path) -> tuple[list[int], Any]:
     "(ids, features) of a page; ValueError, or what safetensors raises, if the file does not hold them."
     from safetensors.torch import load
 
+    if file.exists() and not file.is_file():
+        raise ValueError('it is not a file')
     state = load(file.read_bytes())
     if set(state) != {'ids', 'features'}:
         raise ValueError(f'it holds {", ".join(sorted(state)) or "nothing"}, not ids and features')

@@ -123,7 +123,7 @@ def _lock_file(folder: Path) -> Path:
 def _holder(lock_file: Path) -> str:
     "Who says in the file that he holds the claim."
     try:
-        pid, host = lock_file.read_text('utf-8').split()
+        pid, host = lock_file.read_text('utf-8').split() if lock_file.is_file() else ()
     except (OSError, ValueError):
         return 'another process'
     return f'process {pid}' if host == platform.node() else f'process {pid} on {host}'
