@@ -20,6 +20,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+from ..story.files import explain_os_error
 from ..story.values import check_limits, coerce
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class StageOptions(Options):
     def _refuse_unknown(cls, given: dict[str, Any], leaves: dict[str, Leaf]) -> None:
         for name in given:
             if name not in leaves:
-                near = difflib.get_close_matches(name, leaves, 1)
+                near = difflib.get_close_matches(name.lower(), leaves, 1)
                 hint = f'did you mean {word_of(near[0])}? ' if near else ''
                 raise ValueError(
                     f'stage {cls.stage} has no option {word_of(name)}; {hint}it has {", ".join(map(word_of, leaves))}'
@@ -176,10 +177,18 @@ class StageOptions(Options):
         return f'seed-story train {cls.stage} OPTIONS\n\n{cls.__doc__}\n' + '\n'.join(parts)
 
 # %% ../../nbs/6_training/00_options.ipynb #b9dfb95e
-def _refuse_file(name: str, folder: Path | None) -> None:
-    "ValueError where a folder is wanted and a file is there."
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise ValueError(f'{word_of(name)} {folder} is a file; it must be a folder')
+def _check_folder(name: str, folder: Path | None) -> None:
+    "ValueError where no folder can be: a file has this name, or one above it, or the name is too long."
+    if folder is None:
+        return
+    try:
+        there = next((p for p in (folder, *folder.parents) if p.is_symlink() or p.exists()), None)
+        good = there is None or there.is_dir()
+    except OSError as e:
+        raise ValueError(f'{word_of(name)}: {explain_os_error(e)}') from None
+    if not good:
+        what = 'a link that leads nowhere' if there and there.is_symlink() and not there.exists() else 'a file'
+        raise ValueError(f'{word_of(name)} {folder}: {there} is {what}; it must be a folder')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +200,7 @@ class RunFolders(Options):
 
     def check(self) -> None:
         for name in ('store', 'out'):
-            _refuse_file(name, getattr(self, name))
+            _check_folder(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,13 +241,13 @@ class ModelOptions(NamedPreset):
     set: str | dict | None = option('Changes of it, e.g. "mllm.rec_loss=mse mllm.rec_loss_scale=2".', None)
 
     def config(self) -> dict:
-        "The preset with the changes; ValueError for a change that it does not have, or of another type."
+        "The preset with the changes; ValueError for a change that it does not have, or of another kind."
         from seed_story.models.presets import override
 
-        before = super().config()
-        after = override(before, self.set)
-        _check_config(before, after)
-        return after
+        try:
+            return override(super().config(), self.set)
+        except ValueError as e:
+            raise ValueError(f'--set: {e}') from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,20 +257,10 @@ class ChunkModelOptions(ModelOptions):
     pages: int | None = option('Pages of a chunk. Default: those of the preset.', None, at_least=2)
 
     def config(self) -> dict:
-        return super().config() | (dict(pages=self.pages) if self.pages else {})
-
-# %% ../../nbs/6_training/00_options.ipynb #d63f60fa
-def _check_config(before: dict, after: dict, path: str = '') -> None:
-    "ValueError for a setting that is no number any more, or a size below 1."
-    for name, was in before.items():
-        now = after[name]
-        if isinstance(was, dict) and isinstance(now, dict):
-            _check_config(was, now, f'{path}{name}.')
-        elif isinstance(was, (int, float)) and not isinstance(was, bool) and was != now:
-            if now is not None and (isinstance(now, bool) or not isinstance(now, (int, float))):
-                raise ValueError(f'--set {path}{name}={now}: it must be a number, as in the preset ({was})')
-            if isinstance(was, int) and not path and (not isinstance(now, int) or now < 1):
-                raise ValueError(f'--set {path}{name}={now}: it must be a whole number, at least 1')
+        config = super().config() | (dict(pages=self.pages) if self.pages else {})
+        if config['pages'] < 2:
+            raise ValueError(f"--set pages={config['pages']}: a chunk has at least 2 pages")
+        return config
 
 # %% ../../nbs/6_training/00_options.ipynb #f6323000
 MOST_WORKERS = max(16, 4 * (os.cpu_count() or 1))  # processes beside the one that trains
@@ -491,7 +490,9 @@ class SavingOptions(Options):
     )
 
     def check(self) -> None:
-        _refuse_file('tensorboard', self.tensorboard)
+        _check_folder('tensorboard', self.tensorboard)
+        if isinstance(self.init_from, Path):
+            _check_folder('init_from', self.init_from)
         if isinstance(self.init_from, Path) and not self.init_from.is_dir():
             raise ValueError(f'--init-from {self.init_from}: there is no such folder')
 
@@ -618,6 +619,9 @@ class MLLMOptions(TrainingOptions):
     saving: StageTwoSaving = piece(StageTwoSaving)
 
     def check(self) -> None:
+        steps = self.optimisation.step_limit
+        if steps and self.saving.snapshots and max(self.saving.snapshots) > steps:
+            raise ValueError(f'--snapshots {max(self.saving.snapshots)} comes after the last of {steps} steps')
         if self.data.data and self.conditioning.last_page_only:
             raise ValueError('--last-page-only needs a page store: streamed chunks are learned whole')
 
@@ -658,7 +662,7 @@ STAGE_OPTIONS: dict[str, type[StageOptions]] = {
 def stage_options(stage: str, given: dict[str, Any]) -> StageOptions:
     "The checked options of a stage. ValueError with the known stages, or for what is wrong with an option."
     if stage not in STAGE_OPTIONS:
-        near = difflib.get_close_matches(stage, STAGE_OPTIONS, 1)
+        near = difflib.get_close_matches(str(stage).lower(), STAGE_OPTIONS, 1)
         hint = f' (did you mean {near[0]}?)' if near else ''
         raise ValueError(f'unknown stage {stage!r}{hint}; known: {", ".join(STAGE_OPTIONS)}')
     return STAGE_OPTIONS[stage].from_words(given)
