@@ -357,7 +357,7 @@ def convert(
 def option_words(words: list[str]) -> dict[str, Any]:
     """`['--steps', '10', '--resume', '--lr=1e-3']` → `dict(steps='10', resume=True, lr='1e-3')`.
 
-    The last of equal names counts. ValueError for a word without a name."""
+    The last of equal names counts, but changes (`--set`) add up. ValueError for a word without a name."""
     options: dict[str, Any] = {}
     words = list(words)
     while words:
@@ -367,7 +367,9 @@ def option_words(words: list[str]) -> dict[str, Any]:
         found: Any = value
         if not equals:
             found = words.pop(0) if words and not words[0].startswith('--') else True
-        options[name[2:].replace('-', '_')] = found
+        key = name[2:].replace('-', '_')
+        both = key == 'set' and isinstance(found, str) and isinstance(options.get(key), str)
+        options[key] = f'{options[key]} {found}' if both else found
     return options
 
 
@@ -384,12 +386,12 @@ def train(
     seed-story train STAGE --help lists them. Each stage takes --store FOLDER (pages) and --out FOLDER (weights)."""
     from seed_story.training.options import STAGE_OPTIONS, stage_options
 
-    if stage == '--help':
+    if stage in ('--help', '-h'):
         typer.echo(context.get_help() + '\n\nStages:\n')
         for name, kind in STAGE_OPTIONS.items():
             typer.echo(f'  {name:12} {(kind.__doc__ or "").splitlines()[0]}')
         return None
-    if '--help' in context.args:
+    if {'--help', '-h'} & set(context.args):
         typer.echo(stage_options_help(stage))
         return None
     return _train(stage_options(stage, option_words(context.args)))
@@ -406,6 +408,7 @@ def stage_options_help(stage: str) -> str:
 # %% ../nbs/cli.ipynb #c342f2ec
 def _train(options: Any) -> int | None:
     "Run a stage, its log on a bar or, off a terminal, as lines on stderr."
+    from seed_story.pipeline.loading import quiet_libraries
     from seed_story.training.loop import Interrupted
     from seed_story.training.runs import run_stage
 
@@ -414,7 +417,8 @@ def _train(options: Any) -> int | None:
 
     bar = sys.stderr.isatty()
     try:
-        summary = run_stage(options, None if bar else log_line, bar)
+        with quiet_libraries(), _warnings_as_lines():
+            summary = run_stage(options, None if bar else log_line, bar)
     except Interrupted as e:
         complain(e)
         return 130
@@ -423,6 +427,22 @@ def _train(options: Any) -> int | None:
     for name, value in summary.items():
         typer.echo(f'{name}: {value}')
     return None
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    "What this package warns of is told in one line, as its errors are."
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: str, *rest: Any) -> None:
+            if 'seed_story' in Path(filename).parts:
+                complain(message)
+            else:
+                before(message, category, filename, *rest)
+
+        warnings.showwarning = show
+        yield
 
 # %% ../nbs/cli.ipynb #7f012b1b
 def repro_folder() -> Path:

@@ -165,7 +165,7 @@ def test_every_stage_can_begin_with_trained_weights(trained, tmp_path, stage):
         ('mllm', ['--stories', '-5'], 'at least 1'),
         ('mllm', ['--seed', '1.5'], 'a whole number'),
         ('mllm', ['--pages', '0'], 'at least 2'),
-        ('mllm', ['--set', '5'], 'has no 5'),
+        ('mllm', ['--set', '5'], "'5' is no change"),
         ('mllm', ['--set', 'num_slots=0'], 'at least 1'),
         ('mllm', ['--device', 'toaster'], "device 'toaster' cannot be used"),
         ('mllm', ['--device', 'meta'], "device 'meta' cannot be used"),

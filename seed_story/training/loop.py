@@ -420,6 +420,8 @@ def fit(
             run.until_spent(stop)
         if run.state.count:
             _write_log(run)
+        if saving.checkpoints:
+            _write_checkpoint(run, saving.checkpoints)  # whoever ends the process from here on ends a finished training
         summary = _save_weights(run)
         if saving.checkpoints and run.is_main:
             saving.checkpoints.clear()
@@ -465,6 +467,7 @@ class _Fit:
             if due:
                 saved = time.perf_counter()
             if used >= 1.0:
+                state.seconds = max(state.seconds, now - start)  # so that a run that goes on from here has ended, too
                 return
             _one_step(self.step, state, self.optimisation, used)
             state.seconds = time.perf_counter() - start

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'DRAWING_PARTS', 'STAGES', 'PARTS', 'load_component', 'load_text_tokenizer', 'checkpoint_settings',
-           'checkpoints_of', 'check_resume', 'saving_of', 'start_component', 'run_render', 'run_pack', 'run_words',
-           'run_encode', 'encoded_pages', 'training_pictures', 'run_vae', 'run_tokenizer', 'run_oracle',
-           'detokenizer_components', 'init_folder', 'detokenizer_pairs', 'page_maps', 'run_detokenizer', 'run_mllm',
-           'stage_two_data', 'launched_processes', 'launched_accelerator', 'story_samples', 'streamed_chunks',
-           'run_adapt', 'run_assemble', 'run_stage']
+           'checkpoints_of', 'check_resume', 'saving_of', 'init_folder', 'start_component', 'run_render', 'run_pack',
+           'run_words', 'run_encode', 'encoded_pages', 'training_pictures', 'run_vae', 'run_tokenizer', 'run_oracle',
+           'detokenizer_components', 'detokenizer_pairs', 'page_maps', 'run_detokenizer', 'run_mllm', 'stage_two_data',
+           'launched_processes', 'launched_accelerator', 'story_samples', 'streamed_chunks', 'run_adapt',
+           'run_assemble', 'run_stage']
 
 # %% ../../nbs/6_training/09_runs.ipynb #3e9b4914
 import contextlib
@@ -28,7 +28,7 @@ import torch
 from .page_store import Shard, StoreFormat, load_store, pack_store, render_store
 from ..models.devices import check_device
 from ..models.fingerprints import component_fingerprint
-from ..models.presets import build
+from ..models.presets import build, preset
 from ..pipeline.folders import check_model, check_weights
 from ..story.arguments import first_line
 from ..story.files import ClaimedError, atomic_path, claim, write_atomic
@@ -181,16 +181,47 @@ def saving_of(options: TrainingOptions, log: Callable | None = None, **more: Any
     )
 
 
+def init_folder(options: TrainingOptions) -> Path | None:
+    "The folder whose weights a run begins with; None: random ones."
+    weights = options.saving.init_from
+    return options.folders.out if weights is True else weights
+
+
 def start_component(
     options: TrainingOptions,
     part: str,  # its name in a pipeline folder: vae, unet, …
     tokenizer: Any = (),  # of the text, where a new component depends on it
 ) -> Any:
     "The component that a run begins with: trained weights where `--init-from` names them, else random ones."
-    weights = options.saving.init_from
-    if weights is not None:
-        return load_component(options.folders.out if weights is True else weights, part)
+    folder = init_folder(options)
+    if folder is not None:
+        return _with_asked_settings(load_component(folder, part), options, part, folder)
     return fresh_component(options.model.config(), part, options.optimisation.seed, tokenizer)
+
+# %% ../../nbs/6_training/09_runs.ipynb #a7a13c4d
+def _with_asked_settings(component: Any, options: TrainingOptions, part: str, folder: Path) -> Any:
+    "A trained component, if it has what `--set` changes of the preset; ValueError if it has something else."
+    config = component.config.to_dict() if hasattr(component.config, "to_dict") else dict(component.config)
+    held = json.loads(json.dumps(config, default=str))  # without tuples
+    asked = options.model.config().get(part, {})
+    for name, wanted, there in _differences(preset(options.model.preset).get(part, {}), asked, held):
+        raise ValueError(
+            f"--set {part}.{name}={wanted}: the weights in {folder / part} have {there}, and keep it; "
+            "leave the change out, or begin without --init-from"
+        )
+    return component
+
+
+def _differences(before: dict, asked: dict, held: dict) -> Iterator[tuple[str, Any, Any]]:
+    "(name, asked, held) of the settings that are asked for, are not as `before`, and are held otherwise."
+    for name, value in asked.items():
+        if name not in held or value == before.get(name):
+            continue
+        if isinstance(value, dict) and isinstance(held[name], dict):
+            inner = _differences(before.get(name) or {}, value, held[name])
+            yield from ((f"{name}.{rest}", *both) for rest, *both in inner)
+        elif held[name] != (list(value) if isinstance(value, tuple) else value):
+            yield name, value, held[name]
 
 # %% ../../nbs/6_training/09_runs.ipynb #b1f7e2af
 def run_render(options: RenderOptions, log: Callable | None = None) -> dict:
@@ -342,14 +373,9 @@ def detokenizer_components(options: TrainingOptions, folder: Path | None) -> dic
     config = options.model.config()
     parts = with_seed(seed, build, config, (), only=("feature_resampler", "unet", "scheduler"))
     if folder is not None:
-        parts |= {k: load_component(folder, k) for k in ("feature_resampler", "unet")}
+        loaded = {k: load_component(folder, k) for k in ("feature_resampler", "unet")}
+        parts |= {k: _with_asked_settings(part, options, k, folder) for k, part in loaded.items()}
     return parts
-
-
-def init_folder(options: TrainingOptions) -> Path | None:
-    "The folder whose weights a run begins with; None: random ones."
-    weights = options.saving.init_from
-    return options.folders.out if weights is True else weights
 
 
 def detokenizer_pairs(
@@ -397,6 +423,7 @@ def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
     "Stage 2, from a page store or from a stream of stories; by several processes, if accelerate has started them."
     tokenizer = load_text_tokenizer(options.folders.out)
     mllm = start_component(options, "mllm", tokenizer)
+    _check_words(mllm, tokenizer, options.folders.out)
     accelerator = launched_accelerator()
     optimisation = options.optimisation
     if accelerator:
@@ -408,8 +435,31 @@ def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
         on_save=story_samples(options, tokenizer) if options.saving.samples else None,
     )
     data = stage_two_data(options, tokenizer, accelerator)
+    if data.features is not None:
+        _check_features(mllm, data.features)
     with _leaving_together(accelerator):
         return train_mllm(mllm, data, options.folders.out, optimisation, options.conditioning, saving, accelerator)
+
+
+def _check_words(mllm: Any, tokenizer: Any, out: Path) -> None:
+    "ValueError for a text tokenizer whose tokens the language model does not have."
+    known = mllm.llm.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > known:
+        raise ValueError(
+            f"{out / 'tokenizer'} has {len(tokenizer)} tokens, and the language model knows {known}: "
+            "it was trained with another one; bring that tokenizer, or train mllm again without --init-from"
+        )
+
+
+def _check_features(mllm: Any, features: torch.Tensor) -> None:
+    "ValueError for features of pictures [S, P, V, F] that the language model cannot read."
+    regresses = mllm.config.output_resampler
+    wanted = (regresses["grid_size"] ** 2, regresses["embed_dim"])
+    if tuple(features.shape[2:]) != wanted:
+        raise ValueError(
+            f"features in the store are {tuple(features.shape[2:])}, and the language model reads {wanted} "
+            "(tokens, width): --set gives it the sizes of the visual tokenizer that encoded them"
+        )
 
 # %% ../../nbs/6_training/09_runs.ipynb #a5c7e7b2
 def stage_two_data(
@@ -522,11 +572,15 @@ def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
     texts = load_store(store, stories, images=False).texts[: len(features)]
     pages = options.model.config()["pages"]
     workers = options.data.workers
-    data = ChunkData(load_text_tokenizer(out), texts, features, pages=pages, workers=workers)
+    tokenizer = load_text_tokenizer(out)
+    mllm = load_component(out, "mllm")
+    _check_words(mllm, tokenizer, out)
+    _check_features(mllm, features)
+    data = ChunkData(tokenizer, texts, features, pages=pages, workers=workers)
     how = options.optimisation
     chunks = min(12_000, 2 * len(texts))
     reading = Optimisation(batch=64, seed=how.seed + 1, device=how.device, mixed_precision=how.mixed_precision)
-    found = regress_pairs(load_component(out, "mllm"), data, latents, chunks, reading)
+    found = regress_pairs(mllm, data, latents, chunks, reading)
     keep = len(found["features"]) // 4
     pairs = detokenizer_pairs(
         options,
@@ -551,8 +605,10 @@ def run_assemble(options: AssembleOptions, log: Callable | None = None) -> dict:
     for name, part in parts.items():
         if hasattr(part, "register_to_config"):
             part.register_to_config(_name_or_path=name)  # not the folder of this run
+    tokenizer = load_text_tokenizer(out)
+    _check_words(parts["mllm"], tokenizer, out)
     pipe = StoryPipeline(
-        tokenizer=load_text_tokenizer(out),
+        tokenizer=tokenizer,
         scheduler=build(config, (), only=("scheduler",))["scheduler"],
         **parts,
         **config["pipeline"],

@@ -819,8 +819,8 @@ class _StageTwoSave:
             model = self.mllm if self.shell is None else self.shell
             save_module(model, self.folder, summary)
             if summary["steps"] in self.saving.snapshots:
-                target = self.folder.with_name(f"mllm_{summary['steps']}")
-                shutil.copytree(self.folder, target, dirs_exist_ok=True)
+                with atomic_path(self.folder.with_name(f"mllm_{summary['steps']}")) as part:
+                    shutil.copytree(self.folder, part)
             if self.saving.on_save:
                 self.saving.on_save(summary, model)
 
