@@ -32,7 +32,7 @@ from ..models.devices import check_device
 from ..models.presets import bundled_homes, model_folder
 from ..story.arguments import first_line, shown, whole_number
 from ..story.files import atomic_path
-from ..story.weights import AGAIN, WeightsError, check_file, read_header, read_json_object
+from ..story.weights import AGAIN, WeightsError, check_weight_file, read_header, read_json_object
 
 # %% auto #0
 __all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'MOST_STEPS', 'PRECISIONS', 'update_index', 'read_index', 'component_folders',
@@ -122,7 +122,7 @@ def _load_small(cls: Any, place: Path, remedy: str = 'download or copy the folde
     if not place.is_dir():
         raise WeightsError(f'{place} is missing: {remedy}')
     for file in sorted(place.glob('*.json')):
-        check_file(file)
+        check_weight_file(file)
     if issubclass(cls, SchedulerMixin):
         _check_schedule(place / 'scheduler_config.json')
     try:

@@ -16,8 +16,8 @@ from .arguments import first_line
 from .packed import read_weights
 
 # %% auto #0
-__all__ = ['AGAIN', 'NUMBERS', 'WeightsError', 'check_file', 'TensorHeader', 'read_header', 'read_json_object', 'read_headers',
-           'check_tensors']
+__all__ = ['AGAIN', 'NUMBERS', 'WeightsError', 'check_weight_file', 'TensorHeader', 'read_header', 'read_json_object',
+           'read_headers', 'check_tensors']
 
 # %% ../../nbs/1_story/07_weights.ipynb #195d876e
 class WeightsError(OSError, ValueError):
@@ -27,7 +27,7 @@ class WeightsError(OSError, ValueError):
 AGAIN = 'download or copy it again'
 
 
-def check_file(path: str | Path) -> Path:
+def check_weight_file(path: str | Path) -> Path:
     """`path`, if it is a regular file that may hold something.
 
     WeightsError if it is not there, empty, a Git-LFS pointer, or a web page."""
@@ -65,7 +65,7 @@ def read_header(path: str | Path) -> dict[str, TensorHeader]:
     path = Path(path)
     packed = path.with_name(f'{path.name}.xz')
     is_packed = packed.exists() and not path.exists()
-    path = check_file(packed if is_packed else path)
+    path = check_weight_file(packed if is_packed else path)
     try:
         if is_packed:
             return _packed_header(read_weights(path.with_suffix('')))
@@ -79,7 +79,7 @@ def read_header(path: str | Path) -> dict[str, TensorHeader]:
 # %% ../../nbs/1_story/07_weights.ipynb #fba25464
 def read_json_object(path: str | Path) -> dict[str, Any]:
     "The object in a JSON file. WeightsError if it is missing, damaged, or holds something else."
-    path = check_file(path)
+    path = check_weight_file(path)
     try:
         found = json.loads(path.read_text('utf-8'))
     except UnicodeDecodeError as error:
