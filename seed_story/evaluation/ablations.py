@@ -666,9 +666,11 @@ def _start(trial: Trial) -> subprocess.Popen:
     alone = dict(
         OMP_NUM_THREADS='1', TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(filter(None, sys.path))
     )
-    call = 'from seed_story.evaluation.ablations import main; main()'
+    follow = 'from seed_story.story.processes import end_with_parent; end_with_parent()'
+    call = f'{follow}; from seed_story.evaluation.ablations import main; main()'
     with open(file.with_suffix('.out'), 'w') as log:
-        return subprocess.Popen([sys.executable, '-c', call, str(file)], stdout=log, stderr=log, env=os.environ | alone)
+        words = [sys.executable, '-c', call, str(file)]
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=os.environ | alone)
 
 # %% ../../nbs/7_evaluation/07_ablations.ipynb #afbc6129
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles for 1, 2, … degrees

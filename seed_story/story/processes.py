@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 from .arguments import whole_number
 
 # %% auto #0
-__all__ = ['worker_count', 'map_in_order', 'sigterm_as_interrupt']
+__all__ = ['worker_count', 'map_in_order', 'end_with_parent', 'sigterm_as_interrupt']
 
 # %% ../../nbs/1_story/09_processes.ipynb #726e6cfc
 def worker_count(
@@ -92,6 +93,16 @@ def map_in_order(
             'a process that shared the work was ended from outside (is there too little memory?): '
             'try again with fewer workers'
         ) from error
+
+# %% ../../nbs/1_story/09_processes.ipynb #fb9bfd30
+def end_with_parent() -> None:
+    "From now on this process gets SIGTERM when its standard input ends, a pipe that its command holds."
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 # %% ../../nbs/1_story/09_processes.ipynb #bb56377e
 @contextmanager

@@ -64,7 +64,8 @@ def load_shard(path: str | Path, images: bool = True) -> Shard:
     except Exception as e:  # each damage has an error of its own
         if isinstance(e, OSError) and e.errno is not None:
             raise
-        what = f"{path} is no shard of a page store, or damaged ({str(e) or type(e).__name__})"
+        reason = " ".join(str(e).split())[:100] or type(e).__name__
+        what = f"{path} is no shard of a page store, or damaged ({reason})"
         raise ValueError(f"{what}: delete it, then render or pack again") from e
 
 # %% ../../nbs/6_training/05_page_store.ipynb #a4b2ba07

@@ -6,9 +6,9 @@
 __all__ = ['ENCODERS', 'DRAWING_PARTS', 'STAGES', 'PARTS', 'load_component', 'load_text_tokenizer', 'checkpoint_settings',
            'checkpoints_of', 'check_resume', 'saving_of', 'init_folder', 'start_component', 'run_render', 'run_pack',
            'run_words', 'run_encode', 'encoded_pages', 'training_pictures', 'run_vae', 'run_tokenizer', 'run_oracle',
-           'detokenizer_components', 'detokenizer_pairs', 'page_maps', 'run_detokenizer', 'run_mllm', 'stage_two_data',
-           'launched_processes', 'launched_accelerator', 'story_samples', 'streamed_chunks', 'run_adapt',
-           'run_assemble', 'run_stage']
+           'detokenizer_components', 'detokenizer_pairs', 'check_pairs', 'page_maps', 'run_detokenizer', 'run_mllm',
+           'stage_two_data', 'launched_processes', 'launched_accelerator', 'story_samples', 'streamed_chunks',
+           'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../../nbs/6_training/09_runs.ipynb #3e9b4914
 import contextlib
@@ -390,6 +390,20 @@ def detokenizer_pairs(
     encoder = load_component(options.folders.out, "visual_tokenizer").eval()
     return DetokenizerPairs(features.to(device), latents.to(device), unconditional_features(encoder).to(device))
 
+# %% ../../nbs/6_training/09_runs.ipynb #42dafcb4
+def check_pairs(pairs: DetokenizerPairs, components: dict[str, Any]) -> None:
+    "ValueError for features or latents of another size than the de-tokenizer's components have."
+    unet = components["unet"].config
+    width = components["feature_resampler"].config.embedding_dim
+    side = unet.sample_size
+    found = (pairs.features.shape[-1], *pairs.latents.shape[1:])
+    wanted = (width, unet.in_channels, *((side, side) if side else found[2:]))
+    if found != wanted:
+        raise ValueError(
+            f"the store's features are {found[0]} wide and its latents {list(found[1:])}, and the de-tokenizer wants "
+            f"{wanted[0]} and {list(wanted[1:])}: give it their sizes with --set, or encode pictures of its size"
+        )
+
 # %% ../../nbs/6_training/09_runs.ipynb #67910e4a
 def page_maps(
     store: Path,
@@ -412,6 +426,7 @@ def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) ->
     features, latents = (encoded_pages(options, what).flatten(0, 1) for what in ENCODERS)
     components = detokenizer_components(options, init_folder(options))
     pairs = detokenizer_pairs(options, features, latents)
+    check_pairs(pairs, components)
     if options.conditioning.needs_map:
         pairs.where = page_maps(store, stories).to(options.optimisation.device)
     saving = saving_of(options, log)
@@ -588,6 +603,7 @@ def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
         torch.cat([found["latents"], found["latents"][:keep]]),
     )
     components = detokenizer_components(options, init_folder(options) or out)
+    check_pairs(pairs, components)
     saving = saving_of(options, log)
     return train_detokenizer(pairs, components, out, how, options.conditioning, saving, name="adapt")
 
