@@ -518,12 +518,16 @@ def _run_all(folder: Path, out: Path, smallest: bool, jobs: int, force: bool) ->
 
 def _run_one(path: Path, out: Path, parameters: dict[str, str], force: bool) -> None:
     "The notebook `path`, executed to the file `out`, or into the folder `out`; says where it is."
-    from seed_story.records.reproduce import run_notebook
+    from seed_story.records.reproduce import count_other_code, records_place, run_notebook
 
     target = out if out.suffix == '.ipynb' and not out.is_dir() else out / path.name
     readers = dict(policies=_policies, policy=attention_policy, device=_device)
     with sigterm_as_interrupt():
         run_notebook(path, target, path.parents[2], parameters, sys.stderr.isatty(), force, readers)
+    records = records_place(path, target.absolute(), path.parents[2], parameters)
+    measures = not force and parameters.get('measure', '').lower() != 'false'
+    if records and measures and (others := count_other_code(records)):
+        complain(f'{others} records in {records} were kept from earlier code; remove them to measure anew')
     typer.echo(str(target))
 
 # %% ../nbs/cli.ipynb #d3a50012
