@@ -332,7 +332,8 @@ def try_drawing(
     "ValueError if one denoising step fails, or what it gives is no picture: before a story depends on these settings."
     steps, scale = check_drawing(parts.scheduler, steps, scale)
     try_schedule(parts.scheduler, steps)
-    how = dict(generators=[torch.Generator().manual_seed(0)], callback=_stop_after_one, output='latent')
+    how: dict[str, Any] = dict(callback=_stop_after_one, output='latent')
+    how |= dict(generators=[torch.Generator().manual_seed(0)])
     try:
         detokenize(features, parts, unconditional, steps, scale, **how)
     except _Tried as tried:
