@@ -408,8 +408,8 @@ def _write_parts(stories: Iterable[Story], part: Path, name: str) -> None:
 
 def _write_set(stories: Iterable[Story], out: Path, name: str) -> None:
     "Write a set into `out`, which is claimed, wholly or not at all; FileExistsError if one is there."
-    if out.exists() and not out.is_dir():
-        raise FileExistsError(f'{out} is a file: choose another folder')
+    if (out.exists() or out.is_symlink()) and not out.is_dir():
+        raise FileExistsError(f'{out} is a file, or a link that leads nowhere: choose another folder')
     part = out / f'.{name}.part'
     if (part / name).exists() and not (part / 'images').exists() and not (out / name).exists():
         os.replace(part / name, out / name)  # of a command that was killed here when all was written

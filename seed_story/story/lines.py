@@ -50,6 +50,9 @@ class StoryError(ValueError):
         super().__init__(f'{problems[0] if problems else "no problem is named"}{more}')
         self.problems = problems
 
+    def __reduce__(self) -> tuple:
+        return StoryError, (self.problems,)
+
 
 class Fault(NamedTuple):
     "Something wrong with a line, before it is known where the line stands."
@@ -66,6 +69,9 @@ class LineFault(ValueError):
     def __init__(self, what: str, fix: str):
         super().__init__(f'{what}: {fix}')
         self.fault = Fault(what, fix)
+
+    def __reduce__(self) -> tuple:
+        return LineFault, self.fault[:2]
 
 # %% ../../nbs/1_story/11_lines.ipynb #0efb2463
 MAX_LINE = 2**24  # bytes; a story of 1,000 pages takes 0.3 MB
@@ -115,7 +121,7 @@ class NumberedLine(NamedTuple):
 
 
 def read_lines(jsonl: Path) -> Iterator[NumberedLine]:
-    "The lines of a file that are not blank, without a byte order mark."
+    "The lines of a file that are not blank, without byte order marks."
     offset = 0
     with open(jsonl, 'rb') as file:
         for number in count(1):
@@ -130,7 +136,7 @@ def read_lines(jsonl: Path) -> Iterator[NumberedLine]:
                     offset += len(line)
                 yield NumberedLine(number, start, None)
             elif line.strip():
-                yield NumberedLine(number, start, _without_mark(line) if number == 1 else line)
+                yield NumberedLine(number, start, _without_mark(line))
 
 
 def read_line_at(jsonl: Path, offset: int) -> bytes:
@@ -138,11 +144,11 @@ def read_line_at(jsonl: Path, offset: int) -> bytes:
     with open(jsonl, 'rb') as file:
         file.seek(offset)
         line = file.readline(MAX_LINE + 1)
-    return line if offset else _without_mark(line)
+    return _without_mark(line)
 
 
 def _without_mark(line: bytes) -> bytes:
-    "`line` without a byte order mark."
+    "`line` without a byte order mark, as files have it that were joined, too."
     return line.removeprefix(b'\xef\xbb\xbf')
 
 # %% ../../nbs/1_story/11_lines.ipynb #a5d07c0a

@@ -34,6 +34,9 @@ class ImageError(ValueError):
         self.what = what
         self.fix = fix
 
+    def __reduce__(self) -> tuple:
+        return ImageError, (self.what, self.fix)  # from one process to another
+
 # %% ../../nbs/1_story/10_pictures.ipynb #e0a25e66
 def _white(values: np.ndarray, mode: str, sixteen: bool) -> int:
     "The value of white in a grey picture of more than 8 bits; ImageError if there is none."
@@ -168,6 +171,8 @@ def _file_fault(path: Path) -> tuple[str, str] | None:
         if not path.is_file():
             return f'{path} is not a file', 'name an image file'
         size = path.stat().st_size
+    except PermissionError:
+        return f'{path} may not be read', 'change its permissions'
     except (OSError, ValueError):  # too long, holds \0, or what no file system can write
         return f'{str(path)[:200]!a} is no name that a file can have', 'name an image file'
     return None if size else (f'{path} has zero bytes', 'download the file again')

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from unicodedata import normalize
 
 from .arguments import plain_path, shown
 from .pictures import ImageError
@@ -37,8 +38,13 @@ def find_story_files(source: str | Path) -> list[Path]:
         raise FileNotFoundError(f'{source} is not a file' if there else f'no such StoryStream file: {source}')
     files = _story_files_in(source)
     if not files:
-        for place, folders, _ in os.walk(source):
-            folders[:] = sorted(name for name in folders if name[0] != '.' and name != 'images')
+        seen = {os.path.realpath(source)}  # folders may be links, even in a circle
+        for place, folders, _ in os.walk(source, followlinks=True):
+            real = {os.path.realpath(os.path.join(place, name)): name for name in sorted(folders, reverse=True)}
+            folders[:] = sorted(
+                real[path] for path in real if path not in seen and real[path] != 'images' and real[path][0] != '.'
+            )
+            seen.update(real)
             files += _story_files_in(Path(place))
     if not files:
         others = sorted(p.name for p in source.iterdir() if '.json' in p.name)[:3]
@@ -63,6 +69,8 @@ class ImageFolders:
             wanted = [folder / form for folder in self.folders for form in _forms(name)]
             path = next((p for p in wanted if p.exists()), self.folders[0] / _forms(name)[-1])
             real = path.resolve()
+        except PermissionError:
+            raise ImageError(f'image path {shown(name)} may not be read', 'change its permissions') from None
         except (OSError, RuntimeError, ValueError):  # too long, a circle of links, or what no file system can write
             raise ImageError(
                 f'image path {shown(name)} cannot be followed', 'name a file in the image folder'
@@ -87,8 +95,9 @@ def _check_name(name: str) -> None:
 
 
 def _forms(name: str) -> list[str]:
-    "`name` as it stands, and with `\\` for `/`."
-    return [name] if '\\' not in name else [name, '/'.join(PureWindowsPath(name).parts)]
+    "`name` as it stands, with accents as other systems write them, and with `\\` for `/`."
+    forms = [name] if name.isascii() else [name, *(normalize(form, name) for form in ('NFC', 'NFD'))]
+    return forms if '\\' not in name else forms + ['/'.join(PureWindowsPath(form).parts) for form in forms]
 
 # %% ../../nbs/1_story/12_sources.ipynb #1aecc443
 def image_folders(jsonl: str | Path, images: str | Path | None = None) -> ImageFolders:
