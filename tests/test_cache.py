@@ -33,6 +33,11 @@ FAMILIES = dict(
     gemma2=SLIDING,
     gemma3_text=SLIDING,
     phi=dict(partial_rotary_factor=0.5),
+    glm=dict(head_dim=8, pad_token_id=0),
+    deepseek_v3=dict(
+        num_key_value_heads=4, head_dim=4, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=8, kv_lora_rank=8
+    )
+    | dict(q_lora_rank=8, n_routed_experts=4, n_group=1, topk_group=1, num_experts_per_tok=2, first_k_dense_replace=9),
 )
 NAMES = [name for name, made in POLICIES.items() if not made.reencodes]
 WORDS = dict(
@@ -156,7 +161,6 @@ def test_one_buffer_gives_the_same(family, name):
     [
         ('gpt2', dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, vocab_size=100), 'no rotary'),
         ('llama', dict(rope_parameters=dict(rope_type='dynamic', rope_theta=1e4, factor=2.0)), "'dynamic'"),
-        ('gptj', dict(rotary_dim=8, n_embd=32, n_layer=2, n_head=4, n_positions=64), 'rotary'),
         (
             'llama',
             dict(

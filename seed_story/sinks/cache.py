@@ -5,25 +5,33 @@
 # %% ../../nbs/4_sinks/05_cache.ipynb #5455c9ab
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Collection
+import copy
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from .cache_names import get_argument, is_given
-from .internals import attention_modules
+from seed_story.sinks.calls import (
+    ListeningCache,
+    ModelCall,
+    check_call,
+    check_positions,
+    language_model,
+    listen,
+    merge_calls,
+)
+from .internals import attention_modules, forward_hooks
 from .ledger import CacheLedger, ImageMarkers, InputTracker, keep_mask, key_positions
-from .policies import Policy, attention_policy, policy_name
-from .rotary import Rotary
+from .policies import Policy, attention_policy, check_whole, policy_name
+from .rotary import KeyTurn, Rotary
 
 # %% auto #0
-__all__ = ['SPARE_COLUMNS', 'Rotate', 'EvictingLayer', 'EvictingCache', 'attention_span', 'cache_policy', 'SinkCache',
+__all__ = ['SPARE_COLUMNS', 'EvictingLayer', 'EvictingCache', 'attention_span', 'trained_distance', 'cache_policy', 'SinkCache',
            'track_attention', 'cache_bytes']
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #26002397
@@ -33,6 +41,12 @@ SPARE_COLUMNS = 128  # that a layer allocates ahead
 def _gather_columns(x: Tensor, index: Tensor) -> Tensor:
     "Columns `index` [B, H′] of x [B, heads, H, d]."
     return x.gather(2, index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+
+
+def _last_moved(shift: Tensor) -> int:
+    "Columns up to the last one of which any row is moved by `shift` [B, H]."
+    moves = (shift != 0).any(0)
+    return int(moves.nonzero().max() + 1) if bool(moves.any()) else 0
 
 
 def _append_columns(held: Tensor, new: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -74,29 +88,38 @@ class _BufferedLayer(DynamicLayer):
         self.values, self._value_buffer = _append_columns(self.values, value_states, self._value_buffer)
         return self.keys, self.values
 
-# %% ../../nbs/4_sinks/05_cache.ipynb #d43995be
-Rotate = Callable[[Tensor, Tensor], Tensor]  # keys [B, heads, H, d], shift [B, H] → keys
+# %% ../../nbs/4_sinks/05_cache.ipynb #e5c1976a
+class _MovingLayer(_BufferedLayer):
+    "Drops columns, and moves keys."
 
-# %% ../../nbs/4_sinks/05_cache.ipynb #e5c19769
-class EvictingLayer(_BufferedLayer):
-    "The keys and values of one layer; columns can be dropped, and keys moved."
+    columns_seen: int = 0  # noted by a cache that counts them
 
-    def select(self, index: Tensor | None = None, shift: Tensor | None = None, rotate: Rotate | None = None) -> None:
+    def select(self, index: Tensor | None = None, shift: Tensor | None = None, turn: KeyTurn | None = None) -> None:
         """Keep the columns `index` [B, H′] (None: all), then move their keys by `shift` [B, H′] from where they were
         read (None: there).
 
-        `rotate` moves keys; it is called if any `shift` is not 0."""
-        moved_before = self.original_keys.shape[2]
-        first = torch.cat([self.original_keys, self.keys[:, :, moved_before:]], 2)
+        `turn` moves keys; None: they stay."""
+        if not self.is_initialized:
+            return
+        in_values = turn is not None and turn.in_values
+        turning, still = (self.values, self.keys) if in_values else (self.keys, self.values)
+        before = self.original_keys
+        first = torch.cat([before, turning[:, :, before.shape[2] :]], 2) if before.shape[2] else turning
         if index is not None:
+            index = index.to(first.device)
             first = _gather_columns(first, index)
-            self.values = _gather_columns(self.values, index)
-        moves = None if shift is None else (shift != 0).any(0)
-        moved = int(moves.nonzero().max() + 1) if moves is not None and bool(moves.any()) else 0
+            still = _gather_columns(still, index)
+        moved = 0 if turn is None or shift is None or not len(turn.frequencies) else _last_moved(shift)
         self.original_keys = first[:, :, :moved].clone()
-        self.keys = first
-        if moved and shift is not None and rotate is not None:
-            self.keys = torch.cat([rotate(self.original_keys, shift[:, :moved]), first[:, :, moved:]], 2)
+        turned = first
+        if moved and turn is not None and shift is not None:
+            shifted = turn.rotate(self.original_keys, shift[:, :moved].to(first.device))
+            turned = torch.cat([shifted, first[:, :, moved:]], 2)
+        self.keys, self.values = (still, turned) if in_values else (turned, still)
+
+# %% ../../nbs/4_sinks/05_cache.ipynb #e5c19769
+class EvictingLayer(_MovingLayer):
+    "The keys and values of one layer; columns can be dropped, and keys moved."
 
     def crop(self, tokens_to_remove: int) -> None:
         "Remove the newest columns (a negative number, as everywhere in transformers)."
@@ -106,6 +129,8 @@ class EvictingLayer(_BufferedLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with these rows."
+        if not self.is_initialized:
+            return
         rows = indices.to(self.keys.device)
         self.keys = self.keys[rows]
         self.values = self.values[rows]
@@ -127,14 +152,14 @@ class EvictingCache(Cache):
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=EvictingLayer)
         self.attention_mass: Tensor | None = None  # [B, H], drawn by each column; None: not tracked
+        self.tracks_attention = False  # whether attention is measured
 
     def select(self, index: Tensor | None = None, shift: Tensor | None = None, rotary: Rotary | None = None) -> None:
         """In every layer, keep the columns `index` [B, H′] (None: all).
 
         Then move their keys by `shift` [B, H′] from where they were read (None: there)."""
         for number, layer in enumerate(self.layers):
-            rotate = None if rotary is None else partial(rotary.rotate, layer=number)
-            layer.select(index, shift, rotate)
+            layer.select(index, shift, None if rotary is None else rotary.layers[number])
         if self.attention_mass is not None and index is not None:
             self.attention_mass = self.attention_mass.gather(1, index)
 
@@ -148,24 +173,49 @@ class EvictingCache(Cache):
         "Add what a layer has attended to: [B, columns]; `is_last`: the pass is over."
         if self.attention_mass is not None:
             new = attention.shape[1] - self.attention_mass.shape[1]
+            attention = attention.to(self.attention_mass.device)  # of the first layer, where models are on several
             attention = attention + torch.nn.functional.pad(self.attention_mass, (0, new))
         self.attention_mass = attention
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #1682acf6
-def attention_span(config: Any) -> int | None:
-    """The number of tokens that the narrowest layer of a model looks back on; None: all.
+_WITHOUT_KEYS = 'openai-gpt', 'reformer', 'rwkv', 'xlnet', 'xlstm'
 
-    `config`: that of a transformers language model. ValueError for layers that are no attention."""
-    kinds = getattr(config, 'layer_types', None) or ()
-    unknown = sorted(set(kinds) - {'full_attention', 'sliding_attention'})
+
+def _check_layers(config: Any) -> None:
+    "ValueError for layers that are no attention, or whose attention counts columns."
+    unknown = sorted(set(getattr(config, 'layer_types', None) or ()) - {'full_attention', 'sliding_attention'})
     if unknown:
         raise ValueError(
             f'{config.model_type} has layers of the kind {", ".join(unknown)}: '
             'this cache serves full and sliding attention'
         )
+    if config.model_type == 'bloom' or any(
+        getattr(part, 'alibi', False) for part in (config, getattr(config, 'attn_config', None))
+    ):
+        raise ValueError(f'{config.model_type} weighs attention by distance in the cache (ALiBi): use DynamicCache')
+    if config.model_type in _WITHOUT_KEYS:
+        raise ValueError(f'{config.model_type} keeps no keys of tokens: there is nothing that a policy could keep')
+
+
+def attention_span(config: Any) -> int | None:
+    """The number of tokens that the narrowest layer of a model looks back on; None: all.
+
+    `config`: that of a transformers language model. ValueError for layers that this cache does not serve."""
+    _check_layers(config)
+    if 'local' in getattr(config, 'attention_layers', ()):
+        return config.window_size
+    kinds = getattr(config, 'layer_types', None) or ()
     window = getattr(config, 'sliding_window', None)
     slides = ('sliding_attention' in kinds or not kinds) and getattr(config, 'use_sliding_window', True)
     return window if window and slides else None
+
+
+def trained_distance(config: Any) -> int:
+    "The number of positions that a model was made for. ValueError if its configuration does not say."
+    found = getattr(config, 'max_position_embeddings', None)
+    if not found:
+        raise ValueError(f'{config.model_type} does not say how far it reads: write the distance, as in clamped:480')
+    return found
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #0080955d
 def cache_policy(
@@ -175,8 +225,7 @@ def cache_policy(
 ) -> Policy:
     "The policy that a cache is to have; ValueError for what no cache can do."
     policy = attention_policy(policy)
-    if evict_every < 1:
-        raise ValueError(f'evict_every is {evict_every}; it must be at least 1')
+    check_whole('evict_every', evict_every, least=1)
     name = f"attention '{policy_name(policy)}'"
     if policy.reencodes:
         raise ValueError(f'{name} reads its pages anew: no cache can do that; choose another')
@@ -187,11 +236,26 @@ def cache_policy(
         )
     return policy
 
-# %% ../../nbs/4_sinks/05_cache.ipynb #dddaa88a
-class _LedgerCache(Cache):
-    "Answers what transformers asks of a cache from its `ledger`."
+# %% ../../nbs/4_sinks/05_cache.ipynb #dddaa88b
+class _CopiedCache(ListeningCache):
+    "A copy shares nothing with the original, and is told what its model is called with as well."
 
     layers: list[EvictingLayer]  # type: ignore[assignment]  # narrower than transformers' list of any layers
+
+    def __copy__(self) -> _CopiedCache:
+        return copy.deepcopy(self)  # one that shares layers would change with this one
+
+    def __deepcopy__(self, memo: dict) -> _CopiedCache:
+        if any(layer.is_initialized and layer.keys.requires_grad for layer in self.layers):
+            raise ValueError('this cache was filled with gradients and cannot be copied: read under torch.no_grad()')
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
+        return made
+
+# %% ../../nbs/4_sinks/05_cache.ipynb #dddaa88a
+class _LedgerCache(_CopiedCache):
+    "Answers what transformers asks of a cache from its `ledger`."
+
     ledger: CacheLedger
     inputs: InputTracker
 
@@ -252,7 +316,8 @@ class _PolicyCache(_LedgerCache):
     max_distance: int  # of `clamped`, in tokens
     attention_span: int | None  # tokens that the model's narrowest layer looks back on; None: all
     rotary: Rotary | None  # moves keys; None: they stay where they were read
-    tracks_attention: bool = False  # whether attention has been measured
+    tracks_attention: bool = False  # whether attention is measured
+    measured_at: int = 0  # columns seen when it was last measured
     _change: _Change = _Change()
 
     def _ask_policy(self) -> None:
@@ -279,10 +344,11 @@ class _PolicyCache(_LedgerCache):
     def _apply_change(self, number: int) -> None:
         "Do in one layer what was decided for all."
         change = self._change
-        rotary = self.rotary
-        if change.index is not None or change.shift is not None:
-            rotate = None if rotary is None else partial(rotary.rotate, layer=number)
-            self.layers[number].select(change.index, change.shift, rotate)
+        if change.index is None and change.shift is None:
+            return
+        if self.rotary is not None and number >= len(self.rotary.layers):
+            raise ValueError(f'this model caches more layers than the {len(self.rotary.layers)} that it showed')
+        self.layers[number].select(change.index, change.shift, self.rotary.layers[number] if self.rotary else None)
 
     def _apply_to_all(self) -> None:
         for number in range(len(self.layers)):
@@ -292,38 +358,114 @@ class _PolicyCache(_LedgerCache):
 def _check_pass(cache: _PolicyCache, rows: int, new: int) -> None:
     "ValueError if `new` tokens of each of `rows` texts cannot be read."
     ledger = cache.ledger
-    if rows != ledger.rows:
+    if ledger.rows not in (0, rows):
         raise ValueError(f'this cache holds {ledger.rows} texts, and {rows} are read: call reset() for new ones')
+    if any(layer.is_initialized and layer.columns_seen != ledger.columns_seen for layer in cache.layers):
+        raise ValueError('an earlier pass broke off, and not all layers have read its tokens: call reset()')
     if cache.attention_span and len(ledger) + new > cache.attention_span:
         raise ValueError(
             f'a layer of this model looks back on {cache.attention_span} tokens only, '
             f'and {len(ledger) + new} would be held: '
             'give the policy a smaller budget, or read less at once'
         )
-    if cache.policy.needs_attention and not cache.tracks_attention and len(ledger):
+    if cache.policy.needs_attention and (not cache.tracks_attention or cache.measured_at != ledger.columns_seen):
         raise ValueError(
             f"attention '{policy_name(cache.policy)}' needs measured attention: "
             'call track_attention(cache, model) first'
         )
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #ebf5c953
-def _observe_inputs(cache: SinkCache, model: Any) -> None:
-    "Note ids and padding whenever `model` is called with this cache; ends with the cache."
-    known = weakref.ref(cache)
+class _NamedCache(_PolicyCache):
+    "Knows the models that tell it what they are called with."
 
-    def before_forward(module: Any, args: tuple, kwargs: dict) -> None:
-        cache = known()
-        if cache is None or not is_given(cache, args, kwargs):
+    model_ids: frozenset[int] = frozenset()  # of the models that tell it
+    takes_positions: bool = False  # whether position_ids came with the first pass
+    recording: bool = False  # what was read may be taken back: the policy is asked when the next pass begins
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self._calls: list[tuple[int, int, ModelCall]] = []  # under way: module, columns seen before, what was given
+        self._announced: ModelCall | None = None
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | dict(model_ids=frozenset(), _calls=[])  # another process has other models
+
+    def announce(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None) -> None:
+        "Say what the next pass reads: for a model that cannot tell."
+        self._announced = ModelCall(input_ids, attention_mask=attention_mask)
+
+    def _settle(self) -> None:
+        "Evict what the policy does not keep of what was read while `recording`."
+        self._change = _Change()
+        if self.ledger.rows:
+            self._ask_policy()
+            self._apply_to_all()
+
+    def _check_positions(self, call: ModelCall) -> None:
+        earlier = [c.position_ids for _, _, c in self._calls[:-1]]
+        if call.position_ids is None or any(call.position_ids is p for p in earlier):
             return
-        input_ids = get_argument(module, 'input_ids', args, kwargs)
-        attention_mask = get_argument(module, 'attention_mask', args, kwargs)
-        cache.inputs.observe(input_ids, attention_mask, cache.get_seq_length())
+        columns = self.ledger.columns_seen
+        mask = merge_calls(c for _, _, c in self._calls).padding_mask
+        padding = self.inputs.padding if columns or mask is None else (mask == 0).sum(1)
+        check_positions(call.position_ids, columns, padding, axes=self.rotary is not None)
 
-    weakref.finalize(cache, model.register_forward_pre_hook(before_forward, with_kwargs=True).remove)
+# %% ../../nbs/4_sinks/05_cache.ipynb #ebf5c956
+class _ToldCache(_NamedCache):
+    "Is told what its model is called with, and refuses what does not fit."
+
+    @torch.compiler.disable
+    def begin_call(self, module: nn.Module, call: ModelCall) -> None:
+        if id(module) not in self.model_ids:
+            return
+        known = [number for number, _, _ in self._calls]
+        if id(module) in known:  # an earlier pass was broken off
+            self._calls.clear()
+        self._calls.append((id(module), self.ledger.columns_seen, call))
+        if len(self._calls) == 1 and self.recording:
+            self._settle()
+        check_call(call, self.ledger.columns_seen)
+        self._check_positions(call)
+
+    @torch.compiler.disable
+    def end_call(self, module: nn.Module, finished: bool) -> None:
+        while id(module) in [number for number, _, _ in self._calls]:
+            _, columns, _ = self._calls.pop()
+            if finished and not self._calls and columns == self.ledger.columns_seen:
+                raise ValueError(
+                    f'{type(module).__name__} has read nothing into this cache: is it a decoder, '
+                    'without gradient checkpointing?'
+                )
+
+# %% ../../nbs/4_sinks/05_cache.ipynb #ebf5c955
+def _told_inputs(cache: _ToldCache) -> ModelCall:
+    "What the pass that has reached the first layer was called with. ValueError if nobody told, or not enough."
+    if not cache._calls and cache._announced is None:
+        raise ValueError(
+            'this cache was not told what is read: it was made for another model, or has come from another process; '
+            'call attach(model)'
+        )
+    call = merge_calls(c for _, _, c in cache._calls) if cache._calls else cache._announced or ModelCall()
+    cache._announced = None
+    if call.input_ids is None and cache.policy.counts_pages:
+        raise ValueError(
+            f"attention '{policy_name(cache.policy)}' counts pages, and inputs_embeds show none: give input_ids"
+        )
+    padding = cache.inputs.padding
+    if not cache.ledger.columns_seen or padding is None or not padding.any():
+        cache.takes_positions = call.position_ids is not None
+        return call
+    if call.padding_mask is None and not any(c.attention_mask is not None for _, _, c in cache._calls):
+        raise ValueError('the first tokens of this batch were padding: give the attention mask with every pass')
+    if cache.takes_positions != (call.position_ids is not None):
+        raise ValueError(
+            'position_ids were not given with every pass of this padded batch: give them with all, or none'
+        )
+    return call
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d2
-class _ReadingCache(_PolicyCache):
-    "Reads passes, and takes tokens back."
+class _ReadingCache(_ToldCache):
+    "Reads passes."
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
@@ -335,101 +477,150 @@ class _ReadingCache(_PolicyCache):
         and for a policy that needs attention which is not measured.
 
         What the policy does not keep is gone afterwards."""
-        while len(self.layers) <= layer_idx:
-            self.layers.append(EvictingLayer())
-        found = self.layers[layer_idx].update(key_states, value_states)
         if layer_idx == 0:
             self._begin_pass(key_states)
+        while len(self.layers) <= layer_idx:
+            self.layers.append(EvictingLayer())
+        layer = self.layers[layer_idx]
+        found = layer.update(key_states, value_states)
+        if layer_idx == 0:
+            self.ledger.append(key_states.shape[2])
+            if not self.recording and not self.policy.needs_attention:  # else the next pass, or `add_attention`, asks
+                self._ask_policy()
         self._apply_change(layer_idx)
+        layer.columns_seen = self.ledger.columns_seen
         return found
 
     def _begin_pass(self, keys: Tensor) -> None:
+        "Enter what is read. ValueError, and nothing is entered, if it cannot be."
+        _check_pass(self, keys.shape[0], keys.shape[2])
+        call = _told_inputs(self)
+        self.inputs.observe(call.input_ids, call.padding_mask, self.ledger.columns_seen)
         if not self.ledger.rows:
             self.ledger = CacheLedger(keys.shape[0], keys.device, self.inputs.padding)
-        _check_pass(self, keys.shape[0], keys.shape[2])
-        self.ledger.append(keys.shape[2])
         self._change = _Change()
-        if not self.policy.needs_attention:  # else `add_attention` asks
-            self._ask_policy()
+
+# %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d5
+class _CroppingCache(_ReadingCache):
+    "Takes tokens back, as assisted decoding asks for."
+
+    @property
+    def is_croppable(self) -> bool:
+        "Whether tokens can be taken back, if `activate_past_recording` is called before they are read."
+        return not self.policy.needs_attention
+
+    def activate_past_recording(self) -> None:
+        "From now on the policy is asked when the next pass begins, so that what was read last can be taken back."
+        if not self.is_croppable:
+            name = policy_name(self.policy)
+            raise ValueError(f"attention '{name}' cannot forget what it has measured: choose another")
+        self.recording = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Take the newest tokens back (a negative number).
+        """Take the newest tokens back (a negative number; a positive one says how many stay).
 
         ValueError if the policy has evicted others since: those do not come back."""
-        if tokens_to_remove < 0 and self.ledger.rows:
-            self.ledger.crop(-tokens_to_remove)
+        seen = self.ledger.columns_seen
+        take_back = -tokens_to_remove if tokens_to_remove <= 0 else max(0, seen - tokens_to_remove)
+        if not self.ledger.rows:
+            return
+        check_whole('tokens that can be taken back', seen - take_back)
+        self.ledger.crop(take_back)
+        self.measured_at = min(self.measured_at, self.ledger.columns_seen)
         for layer in self.layers:
-            layer.crop(tokens_to_remove)
-        if self.ledger.rows:
-            self._set_positions(None)
+            layer.crop(-take_back)
+            layer.columns_seen = self.ledger.columns_seen
+        self._change = _Change()
+        self._set_positions(None)
         self._apply_to_all()
 
-# %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d3
-class SinkCache(_ReadingCache):
-    """A cache for `model.generate(cache=…)` (before transformers 5.24: `past_key_values=…`) and plain forward passes
-    that keeps what a policy names.
-
-    One cache serves one batch of texts at a time. ValueError for models whose keys cannot be moved, and for
-    policies that re-encode."""
-
-    def __init__(
-        self,
-        model,  # a causal language model of transformers with rotary positions
-        policy: str | Policy = 'sink:tokens=1000',  # a policy or its name, as in 'sink:tokens=1000@contiguous'
-        evict_every: int = 1,  # the policy is asked, and keys are moved, when so many tokens were read
-        image_tokens: ImageMarkers | None = None,  # ids of `<img>` and `</img>`, for a policy that counts pages
-        sentence_end_ids: Collection[int] = frozenset(),  # ids that end a sentence, for a policy that keeps those
-    ):
-        super().__init__(layers=[])
-        config = model.config.get_text_config()
-        self.policy = cache_policy(policy, evict_every, image_tokens)
-        self.evict_every = evict_every
-        self.max_distance = self.policy.max_distance or config.max_position_embeddings
-        self.attention_span = attention_span(config)
-        self.rotary = None if self.policy.position_mode == 'absolute' else Rotary.from_model(model)
-        self.ledger = CacheLedger()
-        self.inputs = InputTracker(image_tokens, sentence_end_ids)
-        _observe_inputs(self, model)
+# %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d4
+class _MeasuringCache(_CroppingCache):
+    "Measures attention, and begins anew."
 
     def reset(self) -> None:
         "Forget everything."
         self.layers.clear()
         self.ledger = CacheLedger()
         self.inputs.reset()
+        self._calls.clear()
         self._change = _Change()
+        self.recording = False
+        self.measured_at = 0
 
     def add_attention(self, attention: Tensor, is_last: bool) -> None:
         "Add what a layer has attended to: [B, columns]. After the last one a policy that needs to know it is asked."
-        self.tracks_attention = True
+        mass = self.ledger.attention_mass
         index = self._change.index
-        self.ledger.attention_mass = self.ledger.attention_mass + (
-            attention if index is None else attention.gather(1, index)
-        )
+        attention = (attention if index is None else attention.gather(1, index.to(attention.device))).to(mass.device)
+        self.ledger.attention_mass = mass + attention
+        if is_last:
+            self.measured_at = self.ledger.columns_seen
         if is_last and self.policy.needs_attention:
             self._ask_policy()
             self._apply_to_all()
 
+# %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d3
+class SinkCache(_MeasuringCache):
+    """A cache for `model.generate(cache=…)` (before transformers 5.24: `past_key_values=…`) and plain forward passes
+    that keeps what a policy names.
+
+    One cache serves one batch of texts at a time; a copy goes on by itself. A text that `generate` is given whole must
+    begin with what was read: another one needs `reset()`. ValueError for models whose keys cannot be moved, and for
+    policies that re-encode."""
+
+    def __init__(
+        self,
+        model,  # a causal language model of transformers, or what holds one (peft, DataParallel, torch.compile)
+        policy: str | Policy = 'sink:tokens=1000',  # a policy or its name, as in 'sink:tokens=1000@contiguous'
+        evict_every: int = 1,  # the policy is asked, and keys are moved, when so many tokens were read
+        image_tokens: ImageMarkers | None = None,  # ids of `<img>` and `</img>`, for a policy that counts pages
+        sentence_end_ids: Collection[int] = frozenset(),  # ids that end a sentence, for a policy that keeps those
+    ):
+        super().__init__()
+        self.policy = cache_policy(policy, evict_every, image_tokens)
+        self.evict_every = evict_every
+        self.inputs = InputTracker(image_tokens, sentence_end_ids)
+        self.ledger = CacheLedger()
+        self.attach(model)
+
+    def attach(self, model: Any) -> None:
+        "Read with `model` from now on. ValueError if it turns its keys in another way than what is held was turned."
+        config = language_model(model).config.get_text_config()
+        moves = self.policy.position_mode != 'absolute'
+        self.attention_span = attention_span(config)
+        rotary = Rotary.from_model(language_model(model)) if moves else None
+        if rotary and self.ledger.rows and [t.key for t in rotary.layers] != [t.key for t in self.rotary.layers]:
+            raise ValueError(f'{type(model).__name__} turns its keys otherwise than the model that filled this cache')
+        self.rotary = rotary
+        far = self.policy.position_mode == 'clamped'
+        self.max_distance = self.policy.max_distance or (trained_distance(config) if far else 0)
+        self.model_ids = frozenset(map(id, listen(model)))
+
 # %% ../../nbs/4_sinks/05_cache.ipynb #c9267e3d
+def _after_attention(module: nn.Module, args: tuple, kwargs: dict, output: Any, layers: int, is_last: bool) -> None:
+    "Tell the caches that measure attention how much one layer, of so many, has paid."
+    for cache in (*args, *kwargs.values()):
+        if not isinstance(cache, (SinkCache, EvictingCache)) or not cache.tracks_attention:
+            continue
+        weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None  # [B, heads, queries, columns]
+        if weights is None:
+            raise ValueError("the model does not hand out its attention: load it with attn_implementation='eager'")
+        cache.add_attention(weights.float().mean(1).sum(1) / layers, is_last)
+
+
 def track_attention(cache: SinkCache | EvictingCache, model: Any) -> SinkCache | EvictingCache:
-    """Let the cache measure how much attention each token draws; returns it.
+    """Let the cache, and copies of it, measure how much attention each token draws; returns it.
 
     ValueError if the model does not hand out its attention: it must be loaded with `attn_implementation='eager'`."""
     layers = attention_modules(model)
     if not layers:
         raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
-    known = weakref.ref(cache)
-
-    def after_forward(module: Any, args: tuple, kwargs: dict, output: Any) -> None:
-        cache = known()
-        if cache is None or not is_given(cache, args, kwargs):
-            return
-        weights = output[1]  # [B, heads, queries, columns]
-        if weights is None:
-            raise ValueError("the model does not hand out its attention: load it with attn_implementation='eager'")
-        cache.add_attention(weights.float().mean(1).sum(1) / len(layers), module is layers[-1])
-
     for layer in layers:
-        weakref.finalize(cache, layer.register_forward_hook(after_forward, with_kwargs=True).remove)
+        if not any(isinstance(h, partial) and h.func is _after_attention for h in forward_hooks(layer)):
+            hook = partial(_after_attention, layers=len(layers), is_last=layer is layers[-1])
+            layer.register_forward_hook(hook, with_kwargs=True)
+    cache.tracks_attention = True
     return cache
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #24091760

@@ -5,7 +5,7 @@
 # %% ../../nbs/4_sinks/08_internals.ipynb #560221f6
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 # %% auto #0
 __all__ = ['attn_implementation', 'mark_initialized', 'mark_adapted', 'rope_frequencies', 'numbered_modules', 'attention_modules',
-           'layer_devices', 'reset_attention', 'execution_device_of_hook', 'uncompiled', 'lerp_all_', 'fix_address']
+           'execution_device_of_hook', 'device_of', 'layer_devices', 'reset_attention', 'has_forward_pre_hook',
+           'forward_hooks', 'uncompiled', 'lerp_all_', 'fix_address']
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #215069c7
 def attn_implementation(model: Any) -> str:
@@ -32,23 +33,31 @@ def mark_adapted(llm: nn.Module, adapted: bool) -> None:
     llm._hf_peft_config_loaded = adapted  # type: ignore[assignment]  # a plain bool on a module
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #2f50db36
-def rope_frequencies(model: Any) -> list[tuple[str, Tensor]] | None:
-    """For each layer of a transformers model, its rope type and its frequencies [d / 2] (fp64).
+def _module_frequencies(module: nn.Module) -> list[tuple[str, Tensor]]:
+    "The sets of frequencies [n] that one module keeps, each with its rope type."
+    found = []
+    buffers = dict(module.named_buffers(recurse=False))
+    for name in (n for n in buffers if n.endswith('inv_freq') and not n.endswith('original_inv_freq')):
+        kind = getattr(module, 'rope_type', 'default')
+        kind = kind.get(name.removesuffix('_inv_freq'), 'default') if isinstance(kind, dict) else kind
+        found.append((str(kind), buffers.get(name.replace('inv_freq', 'original_inv_freq'), buffers[name])))
+    table = getattr(module, 'embed_positions', None)
+    if isinstance(table, Tensor) and table.ndim == 2 and len(table) > 1:
+        sin, cos = table[1].detach().double().chunk(2)
+        found.append(('default', torch.atan2(sin, cos)))
+    return found
 
-    None if it has no rotary positions."""
-    modules = [m for name, m in model.named_modules() if name.split('.')[-1] == 'rotary_emb']
-    buffers = [[name for name, _ in m.named_buffers(recurse=False)] for m in modules]
-    module = next((m for m, names in zip(modules, buffers) if any(n.endswith('inv_freq') for n in names)), None)
-    if module is None:
-        return None
-    config = model.config.get_text_config()
-    if not isinstance(module.rope_type, dict):
-        frequencies = module.original_inv_freq.detach().double()
-        return [(module.rope_type, frequencies)] * config.num_hidden_layers
-    return [
-        (module.rope_type[kind], getattr(module, f'{kind}_original_inv_freq').detach().double())
-        for kind in config.layer_types
-    ]
+
+def rope_frequencies(model: Any) -> list[tuple[str, Tensor]]:
+    """The different sets of frequencies [n] (fp64, on the CPU) that a transformers model turns by, each with its rope
+    type. None: it has no rotary positions."""
+    found: list[tuple[str, Tensor]] = []
+    for module in model.modules():
+        for kind, buffer in _module_frequencies(module):
+            frequencies = buffer.detach().double().cpu()
+            if not any(kind == other and torch.equal(frequencies, f) for other, f in found):
+                found.append((kind, frequencies))
+    return found
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #fd979e09
 def numbered_modules(model: Any) -> list[tuple[int, nn.Module]]:
@@ -61,10 +70,31 @@ def attention_modules(model: Any) -> list[nn.Module]:
     return [module for _, module in numbered_modules(model) if hasattr(module, 'q_proj')]
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #26562861
+def execution_device_of_hook(module: Any) -> torch.device | None:
+    "Where accelerate's offloading brings the weights of `module` to compute; None without offloading."
+    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return None if device is None else torch.device(device)
+
+
+def device_of(module: Any) -> torch.device:
+    "Where a module computes: where its weights are, or where accelerate's offloading brings them."
+    for part in module.modules():
+        weight = next(part.parameters(recurse=False), None)
+        if weight is not None and weight.device.type != 'meta':
+            return weight.device
+        device = execution_device_of_hook(part)
+        if weight is not None and device is not None:
+            return device
+    return torch.device('cpu')
+
+
 def layer_devices(model: Any) -> dict[int, torch.device]:
-    "Where the weights of each layer are, by its number."
-    found = ((number, next(module.parameters(), None)) for number, module in numbered_modules(model))
-    return {number: weight.device for number, weight in found if weight is not None}
+    "Where each layer computes, by its number."
+    found = {}
+    for number, module in numbered_modules(model):
+        if any(True for _ in module.parameters()):
+            found[number] = device_of(module)
+    return found
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #1663945f
 def reset_attention(attention: nn.MultiheadAttention) -> None:
@@ -72,10 +102,14 @@ def reset_attention(attention: nn.MultiheadAttention) -> None:
     attention._reset_parameters()
 
 
-def execution_device_of_hook(module: Any) -> torch.device | None:
-    "Where accelerate's offloading brings the weights of `module` to compute; None without offloading."
-    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-    return None if device is None else torch.device(device)
+def has_forward_pre_hook(module: nn.Module, hook: Callable[..., Any]) -> bool:
+    "Whether this very `hook` is called before `module` computes."
+    return hook in module._forward_pre_hooks.values()
+
+
+def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
+    "What is called after `module` has computed."
+    return list(module._forward_hooks.values())
 
 
 def uncompiled(module: nn.Module) -> nn.Module:

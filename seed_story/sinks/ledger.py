@@ -107,11 +107,14 @@ class PageTracker:
             self.length += 1
 
     def truncate(self, length: int) -> None:
-        "As if only the first `length` tokens had been read. ValueError if that ends within a page that is finished."
-        if length > self.length:
-            raise ValueError(f'{length} tokens are more than the {self.length} that were read')
-        if self.pages and length < self.pages[-1].stop:
-            raise ValueError('cannot go back into a finished page')
+        "As if only the first `length` tokens had been read. ValueError if these are more than were read."
+        if not 0 <= length <= self.length:
+            raise ValueError(f'{length} tokens are not among the {self.length} that were read')
+        while self.pages and length < self.pages[-1].stop:  # a page that is open again
+            page = self.pages.pop()
+            self._start = page.start
+            self._boi = page.boi
+            self._sentence_ends = list(page.ends)
         self.length = length
         self._sentence_ends = [end for end in self._sentence_ends if end < length]
         if self._boi is not None and self._boi >= length:

@@ -5,57 +5,191 @@
 # %% ../../nbs/4_sinks/02_rotary.ipynb #31bcf3e5
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .cache_names import output_cache
-from .internals import rope_frequencies
+from .internals import device_of, rope_frequencies
 
 # %% auto #0
-__all__ = ['UNMOVABLE_ROPE', 'first_keys', 'Rotary', 'check_rotary']
+__all__ = ['UNMOVABLE_ROPE', 'CANNOT_MOVE', 'KeyTurn', 'first_states', 'find_turns', 'Rotary']
 
 # %% ../../nbs/4_sinks/02_rotary.ipynb #57c4797e
+@dataclass(frozen=True)
+class KeyTurn:
+    "How one layer turns its keys: pairs of their numbers, each by an angle of frequency times position."
+
+    frequencies: Tensor  # [n] fp64, radians a position; negative: the other way; empty: the layer has no positions
+    start: int = 0  # where in a key the 2 n numbers begin that turn; the others stay
+    interleaved: bool = False  # pairs are neighbours; else number i and number i + n
+    in_values: bool = False  # what turns is cached as values, and what stays as keys (DeepSeek)
+
+    @property
+    def key(self) -> tuple:
+        "The same for layers that turn alike."
+        return self.frequencies.cpu().numpy().tobytes(), self.start, self.interleaved, self.in_values
+
+    def rotate(
+        self,
+        keys: Tensor,  # [B, heads, L, d]
+        shift: Tensor | int,  # positions to move by: a number, [L], or [B, L]; negative: back
+    ) -> Tensor:
+        "`keys` moved: same shape and type, computed in fp32 at least."
+        n = len(self.frequencies)
+        if not n:
+            return keys
+        angle = torch.as_tensor(shift, device=keys.device).double()[..., None] * self.frequencies.to(keys.device)
+        wide = torch.promote_types(keys.dtype, torch.float32)
+        cos = angle.cos().to(wide)
+        sin = angle.sin().to(wide)
+        if angle.ndim == 3:
+            cos, sin = cos[:, None], sin[:, None]
+        before, turning, after = keys.to(wide).split([self.start, 2 * n, keys.shape[-1] - self.start - 2 * n], -1)
+        a, b = (turning[..., ::2], turning[..., 1::2]) if self.interleaved else turning.split(n, -1)
+        turned = (a * cos - b * sin, b * cos + a * sin)
+        pairs = torch.stack(turned, -1).flatten(-2) if self.interleaved else torch.cat(turned, -1)
+        return torch.cat([before, pairs, after], -1).to(keys.dtype)
+
+# %% ../../nbs/4_sinks/02_rotary.ipynb #fc0645e0
 UNMOVABLE_ROPE = {
     'dynamic': 'its frequencies change with the length of the text',
     'longrope': 'it switches to other frequencies in long texts',
 }
+CANNOT_MOVE = "so its keys cannot be moved: choose a policy whose positions are 'absolute'"
 
 
+class _States(NamedTuple):
+    "What a layer caches of one token: keys and values [1, heads, 1, d], in fp64 on the CPU; roundings of their type."
+
+    keys: Tensor
+    values: Tensor
+    eps: float
+
+
+@contextmanager
+def _in_evaluation(model: Any) -> Iterator[None]:
+    "While this lasts, no part of `model` is in training, so that nothing is dropped out."
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _loud_token(model: Any) -> Tensor:
+    "A token [1, 1] with a large embedding, so not the padding token, whose embedding may be zero."
+    embed = model.get_input_embeddings()
+    some = torch.arange(min(64, embed.num_embeddings), device=device_of(embed))
+    return embed(some).flatten(1).norm(dim=1).argmax().view(1, 1)
+
+# %% ../../nbs/4_sinks/02_rotary.ipynb #3e1b7a63
 @torch.no_grad()
-def first_keys(model: Any, token: Tensor, position: int) -> list[Tensor]:
-    "The keys [1, heads, 1, d] of every layer for a text of one `token` [1, 1] at `position`."
-    output = model(token, position_ids=torch.full_like(token, position), use_cache=True)
-    return [layer.keys for layer in output_cache(output).layers]
+def first_states(model: Any, position: int) -> list[_States | None]:
+    """What each layer caches for a text of one token at `position`; None of a layer that caches nothing.
+
+    Such a text attends to nothing but itself, so its keys depend on its position alone. ValueError for a model that
+    cannot be asked so."""
+    name = type(model).__name__
+    if 'position_ids' not in inspect.signature(model.forward).parameters:
+        raise ValueError(f'{name} cannot be told where a token stands (it takes no position_ids), {CANNOT_MOVE}')
+    with _in_evaluation(model):
+        token = _loud_token(model)
+        output = model(token, position_ids=torch.full_like(token, position), use_cache=True)
+    cache = output_cache(output)
+    layers = getattr(getattr(cache, 'self_attention_cache', cache), 'layers', None)  # of a decoder with an encoder
+    if layers is None:
+        raise ValueError(f'{name} keeps no keys (use_cache gives no cache of layers): is it a decoder?')
+    held = [(getattr(layer, 'keys', None), getattr(layer, 'values', None)) for layer in layers]
+    return [None if k is None else _States(k.double().cpu(), v.double().cpu(), _eps(k)) for k, v in held]
+
+
+def _eps(x: Tensor) -> float:
+    "The rounding of a tensor's type; models turn in fp32 at best."
+    return max(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
+
+# %% ../../nbs/4_sinks/02_rotary.ipynb #3e1b7a60
+def _gap(found: Tensor, wanted: Tensor) -> float:
+    "Relative difference."
+    return float((found - wanted).norm() / wanted.norm().clamp(min=1e-30))
+
+
+def _possible_turns(frequencies: Tensor, width: int, in_values: bool) -> Iterator[KeyTurn]:
+    "All turns of keys of `width` numbers by these frequencies."
+    rest = width - 2 * len(frequencies)
+    if rest < 0:
+        return
+    for sign in (1, -1):
+        for start in sorted({0, rest}):
+            for interleaved in (False, True):
+                yield KeyTurn(sign * frequencies, start, interleaved, in_values)
+
+
+def _find_turn(there: _States, here: _States, position: int, sets: list[tuple[str, Tensor]]) -> tuple[str, KeyTurn]:
+    "The rope type and the turn that bring a layer's states from 0 (`here`) to `position` (`there`); else ValueError."
+    tolerance = 20 * here.eps
+    in_values = _gap(there.keys, here.keys) < tolerance / 1000 < _gap(there.values, here.values)
+    turning, still = ('values', 'keys') if in_values else ('keys', 'values')
+    if _gap(getattr(there, still), getattr(here, still)) >= tolerance:
+        raise ValueError('keys and values change with the position')
+    old = getattr(here, turning)
+    new = getattr(there, turning)
+    best = _gap(new, old)
+    found = ('none', KeyTurn(torch.zeros(0, dtype=torch.float64)))
+    for kind, frequencies in sets:
+        for turn in _possible_turns(frequencies, old.shape[-1], in_values):
+            gap = _gap(turn.rotate(old, position), new)
+            if gap < best:
+                best = gap
+                found = kind, turn
+    if not best < tolerance:
+        raise ValueError(f'relative difference {best:.1g} to the nearest way that is known')
+    return found
+
+# %% ../../nbs/4_sinks/02_rotary.ipynb #3e1b7a61
+def find_turns(model: Any, position: int = 5) -> list[KeyTurn]:
+    """How each layer of a transformers causal language model turns its keys: what brings those of a token at 0 to where
+    the model has them at `position`.
+
+    ValueError, which names the reason, for models whose keys cannot be moved: without rotary positions, with
+    frequencies that change, or turned in a way that is not known."""
+    name = type(model).__name__
+    sets = sorted(rope_frequencies(model), key=lambda found: found[0] not in UNMOVABLE_ROPE)
+    turns = []
+    for layer, (there, here) in enumerate(zip(first_states(model, position), first_states(model, 0), strict=True)):
+        if there is None or here is None:
+            turns.append(KeyTurn(torch.zeros(0, dtype=torch.float64)))
+            continue
+        try:
+            kind, turn = _find_turn(there, here, position, sets)
+        except ValueError as error:
+            how = f'turns layer {layer} in an unknown way ({error})' if sets else 'has no rotary position embedding'
+            raise ValueError(f'{name} {how}, {CANNOT_MOVE}') from error
+        if kind in UNMOVABLE_ROPE:
+            raise ValueError(f'{name} uses the rope type {kind!r}: {UNMOVABLE_ROPE[kind]}, {CANNOT_MOVE}')
+        turns.append(turn)
+    return turns
 
 # %% ../../nbs/4_sinks/02_rotary.ipynb #fc0645df
 @dataclass(frozen=True)
 class Rotary:
-    "The frequencies ω [d / 2] (fp64, radians a position) of every layer of a model."
+    "How every layer of a model turns its keys."
 
-    frequencies: tuple[Tensor, ...]
+    layers: tuple[KeyTurn, ...]
 
     @classmethod
-    def from_model(cls, model: Any, check: bool = True) -> Rotary:
-        """Of a transformers causal language model. ValueError for models whose keys cannot be moved (not rotary,
-        dynamic, longrope).
-
-        `check`: two passes over one token make sure that the model turns its keys as this class does."""
-        name = type(model).__name__
-        found = rope_frequencies(model)
-        if found is None:
-            raise ValueError(
-                f'{name} has no rotary position embedding: keys of its cache cannot be moved to other positions'
-            )
-        for kind, _ in found:
-            if kind in UNMOVABLE_ROPE:
-                raise ValueError(f'{name} uses the rope type {kind!r}: {UNMOVABLE_ROPE[kind]}, so keys cannot be moved')
-        rotary = cls(tuple(frequencies for _, frequencies in found))
-        if check:
-            check_rotary(rotary, model)
-        return rotary
+    def from_model(cls, model: Any) -> Rotary:
+        """Of a transformers causal language model, found by two passes over one token. ValueError, which names the
+        reason, for models whose keys cannot be moved."""
+        return cls(tuple(find_turns(model)))
 
     def rotate(
         self,
@@ -63,38 +197,5 @@ class Rotary:
         shift: Tensor | int,  # positions to move by: a number, [L], or [B, L]; negative: back
         layer: int = 0,
     ) -> Tensor:
-        """`keys` moved: same shape and type, computed in fp32 at least.
-
-        If a model turns fewer than d numbers (partial rotary), the rest stays."""
-        frequencies = self.frequencies[layer]
-        angle = torch.as_tensor(shift, device=keys.device).double()[..., None] * frequencies.to(keys.device)
-        wide = torch.promote_types(keys.dtype, torch.float32)
-        cos = angle.cos().to(wide)
-        sin = angle.sin().to(wide)
-        if angle.ndim == 3:
-            cos, sin = cos[:, None], sin[:, None]
-        half = frequencies.shape[0]
-        a, b, rest = keys.to(wide).split([half, half, keys.shape[-1] - 2 * half], -1)
-        return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1).to(keys.dtype)
-
-# %% ../../nbs/4_sinks/02_rotary.ipynb #fc0645e0
-def check_rotary(
-    rotary: Rotary,
-    model: Any,  # a transformers causal language model
-    position: int = 5,
-    tolerance: float | None = None,  # relative, of the keys of a layer; None: 20 roundings of the model's type
-) -> None:
-    """ValueError unless the model's keys at `position` are those at 0, rotated, in every layer.
-
-    A text of one token attends to nothing but itself, so its keys depend on its position alone."""
-    norms = model.get_input_embeddings().weight.norm(dim=1)
-    token = norms.argmax().view(1, 1)  # not the padding token, whose embedding may be zero
-    tolerance = tolerance or 20 * torch.finfo(next(model.parameters()).dtype).eps
-    pairs = zip(first_keys(model, token, position), first_keys(model, token, 0), strict=True)
-    for layer, (there, here) in enumerate(pairs):
-        gap = (rotary.rotate(here, position, layer).float() - there.float()).norm() / there.float().norm()
-        if not gap < tolerance:
-            raise ValueError(
-                f'{type(model).__name__} does not turn the keys of layer {layer} as Llama does '
-                f'(relative difference {gap:.1g}): they cannot be moved'
-            )
+        "`keys` of a layer moved: same shape and type, computed in fp32 at least."
+        return self.layers[layer].rotate(keys, shift)

@@ -5,20 +5,21 @@
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #bf28e7c9
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import Cache, StoppingCriteria
+from torch import Tensor, nn
+from transformers import StoppingCriteria
 from transformers.cache_utils import StaticLayer
 
-from .cache import Rotate, attention_span, cache_policy
-from .internals import fix_address, layer_devices
+from .cache import attention_span, cache_policy, trained_distance
+from .calls import ListeningCache, ModelCall, check_call, check_positions, language_model, listen
+from .internals import device_of, fix_address, layer_devices
 from .ledger import ImageMarkers, InputTracker, keep_mask, key_positions
-from .policies import Policy, policy_name
-from .rotary import Rotary
+from .policies import Policy, check_whole, policy_name
+from .rotary import KeyTurn, Rotary
 
 # %% auto #0
 __all__ = ['LayerBuffers', 'StaticSinkLayer', 'group_layers', 'AdvanceCriteria', 'StaticSinkCache']
@@ -29,14 +30,19 @@ class _Buffers:
 
     keys: Tensor
     values: Tensor
-    original_keys: Tensor | None = None  # where they were read; None: keys do not move
+    original_keys: Tensor | None = None  # where they were read (of what turns); None: keys do not move
     filled: Tensor  # [layers, 2]: columns of each layer, in its first number
 
-    def __init__(self, layers: int, capacity: int, moves: bool):
+    def __init__(self, layers: int, capacity: int, turn: KeyTurn | None = None):
         self.layers = layers  # number of layers
         self.capacity = capacity  # columns
-        self.moves = moves  # whether keys move
+        self.turn = turn if turn is not None and len(turn.frequencies) else None  # how keys move; None: they do not
         self.is_allocated = False
+
+    @property
+    def turning(self) -> Tensor:
+        "What turns with the position: the keys, but for latent attention."
+        return self.values if self.turn is not None and self.turn.in_values else self.keys
 
     def allocate(self, keys: Tensor, values: Tensor) -> None:
         "Room for layers whose keys and values are like these [B, heads, L, d]. ValueError if it was made for others."
@@ -47,7 +53,7 @@ class _Buffers:
         if not self.is_allocated:
             self.keys = keys.new_zeros(shape(keys))
             self.values = values.new_zeros(shape(values))
-            self.original_keys = torch.zeros_like(self.keys) if self.moves else None
+            self.original_keys = None if self.turn is None else torch.zeros_like(self.turning)
             # two numbers of 8 bytes each: CUDA graphs want 16 bytes of alignment
             self.filled = torch.zeros(self.layers, 2, dtype=torch.long, device=keys.device)
             self.is_allocated = True
@@ -78,17 +84,17 @@ class LayerBuffers(_Buffers):
             tensor[:, :, columns] = tensor.gather(2, source.expand(-1, tensor.shape[1], -1, tensor.shape[3]))
         self.filled.fill_(left)
 
-    def move(self, columns: Tensor, fresh: Tensor, shift: Tensor, rotate: Rotate) -> None:
+    def move(self, columns: Tensor, fresh: Tensor, shift: Tensor) -> None:
         """Move the keys of `columns` [D] by `shift` [B, D] from where they were read.
 
         Those that are `fresh` [B, D] have not been moved before."""
-        if self.original_keys is None:
-            raise ValueError('these buffers were made for keys that do not move')
+        if self.original_keys is None or self.turn is None:
+            return  # layers without positions
         columns = columns.to(self.keys.device)
         is_fresh = fresh.to(self.keys.device)[:, None, :, None]
-        original = torch.where(is_fresh, self.keys[:, :, columns], self.original_keys[:, :, columns])
+        original = torch.where(is_fresh, self.turning[:, :, columns], self.original_keys[:, :, columns])
         self.original_keys[:, :, columns] = original
-        self.keys[:, :, columns] = rotate(original, shift.to(self.keys.device))
+        self.turning[:, :, columns] = self.turn.rotate(original, shift.to(self.keys.device))
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #c32a329d
 class StaticSinkLayer(StaticLayer):
@@ -107,13 +113,25 @@ class StaticSinkLayer(StaticLayer):
         self.device = key_states.device
         self.batch_size, self.num_heads, _, self.k_head_dim = key_states.shape
         self.v_head_dim = value_states.shape[3]
+        self._view_buffers()
+        self.is_initialized = True
+
+    def _view_buffers(self) -> None:
         heads = slice(self.place * self.num_heads, (self.place + 1) * self.num_heads)
         self.keys = self.buffers.keys[:, heads]
         self.values = self.buffers.values[:, heads]
         self.cumulative_length = self.buffers.filled[self.place, 0]
         if not torch.compiler.is_compiling():  # only tensors made outside of a compiled pass can have a fixed address
             fix_address(self.keys, self.values, self.cumulative_length)
-        self.is_initialized = True
+
+    def __getstate__(self) -> dict:
+        views = ('keys', 'values', 'cumulative_length') if self.is_initialized else ()
+        return {name: value for name, value in self.__dict__.items() if name not in views}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if self.is_initialized:  # a copy of a view would be a tensor of its own
+            self._view_buffers()
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #c32a329e
 def group_layers(
@@ -124,14 +142,15 @@ def group_layers(
     """Buffers for each set of layers that stand on one device and turn their keys alike, with the numbers of these
     layers."""
     devices = layer_devices(model)
+    turns = [None] * model.config.get_text_config().num_hidden_layers if rotary is None else rotary.layers
     groups: dict[tuple, list[int]] = {}
-    for number in range(model.config.get_text_config().num_hidden_layers):
-        turns = None if rotary is None else rotary.frequencies[number].cpu().numpy().tobytes()
-        groups.setdefault((devices.get(number, model.device), turns), []).append(number)
-    return [(LayerBuffers(len(numbers), capacity, rotary is not None), numbers) for numbers in groups.values()]
+    for number, turn in enumerate(turns):
+        alike = devices.get(number, device_of(model)), None if turn is None else turn.key
+        groups.setdefault(alike, []).append(number)
+    return [(LayerBuffers(len(numbers), capacity, turns[numbers[0]]), numbers) for numbers in groups.values()]
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #81b76ea8
-class _OneBuffer(Cache):
+class _OneBuffer(ListeningCache):
     """Answers what transformers asks of the static form.
 
     The tokens seen place the next query, the columns held are what its mask counts."""
@@ -154,16 +173,23 @@ class _OneBuffer(Cache):
         "−1: texts may have any length. The buffer's is `capacity`."
         return -1
 
-    def crop(self, tokens_to_remove: int) -> None:
+    @property
+    def is_croppable(self) -> bool:
+        "No."
+        return False
+
+    def activate_past_recording(self) -> None:
         raise ValueError('the static form takes nothing back: use SinkCache')
 
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        raise ValueError('the static form serves no beams: use SinkCache')
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        raise ValueError('the static form serves no beams: use SinkCache')
+    def crop(self, tokens_to_remove: int) -> None:
+        self.activate_past_recording()
 
     def batch_select_indices(self, indices: Tensor) -> None:
+        raise ValueError('the static form serves no beams: use SinkCache')
+
+    reorder_cache = batch_select_indices
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
         raise ValueError('the static form serves no beams: use SinkCache')
 
     @property
@@ -182,6 +208,7 @@ class _StaticColumns(_OneBuffer):
     inputs: InputTracker
     kept_positions: Tensor  # [B, H], where the tokens were read
     key_positions: Tensor  # [B, H], where their keys are set
+    hides_tokens: Tensor  # whether a mask has hidden tokens from a query after them, on the model's device
     columns_seen: int = 0
     policy_asked_at: int = 0  # columns seen when the policy was last asked
 
@@ -194,6 +221,7 @@ class _StaticColumns(_OneBuffer):
         "Forget everything; the buffers stay."
         super().reset()
         self.tokens_seen.zero_()
+        self.hides_tokens.zero_()
         self.kept_positions = self.key_positions = torch.zeros(0, 0, dtype=torch.long)
         self.columns_seen = self.policy_asked_at = 0
         self.inputs.reset()
@@ -230,7 +258,7 @@ def _evict(cache: _StaticColumns) -> None:
     cache.key_positions = cache.key_positions.gather(1, source)
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #55fb1511
-def _move_keys(cache: _StaticColumns, rotary: Rotary) -> None:
+def _move_keys(cache: _StaticColumns) -> None:
     "Move the keys of the columns that belong elsewhere now."
     order = cache.kept_positions.argsort(1)
     seen = torch.full((len(order),), cache.columns_seen)
@@ -242,12 +270,63 @@ def _move_keys(cache: _StaticColumns, rotary: Rotary) -> None:
         return
     fresh = (cache.key_positions == cache.kept_positions)[:, columns]
     shift = (now - cache.kept_positions)[:, columns]
-    for buffers, numbers in cache.layer_buffers:
-        buffers.move(columns, fresh, shift, partial(rotary.rotate, layer=numbers[0]))
+    for buffers, _ in cache.layer_buffers:
+        buffers.move(columns, fresh, shift)
     cache.key_positions = now
 
+# %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc811
+def _hidden(mask: Any, columns: Tensor) -> Tensor | None:
+    """Whether a mask hides any of the first `columns` columns from the newest query; None: it does not say.
+
+    `mask`: [B, L]; or [B, 1, L, capacity], bool (True: seen) or additive (0: seen); or one of these for each kind of
+    layer."""
+    if isinstance(mask, dict):
+        found = [hidden for hidden in (_hidden(part, columns) for part in mask.values()) if hidden is not None]
+        return torch.stack(found).any() if found else None
+    if not isinstance(mask, Tensor):
+        return None
+    if mask.ndim == 2:
+        return (mask == 0).any()
+    seen = mask[:, 0, -1] if mask.dtype == torch.bool else mask[:, 0, -1] == 0
+    return (seen.sum(1) < columns).any()
+
+
+def _check_nothing_hidden(cache: _StaticColumns) -> None:
+    "ValueError if a mask has hidden tokens."
+    if bool(cache.hides_tokens):
+        raise ValueError('the attention mask hides tokens: the static form serves no padding; use SinkCache')
+
+# %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc813
+class _ToldColumns(_StaticColumns):
+    "Is told what its model is called with, and refuses what does not fit."
+
+    def begin_call(self, module: nn.Module, call: ModelCall) -> None:
+        if not torch.compiler.is_compiling():
+            check_call(call, self.columns_seen)
+        if call.new is not None:
+            hidden = _hidden(call.attention_mask, self.get_query_offset() + call.new)
+            if hidden is not None:
+                self.hides_tokens.logical_or_(hidden.to(self.hides_tokens.device))
+        if not torch.compiler.is_compiling():
+            _check_nothing_hidden(self)
+            if call.position_ids is not None:
+                check_positions(call.position_ids, self.columns_seen, None, axes=self.rotary is not None)
+
+    def end_call(self, module: nn.Module, finished: bool) -> None:
+        return
+
+# %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc814
+def _check_ids(cache: _StaticColumns, ids: Tensor) -> None:
+    "ValueError unless `ids` [B, L] are those of the last pass. (Where asking a GPU would make it wait, shapes alone.)"
+    seen = int(cache.tokens_seen) if cache.tokens_seen.device.type == 'cpu' else cache.columns_seen + ids.shape[-1]
+    if ids.ndim != 2 or cache.columns_seen + ids.shape[1] != seen:
+        raise ValueError(
+            f'advance was given ids {list(ids.shape)}, and {seen - cache.columns_seen} tokens were read: '
+            'give all ids [B, L] of the last pass, once'
+        )
+
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc80a
-class _AdvancingCache(_StaticColumns):
+class _AdvancingCache(_ToldColumns):
     "Writes passes, and evicts between them."
 
     evict_every: int  # tokens read between two questions to the policy
@@ -270,13 +349,15 @@ class _AdvancingCache(_StaticColumns):
         """Note that `ids` [B, L] were read, and evict what the policy does not keep, if it is time.
 
         ValueError if no room is left for another token."""
+        _check_ids(self, ids)
         self.inputs.observe(ids, None, self.columns_seen)
         self._append(*ids.shape)
         if self.columns_seen - self.policy_asked_at >= self.evict_every:
+            _check_nothing_hidden(self)
             _evict(self)
             self.policy_asked_at = self.columns_seen
             if self.rotary is not None:
-                _move_keys(self, self.rotary)
+                _move_keys(self)
         if self.tokens_held >= self.capacity:
             raise ValueError(
                 f'the policy keeps {self.tokens_held} tokens, and the buffer has {self.capacity} columns: '
@@ -339,28 +420,36 @@ class StaticSinkCache(_AdvancingCache):
 
     def __init__(
         self,
-        model,  # a causal language model of transformers with rotary positions
+        model,  # a causal language model of transformers, or what holds one
         policy: str | Policy,  # a policy or its name
         capacity: int,  # columns of a buffer: what the policy keeps, and `evict_every` more
         evict_every: int = 32,  # the policy is asked, and keys are moved, when so many tokens were read
         image_tokens: ImageMarkers | None = None,  # ids of `<img>` and `</img>`, for a policy that counts pages
         sentence_end_ids: Collection[int] = frozenset(),  # ids that end a sentence, for a policy that keeps those
     ):
-        config = model.config.get_text_config()
+        llm = language_model(model)
+        config = llm.config.get_text_config()
         self.policy = cache_policy(policy, evict_every, image_tokens)
         if self.policy.needs_attention:
             raise ValueError(f"attention '{policy_name(self.policy)}' has no static form")
+        check_whole('capacity', capacity, least=2)
         span = attention_span(config)
         if span and capacity > span:
             raise ValueError(f'a layer of this model looks back on {span} tokens only: capacity may not be more')
         self.capacity = capacity
         self.evict_every = evict_every
-        self.max_distance = self.policy.max_distance or config.max_position_embeddings
-        self.rotary = None if self.policy.position_mode == 'absolute' else Rotary.from_model(model)
+        far = self.policy.position_mode == 'clamped'
+        self.max_distance = self.policy.max_distance or (trained_distance(config) if far else 0)
+        self.rotary = None if self.policy.position_mode == 'absolute' else Rotary.from_model(llm)
         self.inputs = InputTracker(image_tokens, sentence_end_ids)
-        self.tokens_seen = torch.zeros((), dtype=torch.long, device=model.device)
-        fix_address(self.tokens_seen)
-        self.layer_buffers = group_layers(model, capacity, self.rotary)
+        self.tokens_seen = torch.zeros((), dtype=torch.long, device=device_of(llm))
+        self.hides_tokens = torch.zeros((), dtype=torch.bool, device=device_of(llm))
+        fix_address(self.tokens_seen, self.hides_tokens)
+        self.layer_buffers = group_layers(llm, capacity, self.rotary)
         layers = _static_layers(self.layer_buffers)
         super().__init__(layers=layers)  # type: ignore[arg-type]  # a list of one kind of layer
+        listen(model)
         self.reset()
+
+    def __copy__(self) -> StaticSinkCache:
+        return copy.deepcopy(self)  # one that shares buffers would change with this one
