@@ -21,7 +21,7 @@ else:  # Python 3.10 has none, and only type checkers read it
 
 # %% auto #0
 __all__ = ['PositionMode', 'POSITION_MODES', 'POLICIES', 'PolicyClass', 'PLUGIN_GROUP', 'PageSpan', 'Layout', 'Policy',
-           'policy_numbers', 'check_count', 'check_counts', 'policy', 'policy_names', 'policy_class',
+           'policy_numbers', 'check_whole', 'check_counts', 'policy', 'policy_names', 'policy_class',
            'as_position_mode', 'PositionedPolicy', 'PolicySpec', 'attention_policy', 'policy_name', 'checked_ranges',
            'window_range', 'pages_outside', 'merge_ranges', 'WindowPolicy', 'Dense', 'Window', 'Reencode', 'Lead',
            'Sink', 'Multimodal', 'Capped', 'Random', 'Pinned', 'Heavy']
@@ -89,7 +89,7 @@ def policy_numbers(policy: Policy | type[Policy]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(policy) if f.init) if is_dataclass(policy) else ()
 
 
-def check_count(what: str, value: Any, least: int = 0) -> None:
+def check_whole(what: str, value: Any, least: int = 0) -> None:
     "ValueError, which says `what` it is of, unless `value` is a whole number of at least `least`."
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise ValueError(f'{what} must be a whole number, not {value!r}')
@@ -103,7 +103,7 @@ def check_counts(policy: Policy, **least: int) -> None:
     for name in policy_numbers(policy):
         value = getattr(policy, name)
         bound = least.get(name, 0)
-        check_count(f'{kind}: {name}', value, bound)
+        check_whole(f'{kind}: {name}', value, bound)
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #48515062
 POLICIES: dict[str, type[Policy]] = {}  # name → class, of all policies that are loaded
@@ -201,7 +201,7 @@ class PositionedPolicy(Policy):
         object.__setattr__(self, 'needs_attention', self.policy.needs_attention)
         if self.policy.reencodes:
             raise ValueError('a policy that re-encodes sets everything anew: leave the positions out')
-        check_count('max_distance', self.max_distance)
+        check_whole('max_distance', self.max_distance)
         if self.max_distance and self.position_mode != 'clamped':
             raise ValueError(f'only clamped has a max_distance: leave out {self.max_distance}, or write clamped')
 
@@ -266,7 +266,7 @@ class PolicySpec:
             raise ValueError(f"{text!r}: a position mode is missing after '@'; known: {', '.join(POSITION_MODES)}")
         max_distance = _whole_number(distance, f'{text!r}: max_distance') if colon else 0
         if colon:
-            check_count(f'{text!r}: max_distance', max_distance, least=1)
+            check_whole(f'{text!r}: max_distance', max_distance, least=1)
         return cls(name, found, mode, max_distance)
 
     def build(self, **defaults: Any) -> Policy:

@@ -151,9 +151,7 @@ def group_layers(
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #81b76ea8
 class _OneBuffer(ListeningCache):
-    """Answers what transformers asks of the static form.
-
-    The tokens seen place the next query, the columns held are what its mask counts."""
+    "Answers what transformers asks: tokens seen place the next query, columns held are what its mask counts."
 
     layers: list[StaticSinkLayer]  # type: ignore[assignment]  # narrower than transformers' list of any layers
     layer_buffers: list[tuple[LayerBuffers, list[int]]]  # with the numbers of their layers
