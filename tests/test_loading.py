@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -108,3 +109,29 @@ def test_the_kept_vae_is_unpacked_and_keeps_pictures(tmp_path):
         latents = encode_latents(images, vae)
         error = ((decode_latents(latents, vae) - images) ** 2).mean()
     assert latents.shape == (10, 16, 32, 32) and -10 * torch.log10(error) > 33
+
+
+def test_books_and_records_of_earlier_commits_know_the_weights(tmp_path):
+    "They state a fingerprint that saw fewer bytes; it is compared by that, and replaced when a book goes on."
+    from seed_story.pipeline.loading import fingerprint, load_pipeline
+    from seed_story.records.record import find_valid_record, read_record
+    from small_model import pages_of, small_model, tell
+
+    weights = fingerprint(load_pipeline(str(small_model())))
+    for name in ('whole', 'book'):
+        assert tell(tmp_path / name, '--seed', 3, '--pages', 3 if name == 'whole' else 2)[0] == 0
+    file = tmp_path / 'book' / '.state' / 'settings.json'
+    settings = json.loads(file.read_text())
+    assert settings['weights'] == weights
+    file.write_text(json.dumps(settings | dict(weights='0123456789abcdef')))
+    code, _, err = tell(tmp_path / 'book', '--resume', '--pages', 3)
+    assert code == 2 and 'weights was' in err and err.count('\n') == 1
+    file.write_text(json.dumps(settings | dict(weights=weights.split('-')[1])))
+    assert tell(tmp_path / 'book', '--resume', '--pages', 3)[0] == 0
+    assert pages_of(tmp_path / 'book') == pages_of(tmp_path / 'whole')
+    assert json.loads(file.read_text())['weights'] == weights
+    record = read_record(bundled_folder().parent / 'results' / 'compare_models' / 'tiny.json')
+    record = replace(record, settings=record.settings | dict(weights='89e507f77d7c4054'))
+    present = record.settings | dict(weights=fingerprint(load_pipeline('tiny')))
+    assert find_valid_record(record, present, revision=record.revision).valid
+    assert not find_valid_record(record, present | dict(weights=weights), revision=record.revision).valid
