@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,24 +124,45 @@ def _lock_file(folder: Path) -> Path:
 def _holder(lock_file: Path) -> str:
     "Who says in the file that he holds the claim."
     try:
-        pid, host = lock_file.read_text('utf-8').split() if lock_file.is_file() else ()
+        said = lock_file.read_text('utf-8').split() if lock_file.is_file() else []
     except (OSError, ValueError):
+        said = []
+    if len(said) != 2:
         return 'another process'
+    pid, host = said
     return f'process {pid}' if host == platform.node() else f'process {pid} on {host}'
 
 
 def _tidy(folder: Path) -> None:
     "Remove what a process that was killed while it replaced `folder` has left; its old state comes back if need be."
-    there = folder.parent.glob(f'.{glob.escape(folder.name)}.*')
+    ours = re.compile(rf'\.{re.escape(folder.name)}\.\d+\.(part|old)')
+    there = [path for path in folder.parent.glob(f'.{glob.escape(folder.name)}.*') if ours.fullmatch(path.name)]
     for left in sorted(there, key=lambda path: -path.lstat().st_ctime_ns):  # the last that stepped aside comes first
-        if not re.fullmatch(r'\.\d+\.(part|old)', left.name[len(folder.name) + 1 :]):
-            continue
         if left.suffix == '.old' and not folder.exists():
             os.replace(left, folder)
         elif left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+# %% ../../nbs/1_story/04_files.ipynb #c1a1f020
+def _lockable(file: Path) -> Path:
+    "`file`, or, where the file system knows no locks, a file in this machine's folder for temporary files."
+    if sys.platform == 'win32':  # whose file systems know them
+        return file
+    import fcntl
+
+    number = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        if e.errno not in (errno.EAGAIN, errno.EACCES):  # which say that somebody holds it
+            file.unlink(missing_ok=True)
+            name = hashlib.blake2b(os.fsencode(file), digest_size=8).hexdigest()
+            return Path(tempfile.gettempdir()) / f'seed_story-{os.getuid()}-{name}.lock'
+    finally:
+        os.close(number)
+    return file
 
 # %% ../../nbs/1_story/04_files.ipynb #c1a1f003
 def _acquire(folder: Path, file: Path, remedy: str) -> FileLock:
@@ -170,6 +192,7 @@ def claim(
     file = _lock_file(Path(folder))
     above = [p for p in file.parents if not p.exists()]  # the nearest first
     lock = _acquire(Path(folder), file, remedy)
+    file = Path(lock.lock_file)
     try:
         file.write_text(f'{os.getpid()} {platform.node()}', 'utf-8')
         _tidy(Path(folder).resolve())
