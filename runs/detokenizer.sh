@@ -6,6 +6,10 @@
 #   SIZES     changes of the preset; RESAMPLER, UNET: the part of it that belongs to these
 #   HOW       options of the loss and of the batches    INIT  a folder whose feature_resampler and unet are trained further
 #   PREPARED  not empty: the store is there, drawn and encoded
+# What came back was made in three steps, on one H200 (the commit of the runs: 734c5e6):
+#   1. STORIES=1536 BATCH=128 SECONDS_DETOKENIZER=345 runs/detokenizer.sh out/a: 4,442 steps, the card shared with three other trials
+#   2. INIT=out/a STORIES=7680 SECONDS_DETOKENIZER=930 runs/detokenizer.sh out/main: 16,805 steps of 256, the card alone, 55 ms a step
+#   3. the weights of out/main, .85, and of out/a, .15, are averaged: out/main alone draws both palms where told features leave open which side has one
 # A rehearsal: DEVICE=cpu STORIES=2 WORKERS=1 STEPS=2 BATCH=4 runs/detokenizer.sh out/rehearsal
 set -euo pipefail
 OUT=${1:-out/detokenizer}; STORE=${STORE:-out/storyland}; STORIES=${STORIES:-1536}; DEVICE=${DEVICE:-cuda}; SEED_STORY=${SEED_STORY:-seed-story}; DATA=${DATA:-data}
