@@ -409,14 +409,14 @@ def page_maps(
     store: Path,
     stories: int | None = None,  # the first so many; None: all
 ) -> torch.Tensor:
-    "What is where in the pictures of a store, uint8 [N, h', w']; ValueError for a store that does not say it."
+    "What is where in the pictures of a store, uint8 [S, P, h', w']; ValueError for a store that does not say it."
     labels = load_store(store, stories, images=False).labels
     if "where" not in labels:
         raise ValueError(
             f"{store} does not say where things are (a store of other stories, or of an earlier version): "
             "leave out --thing-share, --thing-weight and --character-weight, or render Storyland anew"
         )
-    return torch.from_numpy(labels["where"]).flatten(0, 1)
+    return torch.from_numpy(labels["where"])
 
 
 def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) -> dict:
@@ -428,7 +428,7 @@ def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) ->
     pairs = detokenizer_pairs(options, features, latents)
     check_pairs(pairs, components)
     if options.conditioning.needs_map:
-        pairs.where = page_maps(store, stories).to(options.optimisation.device)
+        pairs.where = page_maps(store, stories).flatten(0, 1).to(options.optimisation.device)
     saving = saving_of(options, log)
     out = options.folders.out
     return train_detokenizer(pairs, components, out, options.optimisation, options.conditioning, saving)
@@ -595,13 +595,14 @@ def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
     how = options.optimisation
     chunks = min(12_000, 2 * len(texts))
     reading = Optimisation(batch=64, seed=how.seed + 1, device=how.device, mixed_precision=how.mixed_precision)
-    found = regress_pairs(mllm, data, latents, chunks, reading)
+    where = page_maps(store, stories) if options.conditioning.needs_map else None
+    found = regress_pairs(mllm, data, latents, chunks, reading, where=where)
     keep = len(found["features"]) // 4
-    pairs = detokenizer_pairs(
-        options,
-        torch.cat([found["regressed"], found["features"][:keep]]),
-        torch.cat([found["latents"], found["latents"][:keep]]),
-    )
+    read = torch.cat([found.pop("regressed"), found.pop("features")[:keep]])
+    again = {name: torch.cat([table, table[:keep]]) for name, table in found.items()}
+    pairs = detokenizer_pairs(options, read, again["latents"])
+    if where is not None:
+        pairs.where = again["where"].to(how.device)
     components = detokenizer_components(options, init_folder(options) or out)
     check_pairs(pairs, components)
     saving = saving_of(options, log)

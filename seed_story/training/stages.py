@@ -861,15 +861,19 @@ def regress_pairs(
     chunks: int,  # random chunks whose pages are regressed
     optimisation: Optimisation = Optimisation(),  # its batch, seed, device and precision
     rounds: int = 3,  # of reading regressed features again
+    where: torch.Tensor | None = None,  # uint8 [S, P, h', w']: what is where in the pictures
 ) -> dict[str, torch.Tensor]:
-    "Regressed features, true features [N, V, F] and latents [N, C, h, w] of the pages of random chunks (bf16, CPU)."
+    """Regressed features, true features [N, V, F] and latents [N, C, h, w] of the pages of random chunks (bf16, CPU).
+
+    Also what is `where` [N, h', w'], if it is given."""
     device = optimisation.device
     mllm = mllm.to(device).eval()
     optimisation = replace(optimisation, batch=min(optimisation.batch, chunks))
     assert data.features is not None, "texts and features"
     source = data.chunks(mllm.config.num_slots, optimisation, Conditioning(), ProcessShare())
     stream = source.loader(workers=data.workers)
-    found: dict[str, list] = dict(regressed=[], features=[], latents=[])
+    beside = dict(latents=latents) | ({} if where is None else dict(where=where))
+    found: dict[str, list] = dict(regressed=[], features=[])
     for _ in range(-(-chunks // optimisation.batch)):
         chunk, rows, starts, _ = next(stream)
         chunk = chunk.to(device)
@@ -879,7 +883,8 @@ def regress_pairs(
         there = chunk.target_mask.cpu()
         found["regressed"].append(regressed.bfloat16().cpu()[there])
         found["features"].append(chunk.features[:, first:].bfloat16().cpu()[there])
-        found["latents"].append(chunk_features(latents, rows, starts, data.pages)[:, first:][there])
+        for name, table in beside.items():
+            found.setdefault(name, []).append(chunk_features(table, rows, starts, data.pages)[:, first:][there])
     return {k: torch.cat(v) for k, v in found.items()}
 
 # %% ../../nbs/6_training/08_stages.ipynb #6575f534
