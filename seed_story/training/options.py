@@ -636,10 +636,6 @@ class AdaptOptions(TrainingOptions):
     optimisation: Optimisation = piece(Optimisation, lr=3e-4, batch=512, ema_decay=0.9995, lr_floor=0.01)
     conditioning: DetokenizerConditioning = piece(DetokenizerConditioning, noise=0.1)
 
-    def check(self) -> None:
-        if self.conditioning.needs_map:
-            raise ValueError('--thing-share, --thing-weight and --character-weight are of stage detokenizer only')
-
 # %% ../../nbs/6_training/00_options.ipynb #d82e40c6
 STAGE_OPTIONS: dict[str, type[StageOptions]] = {
     cls.stage: cls
