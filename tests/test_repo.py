@@ -199,6 +199,18 @@ def test_executed_copies_are_their_sources():
         assert len(own) == len(origin['cells']) and not differ, f'{copy.name} is not its notebook, executed: {differ}'
 
 
+def test_committed_runs_are_known_as_such():
+    "Their parameters are allowed today, and with them no remark says that another run is committed."
+    from seed_story.records.parameters import check_parameters, committed_runs, run_note
+
+    sources = sorted((ROOT / 'nbs' / 'repro').glob('*.ipynb'))
+    runs = {(path, copy): told for path in sources for copy, told in committed_runs(path.stem, ROOT).items()}
+    assert len({copy for _, copy in runs}) >= 24
+    for (path, copy), told in runs.items():
+        assert check_parameters(path, told, ROOT) and run_note(path.stem, told, ROOT) == '', copy.name
+        assert 'not the committed run' in run_note(path.stem, told | dict(pages=7, stories=7, steps=7, tokens=7), ROOT)
+
+
 def test_repro_notebooks_begin_alike():
     "Each goes to the checkout and checks its parameters, so that papermill and Jupyter may start anywhere."
     from seed_story.records.parameters import read_parameters

@@ -9,18 +9,20 @@ import ast
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .executed import read_notebook
 from .record import PACKAGE
+from ..story.arguments import shown
+from ..story.files import explain_os_error
 from ..story.values import check_limits, coerce
 
 # %% auto #0
-__all__ = ['NUMBERS', 'USUAL', 'HOLDINGS', 'Readers', 'PLACES', 'is_checkout', 'find_checkout', 'Parameter', 'parameter_lines',
-           'assigned_values', 'default_parameters', 'smallest_parameters', 'read_parameters', 'check_parameters',
-           'committed_runs', 'executed_from', 'run_note', 'begin_run']
+__all__ = ['NUMBERS', 'USUAL', 'MOST', 'USUAL_MOST', 'HOLDINGS', 'Readers', 'PLACES', 'is_checkout', 'find_checkout', 'Parameter',
+           'parameter_lines', 'assigned_values', 'default_parameters', 'smallest_parameters', 'read_parameters',
+           'check_parameters', 'committed_runs', 'executed_from', 'run_note', 'begin_run']
 
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e20006
 def is_checkout(folder: Path) -> bool:
@@ -108,12 +110,16 @@ USUAL = dict(  # what parameters of these names hold, unless the notebook says o
 )
 
 
-def _kind_and_limits(default: Any, holds: str) -> tuple[Any, dict[str, Any]]:
+MOST = 1_000_000  # of whole numbers: more is a slip of the finger, and would run for ever
+USUAL_MOST = {**dict.fromkeys(('jobs', 'workers', 'processes'), 1024), **dict.fromkeys(('seed', 'first'), 2**63 - 1)}
+
+
+def _kind_and_limits(name: str, default: Any, holds: str) -> tuple[Any, dict[str, Any]]:
     "The annotation of a parameter with this default, and its range if nothing else is stated."
     kind: Any = NUMBERS.get(holds, str) if default is None else type(default)
     limits: dict[str, Any] = {}
     if kind is int:
-        limits = dict(at_least=1 if default is None else min(1, default))
+        limits = dict(at_least=1 if default is None else min(1, default), at_most=USUAL_MOST.get(name, MOST))
     if kind is float:
         limits = dict(above=0) if default is None or default > 0 else dict(at_least=default)
     return (kind | None if default is None else kind), limits
@@ -125,38 +131,42 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
     found = {}
     for name, default in default_parameters(path).items():
         holds = held.get(name, USUAL.get(name, ''))
-        kind, limits = _kind_and_limits(default, holds)
+        kind, limits = _kind_and_limits(name, default, holds)
         if name in least:
-            limits = dict(at_least=least[name])
+            limits = {key: most for key, most in limits.items() if key == 'at_most'} | dict(at_least=least[name])
         if name in most:
             limits |= dict(at_most=most[name])
         found[name] = Parameter(name, default, kind, limits, holds)
     return found
 
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e2000e
-def _check_path(text: str, root: Path) -> Path:
+def _existing(text: str, root: Path) -> Path:
+    "The path `text`, or the lowest folder above it that is there."
     if not text.strip():
         raise ValueError('it must name a folder or file')
     if '..' in Path(text).parts and not Path(text).is_absolute():
         raise ValueError(f'relative paths start at {root}: leave ../ out, or give the whole path')
-    return root / text
+    place = root / text
+    try:
+        return next(path for path in (place, *place.parents) if path.exists())
+    except OSError as error:
+        raise ValueError(f'it is no path: {explain_os_error(OSError(error.errno, error.strerror))}') from error
 
 
 def _check_folder(text: str, root: Path) -> None:
-    if not _check_path(text, root).is_dir():
-        raise ValueError(f'there is no folder {root / text}')
+    if _existing(text, root) != root / text or not (root / text).is_dir():
+        raise ValueError(f'there is no folder {shown(str(root / text))}')
 
 
 def _check_file(text: str, root: Path) -> None:
-    if not _check_path(text, root).is_file():
-        raise ValueError(f'there is no file {root / text}')
+    if _existing(text, root) != root / text or not (root / text).is_file():
+        raise ValueError(f'there is no file {shown(str(root / text))}')
 
 
 def _check_place(text: str, root: Path) -> None:
-    place = _check_path(text, root)
-    above = next(path for path in (place, *place.parents) if path.exists())
+    above = _existing(text, root)
     if not above.is_dir():
-        raise ValueError(f'{above} is a file; it must be a folder')
+        raise ValueError(f'{shown(str(above))} is a file; it must be a folder')
 
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e2000f
 def _check_words(text: str, root: Path) -> None:
@@ -212,7 +222,7 @@ def _check_value(parameter: Parameter, value: Any, root: Path, readers: Readers)
     "`value` as the parameter's type says. ValueError says what is wrong with it."
     wanted = [k for k in (str, list, dict) if k == parameter.kind or k | None == parameter.kind]
     if wanted == [str] and type(value) in (int, float):
-        value = str(value)  # papermill makes a number of `-p drawn 10`
+        value = shown(value)  # papermill makes a number of `-p drawn 10`
     if wanted in ([list], [dict]) and isinstance(value, str):
         value = ast.literal_eval(value)
     try:
@@ -234,16 +244,18 @@ def check_parameters(
     names there are, and the nearest), for another type, and for what is out of range."""
     known = read_parameters(path)
     notebook = Path(path).stem
+    if str(given.get('measure')).lower() == 'false':  # what was read then need not be here
+        known = {name: replace(p, holds='' if p.holds == 'file' else p.holds) for name, p in known.items()}
     found = {}
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f'did you mean {near[0]}? ' if near else ''
-            raise ValueError(f'{notebook} has no parameter {name!r}; {hint}it has {", ".join(known) or "none"}')
+            raise ValueError(f'{notebook} has no parameter {shown(name)}; {hint}it has {", ".join(known) or "none"}')
         try:
             found[name] = _check_value(known[name], value, Path(root or find_checkout()), readers or {})
         except (ValueError, SyntaxError) as error:
-            raise ValueError(f'{notebook}, -p {name} {value!r}: {error}') from None
+            raise ValueError(f'{notebook}, -p {name} {shown(value)}: {error}') from None
         check_limits(f'{notebook}, -p {name}', found[name], known[name].limits)
     return found
 
@@ -272,8 +284,10 @@ PLACES = ('out', 'work', 'measure', 'jobs', 'workers', 'processes', 'limit', 'or
 
 
 def _comparable(value: Any) -> Any:
-    "A value without the folders in `NAME:FOLDER` and `NAME=FOLDER`, which differ from machine to machine."
-    return re.sub(r'(?<=\w)[:=][^\s]*[/$][^\s]*', '', value) if isinstance(value, str) else value
+    "A value without folders, alone or in `NAME:FOLDER` and `NAME=FOLDER`, which differ from machine to machine."
+    if not isinstance(value, str):
+        return value
+    return re.sub(r'\S*/(?=\S)', '', re.sub(r'(?<=\w)[:=]\S*[/$]\S*', '', value))
 
 
 def _short(value: Any) -> str:
