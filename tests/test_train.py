@@ -288,6 +288,148 @@ def test_a_stage_that_is_told_to_stop_goes_on_as_if_nothing_had_been(
     assert log('stopped') == log('straight') != []
 
 
+# --- kills at every step on the disk
+
+
+def own_files(folder):
+    "What a run leaves: its files, the log without the seconds; not the logs of attempts before it, nor its lock."
+    found = {}
+    for path in sorted(folder.rglob('*')):
+        name = path.relative_to(folder).as_posix()
+        if path.name.endswith(('.lock', '.1.jsonl', '.2.jsonl')) or path.is_dir():
+            continue
+        found[name] = path.read_bytes()
+        if path.suffix == '.json':
+            found[name] = {k: v for k, v in json.loads(found[name]).items() if k not in ('seconds', '_name_or_path')}
+        elif path.suffix == '.jsonl':
+            rows = map(json.loads, path.read_text().splitlines())
+            found[name] = [{k: v for k, v in row.items() if k != 'seconds'} for row in rows]
+    return found
+
+
+def toy_training(out, go_on=False):
+    "Two steps of a small module, kept after each; `go_on`: from the weights in `out`, as `--init-from` does."
+    import torch
+    from seed_story.models.detokenizer import FeatureResampler
+    from seed_story.story.files import claim
+    from seed_story.training.checkpoints import Checkpoints
+    from seed_story.training.loop import Log, Saving, fit, save_module, step_generator
+    from seed_story.training.options import Optimisation
+    from seed_story.training.stages import with_seed
+
+    torch.set_num_threads(1)
+    sizes = dict(dim=8, depth=1, dim_head=4, heads=2, num_queries=2, embedding_dim=4, output1_dim=3, output2_dim=3)
+    with claim(out / 'part'):
+        model = FeatureResampler.from_pretrained(out / 'part') if go_on else with_seed(0, FeatureResampler, **sizes)
+
+        def step(i, used):
+            hidden, pooled = model(torch.randn(2, 3, 4, generator=step_generator('cpu', 0, i)))
+            return dict(loss=(hidden**2).mean() + (pooled**2).mean())
+
+        kept = Checkpoints(out / 'checkpoints' / 'part', dict(go_on=go_on))
+        saving = Saving(log_every=1, save_seconds=0.0, checkpoints=kept)
+        how = Optimisation(steps=2, lr=0.1, ema_decay=0.5)
+        fit(
+            step,
+            [model],
+            how,
+            Log(out / 'logs' / 'part.jsonl'),
+            lambda made: save_module(model, out / 'part', made),
+            saving,
+        )
+
+
+@pytest.mark.filterwarnings('error:.*damaged')  # no checkpoint ever is
+@pytest.mark.parametrize('go_on, stride', [(True, 1), (False, 4)], ids=['from its own weights', 'from random ones'])
+def test_a_training_that_is_killed_at_any_step_ends_as_if_nothing_had_been(tmp_path, monkeypatch, go_on, stride):
+    import os
+    import shutil
+    from kills import killed_at
+    from seed_story.models.detokenizer import FeatureResampler
+
+    monkeypatch.setattr(os, 'fsync', lambda file: None)  # for the power going, not for a kill
+
+    toy_training(tmp_path / 'begin')
+    shutil.copytree(tmp_path / 'begin', whole := tmp_path / 'whole')
+    toy_training(whole, go_on)
+    step = 0
+    while True:
+        shutil.copytree(tmp_path / 'begin', out := tmp_path / f'{step}')
+        killed = killed_at(step, lambda: toy_training(out, go_on))
+        there = FeatureResampler.from_pretrained(out / 'part')
+        assert all(p.isfinite().all() for p in there.parameters()), 'whole weights at any time'
+        if not killed:
+            break
+        if any(p.is_file() for p in out.glob('checkpoints/*/[!.]*')):  # else it had not begun, or had ended
+            toy_training(out, go_on)
+            assert own_files(out) == own_files(whole), step
+        shutil.rmtree(out)
+        step += stride
+    assert step > 40
+
+
+def test_a_stage_that_is_killed_is_resumed(trained, tmp_path, monkeypatch, capsys):
+    "Killed at some steps on the disk, `--resume` ends with the weights of the run that nobody killed."
+    import os
+    from kills import killed_at
+
+    monkeypatch.setattr(os, 'fsync', lambda file: None)
+    often = ('--steps', 2, '--batch', 2, '--save-seconds', 0, '--log-every', 1)
+    train('oracle', trained[0], tmp_path / 'whole', *often)
+    ends = set()
+    for step in (1, 4, 9, 22, 40, 51, 57, 58):
+        out = tmp_path / f'{step}'
+        words = ['train', 'oracle', '--store', str(trained[0]), '--out', str(out), *map(str, often)]
+        assert killed_at(step, lambda: run(words))
+        begun = any(p.is_file() for p in out.glob('checkpoints/*/[!.]*'))
+        ended = not begun and (out / 'oracle').exists()
+        ends.add((begun, ended))
+        code = run([*words, '--resume'])
+        assert code == (0 if begun else 2), capsys.readouterr().err
+        if not begun and not ended:
+            assert run(words) == 0
+        assert own_files(out) == own_files(tmp_path / 'whole'), step
+    assert ends == {(False, False), (True, False), (False, True)}
+
+
+def test_a_folder_that_is_being_assembled_stays_whole(trained, tmp_path, monkeypatch):
+    import os
+    import shutil
+    from kills import killed_at
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+
+    monkeypatch.setattr(os, 'fsync', lambda file: None)
+    for step in range(2, 200, 24):
+        shutil.copytree(trained[1], out := tmp_path / f'{step}')
+        words = ['train', 'assemble', '--out', str(out)]
+        killed = killed_at(step, lambda: run(words))
+        StoryPipeline.from_pretrained(out)
+        assert run(words) == 0 and own_files(out) == own_files(trained[1]), step
+        shutil.rmtree(out)
+        if not killed:
+            break
+    assert step > 40
+
+
+def test_two_at_once_are_refused(trained, tmp_path, capsys):
+    "A component is written by one run at a time; the others of the folder are free."
+    from seed_story.story.files import claim
+
+    store, out = trained[0], tmp_path / 'run'
+    with claim(out / 'oracle'):
+        words = ['--store', str(store), '--out', str(out), '--steps', '1', '--batch', '2']
+        assert run(['train', 'oracle', *words]) == 2
+        err = capsys.readouterr().err
+        assert 'oracle is being written by process' in err and 'another --out' in err and err.count('\n') == 1
+        assert not any(out.glob('[!.]*')), 'nothing is left of what was refused'
+        assert run(['train', 'vae', *words]) == 0
+    assert run(['train', 'oracle', *words]) == 0
+    with claim(out / 'feature_resampler'):
+        for stage in ('adapt', 'detokenizer', 'assemble'):
+            more = ['--out', str(out)] if stage == 'assemble' else words
+            assert run(['train', stage, *more]) == 2 and 'is being written' in capsys.readouterr().err
+
+
 SCRIPT = """
 import json, sys
 from pathlib import Path

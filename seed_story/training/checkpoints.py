@@ -61,6 +61,8 @@ class Checkpoints:
         OSError that says what is kept, if the disk refuses."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f'step-{step:08d}.pt'
+        if file.exists():  # the pointer must not name the new one with the hash of the old
+            (self.folder / 'newest.json').unlink(missing_ok=True)
         try:
             with atomic_path(file) as part:
                 with open(part, 'wb') as f:

@@ -87,6 +87,8 @@ def load_component(folder: str | Path, part: str) -> Any:
     except Exception as e:
         raise ValueError(f"{where} cannot be loaded ({first_line(e)}); remove it and train {stage} again") from e
     check_weights(folder, {part: loaded})
+    if hasattr(loaded, "register_to_config"):
+        loaded.register_to_config(_name_or_path=part)  # not where it lies
     return loaded.float()
 
 # %% ../../nbs/6_training/09_runs.ipynb #faae3c62
@@ -619,9 +621,7 @@ def run_assemble(options: AssembleOptions, log: Callable | None = None) -> dict:
     if config.get("backbone"):
         return _assemble_beside(out, config)
     parts = {k: load_component(out, k) for k in ("vae", "visual_tokenizer", "mllm", "feature_resampler", "unet")}
-    for name, part in parts.items():
-        if hasattr(part, "register_to_config"):
-            part.register_to_config(_name_or_path=name)  # not the folder of this run
+
     tokenizer = load_text_tokenizer(out)
     _check_words(parts["mllm"], tokenizer, out)
     pipe = StoryPipeline(
