@@ -30,7 +30,7 @@ def cases(count: int) -> settings:
     return settings(
         max_examples=max(1, int(count * FUZZ)),
         deadline=None,
-        derandomize=FUZZ == 1,
+        derandomize=FUZZ <= 1,
         database=None,
         suppress_health_check=list(HealthCheck),
         print_blob=False,

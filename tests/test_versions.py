@@ -1,6 +1,7 @@
 """Both ends of what settings.ini allows: the lowest versions and the newest of the day, each in its own environment.
 
-At each end a book is told, every cache is tested, and the golden vectors are checked. torch is not installed again: the
+At each end a book is told, the golden vectors are checked, and the tests of what the package reads, writes and refuses
+run: caches, books, stores, data, training, model folders and the fuzz suite. torch is not installed again: the
 one that runs these tests is linked into both environments. They are kept in build/ends, and the newest is brought up to
 date every time.
 """
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ENDS = ('lowest', 'newest')
 WITHOUT_OLD_WHEELS = (3, 13)  # from this Python on, the lowest numpy and pillow would have to be compiled
 TELL = 'from seed_story.cli import main; main()'
+TESTS = ('cache', 'cache_use', 'faults', 'fuzz', 'loading', 'policies', 'stores', 'stream', 'tell', 'train')
+FOR_TESTS = ('pytest', 'hypothesis', 'datasets>=3')
 VERSIONS = 'import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))'
 
 
@@ -92,7 +95,7 @@ class End:
             return False
         ours = ('PYTHON', 'VIRTUAL_ENV', 'IN_TEST', 'PYTEST')
         clean = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        clean |= dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1')
+        clean |= dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', FUZZ='0.2')
         start = time.time()
         words = [str(w) for w in words]
         done = subprocess.run(words, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=1200)
@@ -109,13 +112,13 @@ class End:
             self.run('venv', sys.executable, '-m', 'venv', '--without-pip', self.folder)
             [site] = self.folder.glob('lib/python*/site-packages')
             link_torch(site)
-        if self.name == 'lowest' and stamp.is_file() and stamp.read_text().split() == wanted:
+        if self.name == 'lowest' and stamp.is_file() and stamp.read_text().split() == [*wanted, *FOR_TESTS]:
             return
         pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check', '--python', self.python]
         torch = f'torch=={distribution("torch").version}'
         upgrade = ['--upgrade', '--upgrade-strategy', 'eager'] if self.name == 'newest' else []
-        if self.run('install', *pip, 'install', '-q', '--only-binary', ':all:', *upgrade, torch, *wanted, 'pytest'):
-            stamp.write_text('\n'.join(wanted))
+        if self.run('install', *pip, 'install', '-q', '--only-binary', ':all:', *upgrade, torch, *wanted, *FOR_TESTS):
+            stamp.write_text('\n'.join([*wanted, *FOR_TESTS]))
 
     def try_all(self, book: Path) -> 'End':
         "Build it, tell a `book`, and test."
@@ -123,7 +126,8 @@ class End:
         self.run('versions', self.python, '-c', VERSIONS)
         self.run('tell', self.python, '-c', TELL, 'tell', '--pages', '3', '--seed', '1', '--out', book)
         self.run('golden', self.python, 'tests/parity.py', 'tests/golden')
-        self.run('cache', self.python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'tests/test_cache.py')
+        files = [f'tests/test_{name}.py' for name in TESTS]
+        self.run('tests', self.python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *files)
         return self
 
     @property
@@ -158,7 +162,7 @@ def test_an_end(told, name, capsys):
         print(f'\n{name}: Python {sys.version.split()[0]}, torch {end.versions["torch"]},', end=' ')
         print(', '.join(f'{package} {version}' for package, version in used.items()))
         lines = (end.said['tell'].strip(), f'golden vectors: {end.said["golden"].count(" ok ")} cases agree')
-        for line in (*lines, f'caches: {end.said["cache"].strip().splitlines()[-1]}', f'seconds: {end.seconds}'):
+        for line in (*lines, f'tests: {end.said["tests"].strip().splitlines()[-1]}', f'seconds: {end.seconds}'):
             print(f'  {line}')
     for w in wanted:
         assert w.specifier.contains(used[w.name]), f'{w} was asked for, and {used[w.name]} is there'
