@@ -16,7 +16,7 @@ from typing import TypeVar
 from .files import atomic_path, write_atomic
 
 # %% auto #0
-__all__ = ['Loaded', 'pack_weights', 'read_weights', 'unpack_folder', 'load_packed']
+__all__ = ['Loaded', 'pack_weights', 'read_weights', 'unpack_folder', 'is_packed', 'load_packed']
 
 # %% ../../nbs/1_story/05_packed.ipynb #9ac4ed07
 _BYTES = {'F64': 3, 'I64': 3, 'F32': 2, 'I32': 2, 'BF16': 1, 'F16': 1, 'I16': 1}  # log2 of a number's bytes
@@ -79,9 +79,14 @@ def unpack_folder(folder: str | Path, out: str | Path) -> Path:
 Loaded = TypeVar('Loaded')
 
 
+def is_packed(folder: str | Path) -> bool:
+    "Whether weights of the component in `folder` are packed."
+    return any(Path(folder).glob('*.safetensors.xz'))
+
+
 def load_packed(from_pretrained: Callable[..., Loaded], folder: str | Path, **options) -> Loaded:
     "`from_pretrained(folder, **options)`, of a plain copy where the weights of `folder` are packed."
-    if not any(Path(folder).glob('*.safetensors.xz')):
+    if not is_packed(folder):
         return from_pretrained(folder, **options)
     with tempfile.TemporaryDirectory() as plain:
         return from_pretrained(unpack_folder(folder, Path(plain) / 'weights'), **options)
