@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stage 1 anew, on the latents of data/vae: feature resampler and UNet learn to draw from the features of the shipped visual tokenizer, which stays as it is.
+# Stage 1 anew, on the latents of data/tiny/vae: feature resampler and UNet learn to draw from the features of the shipped visual tokenizer, which stays as it is.
 # usage: runs/detokenizer.sh [OUT]      environment:
 #   STORE     page store; what is missing of it is drawn and encoded    STORIES (1536) to learn from, WORKERS (15) that draw
 #   SECONDS_DETOKENIZER (900) of training, BATCH (256), DEVICE (cuda), STEPS (none); STEPS=2 rehearses
@@ -20,7 +20,7 @@ HOW=${HOW---thing-share .4 --thing-weight 5 --character-weight 2 --condition-dro
 export TORCHDYNAMO_SUPPRESS_ERRORS=1 PYTHONUNBUFFERED=1
 mkdir -p "$OUT"
 [ -d "$OUT/visual_tokenizer" ] || cp -r "$DATA/tiny/visual_tokenizer" "$OUT/"
-[ -d "$OUT/vae" ] || python3 -c "import sys; from seed_story.story.packed import unpack_folder; unpack_folder(*sys.argv[1:])" "$DATA/vae" "$OUT/vae"
+[ -d "$OUT/vae" ] || python3 -c "import sys; from seed_story.story.packed import unpack_folder; unpack_folder(*sys.argv[1:])" "$DATA/tiny/vae" "$OUT/vae"
 if [ -z "${PREPARED:-}" ]; then
   $SEED_STORY train render --store "$STORE" --stories "$STORIES" --workers "${WORKERS:-15}"
   for what in features latents; do $SEED_STORY train encode --what $what --store "$STORE" --out "$OUT" --stories "$STORIES" --device "$DEVICE"; done

@@ -53,9 +53,10 @@ def saved(tmp_path):
 
 def test_tiny_saved_by_an_earlier_commit(saved):
     from seed_story.pipeline.loading import fingerprint, load_pipeline
+    from seed_story.story.files import same_weights
 
     before, present = load_pipeline(str(saved / 'tiny')), load_pipeline('tiny')
-    assert fingerprint(before) == fingerprint(present)
+    assert same_weights(fingerprint(before).split('-')[1], fingerprint(present)), 'all but the steps and the guidance'
     assert before.policy() == present.policy(), 'and it looks back as far'
     assert {k: before.config[k] for k in SETTINGS} == SETTINGS
 
@@ -93,7 +94,7 @@ def test_a_bundled_model_by_its_name(tmp_path, monkeypatch):
 
 
 def test_the_kept_vae_is_unpacked_and_keeps_pictures(tmp_path):
-    "data/vae is packed; unpacked it is a component of a run folder, as `--init-from` wants it."
+    "The VAE of tiny is packed; unpacked it is a component of a run folder, as `--init-from` wants it."
     import torch
 
     from seed_story.models.detokenizer import decode_latents, encode_latents
@@ -102,7 +103,7 @@ def test_the_kept_vae_is_unpacked_and_keeps_pictures(tmp_path):
     from seed_story.training.page_store import StoreFormat, storyland_shard
     from seed_story.training.runs import load_component
 
-    unpack_folder(bundled_folder().parent / 'vae', tmp_path / 'vae')
+    unpack_folder(bundled_folder() / 'vae', tmp_path / 'vae')
     vae = load_component(tmp_path, 'vae').eval()
     images = uint8_to_pixel_values(torch.from_numpy(storyland_shard(2_000_000, 1, StoreFormat(pages=10)).images[0]))
     with torch.no_grad():

@@ -32,6 +32,7 @@ from ..models.devices import check_device
 from ..models.presets import bundled_homes, model_folder
 from ..story.arguments import first_line, shown, whole_number
 from ..story.files import atomic_path
+from ..story.packed import is_packed, load_packed
 from ..story.weights import AGAIN, WeightsError, check_weight_file, read_header, read_json_object
 
 # %% auto #0
@@ -253,12 +254,14 @@ class CheckedPipeline(DiffusionPipeline):
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a110
 def _shared_parts(folder: Path, checked: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
-    "The components that are at hand after checking, or lie beside the folder; diffusers finds the others by itself."
+    "The components that are at hand, packed, or elsewhere than in the folder; diffusers finds the others by itself."
     places = component_folders(folder, set(checked))
     found = {}
     for part, module in checked.items():
         if not isinstance(module, (torch.nn.Module, _Configured)):
             found[part] = module
+        elif isinstance(module, torch.nn.Module) and is_packed(places[part]):
+            found[part] = load_packed(type(module).from_pretrained, places[part], torch_dtype=_dtype_of(dtype, part))
         elif places[part] != folder / part:
             found[part] = type(module).from_pretrained(places[part], torch_dtype=_dtype_of(dtype, part))
     return found

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, deserialize, safe_open
+from safetensors import SafetensorError, safe_open
 
 from .arguments import first_line
-from .packed import read_weights
 
 # %% auto #0
-__all__ = ['AGAIN', 'NUMBERS', 'WeightsError', 'check_weight_file', 'TensorHeader', 'read_header', 'read_json_object',
-           'read_headers', 'check_tensors']
+__all__ = ['AGAIN', 'LARGEST_HEADER', 'NUMBERS', 'WeightsError', 'check_weight_file', 'TensorHeader', 'read_header',
+           'read_json_object', 'read_headers', 'check_tensors']
 
 # %% ../../nbs/1_story/07_weights.ipynb #195d876e
 class WeightsError(OSError, ValueError):
@@ -54,8 +54,19 @@ class TensorHeader(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _packed_header(weights: bytes) -> dict[str, TensorHeader]:
-    return {name: TensorHeader(held['dtype'], tuple(held['shape'])) for name, held in deserialize(weights)}
+LARGEST_HEADER = 100_000_000  # bytes; no safetensors file has more
+
+
+def _packed_header(path: Path) -> dict[str, TensorHeader]:
+    "The header of a packed file that is not cut off; its other bytes are checked when they are unpacked."
+    if path.read_bytes()[-2:] != b'YZ':
+        raise ValueError('its end is missing')
+    with lzma.open(path) as packed:
+        size = int.from_bytes(packed.read(8), 'little')
+        if not 0 < size < LARGEST_HEADER:
+            raise ValueError('its header has no size that can be')
+        said = json.loads(packed.read(size))
+    return {name: TensorHeader(held['dtype'], tuple(held['shape'])) for name, held in said.items() if name[:2] != '__'}
 
 
 def read_header(path: str | Path) -> dict[str, TensorHeader]:
@@ -68,11 +79,11 @@ def read_header(path: str | Path) -> dict[str, TensorHeader]:
     path = check_weight_file(packed if is_packed else path)
     try:
         if is_packed:
-            return _packed_header(read_weights(path.with_suffix('')))
+            return _packed_header(path)
         with safe_open(path, 'np') as file:
             slices = {name: file.get_slice(name) for name in file.keys()}
             return {name: TensorHeader(s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, lzma.LZMAError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
         reason = first_line(error).rpartition('header: ')[2]
         raise WeightsError(f'{path} is cut off, damaged, or no safetensors file ({reason}): {AGAIN}') from error
 
