@@ -32,6 +32,7 @@ from ..models.presets import build, preset
 from ..pipeline.folders import check_model, check_weights
 from ..story.arguments import first_line
 from ..story.files import ClaimedError, atomic_path, claim, write_atomic
+from ..story.packed import load_packed
 from seed_story.training.stages import (
     ChunkData,
     DetokenizerPairs,
@@ -83,7 +84,7 @@ def load_component(folder: str | Path, part: str) -> Any:
         raise FileNotFoundError(f"{where} is missing; run `seed-story train {stage} --out {folder}` first")
     try:
         check_model(cls, where)
-        loaded = cls.from_pretrained(where)
+        loaded = load_packed(cls.from_pretrained, where)
     except Exception as e:
         raise ValueError(f"{where} cannot be loaded ({first_line(e)}); remove it and train {stage} again") from e
     check_weights(folder, {part: loaded})
