@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..story.arguments import whole_number
+from ..story.arguments import real_number, whole_number
 from ..story.files import atomic_path, claim, short_hash, write_atomic
 from ..story.format import ChunkReader, Story, read_stories
 from ..story.processes import map_in_order, worker_count
@@ -43,8 +43,11 @@ class Shard:
 
 # %% ../../nbs/6_training/05_page_store.ipynb #6965a24f
 def save_shard(shard: Shard, path: str | Path) -> None:
-    "Write a shard with all its pictures as one `.npz` file, in one rename."
-    images = np.asarray(shard.images, np.uint8)
+    "Write a shard with all its pictures as one `.npz` file, in one rename. ValueError if its parts do not fit."
+    images = np.asarray(shard.images)
+    if images.dtype != np.uint8:
+        raise ValueError(f"a shard's pictures are uint8, not {images.dtype}: give them as they are on the disk")
+    _check_shard(shard.texts, shard.seeds, shard.labels, images.shape)
     about = [shard.texts, list(shard.seeds), shard.made, short_hash(images.tobytes())]
     labels: dict[str, Any] = {f"label.{k}": v for k, v in shard.labels.items()}
     with atomic_path(path) as part, open(part, "wb") as f:
@@ -58,8 +61,8 @@ def load_shard(path: str | Path, images: bool = True) -> Shard:
             texts, seeds, *more = json.loads(bytes(f["texts"]).decode())
             made, pictures = more or ({}, "")  # earlier versions did not say
             labels = {k[6:]: f[k] for k in f.files if k.startswith("label.")}
+            shape = _image_shape(f)
             drawn = f["images"] if images else None
-            shape = _image_shape(f) if drawn is None else drawn.shape
         return Shard(drawn, texts, labels, seeds, made | _check_shard(texts, seeds, labels, shape), str(pictures))
     except Exception as e:  # each damage has an error of its own
         if isinstance(e, OSError) and e.errno is not None:
@@ -70,11 +73,14 @@ def load_shard(path: str | Path, images: bool = True) -> Shard:
 
 # %% ../../nbs/6_training/05_page_store.ipynb #a4b2ba07
 def _image_shape(f: Any) -> tuple[int, ...]:
-    "The shape of the pictures in an open `.npz` file, which are not read."
+    "The shape of the pictures in an open `.npz` file, which are not read. ValueError unless they are uint8."
     with f.zip.open("images.npy") as member:
         first = np.lib.format.read_magic(member) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        return read(member)[0]
+        shape, _, kind = read(member)
+    if kind != np.uint8:
+        raise ValueError(f"its pictures are {kind}, not uint8")
+    return shape
 
 
 def _check_shard(texts: list, seeds: list, labels: dict, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -343,7 +349,8 @@ def shard_paths(folder: str | Path, stories: int | None = None, wait: float = 0.
 
     FileNotFoundError when there is none, saying how to make some; ValueError when there are fewer stories."""
     folder = Path(folder)
-    deadline = time.monotonic() + wait
+    stories = stories if stories is None else whole_number("stories", stories, 1)
+    deadline = time.monotonic() + real_number("wait", wait, 0)
     while True:
         there = _counts(folder)
         planned = read_plan(folder) | there

@@ -49,6 +49,7 @@ from ..models.mllm import branched_loss
 from ..models.presets import build
 from .eviction import Eviction, keep_mask_by_page, visible_mask
 from ..models.fingerprints import component_fingerprint
+from ..story.arguments import whole_number
 from ..story.files import atomic_path, claim, short_hash
 from ..models.sequence import IGNORE_INDEX, ImageTokens, PageEncoder, build_branched_batch, sentence_end_ids
 from .options import Conditioning, DetokenizerConditioning, FeatureConditioning, Optimisation
@@ -321,7 +322,8 @@ def encode_store(
     out = Path(out)
     known = component_fingerprint(model)
     model = model.to(device).eval()
-    paths = shard_paths(store, stories, wait)[part[0] :: part[1]]
+    number = whole_number("the number of parts", part[1], 1)
+    paths = shard_paths(store, stories, wait)[whole_number("part", part[0], 0, number - 1) :: number]
     wanted = [path for path in paths if not _is_encoded(path, out / f"{path.stem}.safetensors", known)]
     out.mkdir(parents=True, exist_ok=True)
     done = 0
