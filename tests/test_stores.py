@@ -182,11 +182,19 @@ def children_of(process: int) -> list[int]:
     return [int(n) for n in Path(f'/proc/{process}/task/{process}/children').read_text().split()]
 
 
+def is_running(process: int) -> bool:
+    "Whether a process is there, and not merely remembered until somebody asks how it ended."
+    try:
+        return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
 def ended(processes: list[int], seconds: float = 20) -> bool:
     "Whether all of them end in time."
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not any(Path(f'/proc/{n}').exists() for n in processes):
+        if not any(map(is_running, processes)):
             return True
         time.sleep(0.05)
     return False
