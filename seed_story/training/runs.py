@@ -320,7 +320,7 @@ def encoded_pages(
 
 # %% ../../nbs/6_training/09_runs.ipynb #d4dcb817
 def training_pictures(
-    options: TrainingOptions,
+    options: VAEOptions | TokenizerOptions | OracleOptions,
     size: int,  # pixels a side that are wanted
     truth: bool = False,  # what the pictures show is wanted, too
 ) -> Shard:
