@@ -22,7 +22,7 @@ from ..story.arguments import first_line, shown, whole_number
 from ..story.weights import AGAIN, WeightsError, check_tensors, read_headers, read_json_object
 
 # %% auto #0
-__all__ = ['COUNTED', 'component_class', 'check_counts', 'empty_component', 'check_component', 'check_picture_sizes',
+__all__ = ['COUNTED', 'component_class', 'check_layer_counts', 'empty_component', 'check_component', 'check_picture_sizes',
            'try_together', 'check_tokenizer']
 
 # %% ../../nbs/3_models/16_components.ipynb #843dad89
@@ -58,11 +58,11 @@ def _numbers(value: Any) -> Iterator[int]:
         yield value
 
 
-def check_counts(config: Mapping[str, Any], stored: int, origin: object) -> None:
+def check_layer_counts(config: Mapping[str, Any], stored: int, origin: object) -> None:
     "WeightsError if a `config`, at any depth, asks for more layers than there are `stored` tensors."
     for name, value in config.items():
         if isinstance(value, Mapping):
-            check_counts(value, stored, origin)
+            check_layer_counts(value, stored, origin)
         elif name in COUNTED and max(_numbers(value), default=0) > stored:
             raise WeightsError(f'{origin}: {name} is {shown(value)}, and its files hold {stored:,} tensors: {AGAIN}')
 
@@ -96,7 +96,7 @@ def check_component(cls: Any, place: str | Path, variant: str | None = None) -> 
     config = read_json_object(place / 'config.json')
     stem = 'model' if issubclass(cls, PreTrainedModel) else 'diffusion_pytorch_model'
     found = read_headers(place, stem, variant)
-    check_counts(config, len(found), place / 'config.json')
+    check_layer_counts(config, len(found), place / 'config.json')
     module = empty_component(cls, place)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     tied = getattr(module, 'all_tied_weights_keys', None) or {}

@@ -528,8 +528,8 @@ def _check_features(features: Any, parts: DetokenizerParts) -> None:
     if not isinstance(features, Tensor) or features.ndim != 3 or width not in (None, features.shape[-1]):
         found = list(features.shape) if isinstance(features, Tensor) else shown(features)
         raise ValueError(f"features must be a tensor [N, V, {width or 'F'}], not {found}")
-    if not torch.isfinite(features).all():
-        raise ValueError("features hold numbers that are not finite: nothing can be drawn of them")
+    if features.is_meta or not torch.isfinite(features).all():
+        raise ValueError("features hold numbers that are not finite, or none at all: nothing can be drawn of them")
 
 
 def _check_output(output: str, guidance_scale: float, unconditional) -> None:

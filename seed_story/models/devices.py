@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..sinks.internals import execution_device_of_hook
+from ..story.arguments import shown
 
 # %% ../../nbs/3_models/08_devices.ipynb #1bc8bc1c
 def execution_device(module: Any, default: torch.device | None = None) -> Any:  # torch.device; None only as `default`
@@ -37,9 +38,10 @@ def check_device(name: Any) -> torch.device:
             torch.zeros(1, device=device).item()
     except Exception as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:120].rstrip(".")
-        if isinstance(name, str) and reason.startswith(("Expected one of", "Invalid device string")):
+        if isinstance(e, TypeError) or reason.startswith(("Expected one of", "Invalid device string")):
             reason = "there is no such device"
-        raise ValueError(f"device {name!r} cannot be used: {reason}; there are: {', '.join(usable_devices())}") from e
+        there = ", ".join(usable_devices())
+        raise ValueError(f"device {shown(name)} cannot be used: {reason}; there are: {there}") from e
     return device
 
 # %% ../../nbs/3_models/08_devices.ipynb #b16e2a43

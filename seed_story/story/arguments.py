@@ -15,11 +15,17 @@ __all__ = ['shown', 'whole_number', 'real_number', 'plain_text', 'plain_path', '
 
 # %% ../../nbs/1_story/08_arguments.ipynb #279b95bf
 def shown(value: Any) -> str:
-    "`value` as a message shows it: on one line, and cut where it is long."
+    "`value` as a message shows it: on one line, cut where it is long; of what is no plain value its kind."
+    if isinstance(value, type):
+        return f'the class {value.__name__}'
+    if getattr(value, 'ndim', 0):
+        return f'{type(value).__name__} of shape {list(value.shape)}'
     try:
         words = ' '.join(repr(value).split())
     except ValueError:  # an integer of thousands of digits
-        words = f'a {type(value).__name__} that is too long to show'
+        return f'{type(value).__name__} that is too long to show'
+    if words.startswith('<'):  # as Python writes things that have no text of their own
+        return f'something of type {type(value).__name__}'
     return words if len(words) <= 60 else f'{words[:57]}…'
 
 
