@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # diffusers loads components only from modules that are imported already
 import seed_story.models.adapter
@@ -23,15 +23,15 @@ import seed_story.models.visual_tokenizer  # noqa: F401
 from ..models.adapter import AdaptedMLLM, load_story_tokenizer
 from seed_story.models.components import (
     check_component,
-    check_counts,
+    check_layer_counts,
     check_tokenizer,
     component_class,
     try_together,
 )
 from ..models.devices import check_device
 from ..models.presets import bundled_homes, model_folder
-from ..story.arguments import first_line, shown, whole_number
-from ..story.files import atomic_path
+from ..story.arguments import first_line, plain_path, shown, whole_number
+from ..story.files import atomic_path, explain_os_error
 from ..story.packed import is_packed, load_packed
 from ..story.weights import AGAIN, WeightsError, check_weight_file, read_header, read_json_object
 
@@ -139,7 +139,7 @@ def check_adapted(place: Path) -> Any:
     config = read_json_object(file)
     read_json_object(place / 'adapter' / 'adapter_config.json')
     saved = [read_header(place / name) for name in ('adapter/adapter_model.safetensors', 'resamplers.safetensors')]
-    check_counts(config, sum(map(len, saved)), file)
+    check_layer_counts(config, sum(map(len, saved)), file)
     try:
         return AdaptedMLLM.config_class.from_dict(config)
     except Exception as error:  # a configuration may be wrong in any way
@@ -147,10 +147,11 @@ def check_adapted(place: Path) -> Any:
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a109
 class _Configured:
-    "Stands for a model that is not saved as a whole: its configuration."
+    "Stands for a model that is not saved as a whole: its configuration, and the class that loads it."
 
-    def __init__(self, config: Any):
+    def __init__(self, config: Any, loader: Any):
         self.config = config
+        self.loader = loader
 
 
 def check_model(cls: Any, place: Path, variant: str | None = None) -> Any:
@@ -158,7 +159,7 @@ def check_model(cls: Any, place: Path, variant: str | None = None) -> Any:
 
     Of an `AdaptedMLLM` its configuration, as far as its own files go."""
     if issubclass(cls, AdaptedMLLM):
-        return _Configured(check_adapted(place))
+        return _Configured(check_adapted(place), cls)
     return check_component(cls, place, variant)
 
 
@@ -263,8 +264,21 @@ def _shared_parts(folder: Path, checked: Mapping[str, Any], dtype: Any) -> dict[
         elif isinstance(module, torch.nn.Module) and is_packed(places[part]):
             found[part] = load_packed(type(module).from_pretrained, places[part], torch_dtype=_dtype_of(dtype, part))
         elif places[part] != folder / part:
-            found[part] = type(module).from_pretrained(places[part], torch_dtype=_dtype_of(dtype, part))
+            found[part] = getattr(module, 'loader', type(module)).from_pretrained(
+                places[part], torch_dtype=_dtype_of(dtype, part)
+            )
     return found
+
+
+def _check_given(cls: Any, given: Mapping[str, Any]) -> None:
+    "ValueError for arguments of `from_pretrained` that cannot be what their names say. None: left out."
+    kinds: dict[str, Any] = dict(tokenizer=PreTrainedTokenizerBase, scheduler=SchedulerMixin)
+    kinds |= dict(variant=str, device_map=str)
+    for name in {*kinds, *cls._get_signature_keys(cls)[0]} & given.keys():
+        kind = kinds.get(name, torch.nn.Module)
+        if given[name] is not None and (not isinstance(given[name], kind) or given[name] == ''):
+            raise ValueError(f'{name} must be a {kind.__name__}, not {shown(given[name])}')
+    cls.check_settings(**{name: given[name] for name in set(cls._get_signature_keys(cls)[1]) & given.keys()})
 
 
 class SavedPipeline(CheckedPipeline):
@@ -277,36 +291,48 @@ class SavedPipeline(CheckedPipeline):
         A folder of that name comes first. ValueError for a name that is none of these, WeightsError for a folder that
         is damaged, not whole, or of parts that do not belong together: before any weight is read."""
         dtype = as_dtype(kwargs.pop('dtype', kwargs.pop('torch_dtype', torch.float32)))
+        _check_given(cls, kwargs)
         folder = model_folder(pretrained_model_name_or_path)
         if folder is None:
             folder = Path(cls.download(str(pretrained_model_name_or_path), **kwargs))
         checked = cls.check_folder(folder, **kwargs)
         given = _shared_parts(folder, checked, dtype)
-        pipe = super().from_pretrained(folder, **kwargs | given, dtype=dtype)
+        try:
+            pipe = super().from_pretrained(folder, **kwargs | given, dtype=dtype)
+        except NotImplementedError as error:  # of a device map
+            raise ValueError(f'{folder} cannot be loaded in this way: {first_line(error)}') from error
         check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval()
         return pipe
 
-    def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike, safe_serialization: bool = True, **kwargs: Any) -> None:
         """As diffusers does; a folder that is new appears when it is whole.
 
         ValueError for a place that cannot be one, and for pickles: weights are kept as safetensors."""
-        out = Path(save_directory)
-        if not kwargs.get('safe_serialization', True):
+        out = plain_path('save_directory', save_directory)
+        if safe_serialization is not True:
             raise ValueError('weights are saved as safetensors only: leave safe_serialization out')
-        if not isinstance(save_directory, (str, PathLike)) or not str(save_directory).strip() or out.is_file():
-            raise ValueError(f'save_directory must be a folder, not {shown(save_directory)}')
+        if out.exists() and not out.is_dir():
+            raise ValueError(f'save_directory must be a folder, and {out} is a file: choose another name')
         if out.exists():
-            super().save_pretrained(out, *args, **kwargs)
+            (out / 'model_index.json').unlink(missing_ok=True)  # what is half-written is no pipeline
+            super().save_pretrained(out, **kwargs)
             return
-        with atomic_path(out) as part:
-            super().save_pretrained(part, *args, **kwargs)
+        try:
+            with atomic_path(out) as part:
+                super().save_pretrained(part, **kwargs)
+        except OSError as error:
+            raise ValueError(f'{out} cannot be saved: {explain_os_error(error)}') from error
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         "As diffusers does. ValueError for a device that cannot compute here."
         for device in [*args, kwargs.get('device')]:
-            if device is not None and not isinstance(device, torch.dtype):
+            if isinstance(device, torch.dtype):
+                as_dtype(device)
+            elif device is not None:
                 check_device(device)
+        if kwargs.get('dtype') is not None:
+            as_dtype(kwargs['dtype'])
         return super().to(*args, **kwargs)

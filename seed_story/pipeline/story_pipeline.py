@@ -31,15 +31,15 @@ from ..models.devices import execution_device
 from ..models.features import encode_images
 from ..models.sequence import SEPARATOR, ImageTokens, clean_text
 from .folders import SavedPipeline
-from .narrate import Narrator, Progress, narrate
+from .narrate import NarratedPage, Narrator, Progress, narrate
 from .sampling import Sampling, derive_seed
 from ..sinks.policies import Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
 from ..story.arguments import first_line, plain_text, real_number, shown, whole_number
 from ..story.format import ImageError, Page, Story, open_image
 
 # %% auto #0
-__all__ = ['resolve_policy', 'StoryComponents', 'resolve_seed', 'picture_seed', 'StoryDefaults', 'load_image', 'context_length',
-           'check_text', 'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'DrawingPipeline',
+__all__ = ['MOST_STORY_PAGES', 'resolve_policy', 'StoryComponents', 'resolve_seed', 'picture_seed', 'StoryDefaults', 'load_image',
+           'context_length', 'check_text', 'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'DrawingPipeline',
            'IllustrationPipeline', 'StreamingPipeline', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
@@ -77,6 +77,9 @@ def _check_separator(tokenizer: Any, separator: str) -> None:
         )
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #e25dbaab
+MOST_STORY_PAGES = 1_000_000  # of a story
+
+
 class StoryComponents(SavedPipeline):
     "What a story pipeline is made of, and the defaults of its stories, which are saved with it."
 
@@ -122,7 +125,7 @@ class StoryComponents(SavedPipeline):
         given = {
             name: p.default for name, p in inspect.signature(StoryComponents.__init__).parameters.items()
         } | settings
-        whole_number('pages', given['pages'], 1)
+        whole_number('pages', given['pages'], 1, MOST_STORY_PAGES)
         whole_number('window_pages', given['window_pages'], 1)
         whole_number('num_inference_steps', given['num_inference_steps'], 1)
         real_number('guidance_scale', given['guidance_scale'], 0, MOST_GUIDANCE)
@@ -157,7 +160,10 @@ class StoryDefaults(StoryComponents):
 
     def policy(self, attention: str | Policy | None = None) -> Policy:
         "The attention policy of a story told with `attention` (None: the pipeline's)."
-        return resolve_policy(self.setting('attention', attention), self.config.window_pages, self.config.max_distance)
+        attention = self.setting('attention', attention)
+        if not isinstance(attention, (str, Policy)):
+            raise ValueError(f'attention must be a name or a policy, as in Window(pages=4), not {shown(attention)}')
+        return resolve_policy(attention, self.config.window_pages, self.config.max_distance)
 
     def sampling(
         self,
@@ -236,8 +242,8 @@ class OpeningPipeline(StoryDefaults):
         if not isinstance(features, Tensor) or features.ndim != 3 or features.shape[-1] != width:
             found = list(features.shape) if isinstance(features, Tensor) else shown(features)
             raise ValueError(f'features must be a tensor [N, V, {width}], not {found}')
-        if not torch.isfinite(features).all():
-            raise ValueError('features hold numbers that are not finite: encode the picture again')
+        if features.is_meta or not torch.isfinite(features).all():
+            raise ValueError('features hold numbers that are not finite, or none at all: encode the picture again')
         return features
 
     def _check_openings(self, images, texts, seeds, sampling: Sampling, features: Tensor | None) -> Tensor:
@@ -246,25 +252,40 @@ class OpeningPipeline(StoryDefaults):
             check_text(self, text, sampling)
         pictures = len(images if features is None else self._check_features(features))
         if not 0 < pictures == len(texts) == len(seeds):
-            raise ValueError(f'{pictures} pictures, {len(texts)} texts and {len(seeds)} seeds do not match')
+            counts = f'{pictures} pictures, {len(texts)} texts and {len(seeds)} seeds'
+            raise ValueError(f'image or features, text and seed must have one entry a story; {counts} do not match')
         return self.encode(images) if features is None else features
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #ce073b94
 def _listed(name: str, things: Any) -> list:
     "An argument of many stories as a list, also of a generator; ValueError for what holds nothing one by one."
-    if isinstance(things, (str, bytes, dict, Image.Image, Path)) or not isinstance(things, Iterable):
-        raise ValueError(f'{name} must be a list, one for each story, not {shown(things)}')
+    is_one = isinstance(things, (str, bytes, dict, set, Image.Image, Path)) or getattr(things, 'ndim', 1) == 0
+    if is_one or not isinstance(things, Iterable):
+        raise ValueError(f'{name} must be a list, one for each, not {shown(things)}')
     return list(things)
 
 
-def _check_kinds(sampling: Any, progress: Any) -> None:
-    "ValueError for other things than a `Sampling` and a function."
+def _check_progress(progress: Any) -> None:
+    if progress is not None and not callable(progress):
+        raise ValueError(f'progress must be a function of done, total and what, not {shown(progress)}')
+
+
+def _check_sampling(sampling: Any) -> None:
     if not isinstance(sampling, Sampling):
         raise ValueError(
             f'sampling must be a Sampling, as pipe.sampling(temperature=1) gives it, not {shown(sampling)}'
         )
-    if progress is not None and not callable(progress):
-        raise ValueError(f'progress must be a function of done, total and what, not {shown(progress)}')
+
+
+def _known_pages(known: Any, stories: int, alone: bool) -> list[list[NarratedPage]]:
+    "Pages told before, per page one a story; ValueError for other things."
+    rows = [[page] if alone else page for page in _listed('known_pages', known)]
+    for row in rows:
+        if not isinstance(row, (list, tuple)) or not all(isinstance(page, NarratedPage) for page in row):
+            raise ValueError(f'known_pages must be pages as narrate gives them, not {shown(row)}')
+        if len(row) != stories:
+            raise ValueError(f'known_pages must have a page for each of the {stories} stories, not {len(row)}')
+    return rows
 
 
 def _finite_pages(rows: Iterator, alone: bool) -> Iterator:
@@ -299,16 +320,17 @@ class NarrationPipeline(OpeningPipeline):
         None means the pipeline's default. With lists of pictures, texts and seeds many stories are told at once:
         each item, also of `known_pages`, is then a list, one page a story."""
         sampling = self.sampling() if sampling is None else sampling
-        _check_kinds(sampling, progress)
+        _check_sampling(sampling)
+        _check_progress(progress)
         alone = isinstance(text, str)
         texts = [text] if alone else _listed('text', text)
         images = [image] if alone or features is not None else _listed('image', image)
         one_seed = seed is None or not isinstance(seed, Iterable) or getattr(seed, 'ndim', 1) == 0
         seeds = [resolve_seed(one) for one in ([seed] * len(texts) if one_seed else _listed('seed', seed))]
-        pages = whole_number('pages', self.setting('pages', pages), 1)
+        pages = whole_number('pages', self.setting('pages', pages), 1, MOST_STORY_PAGES)
         policy = self.policy(attention)
         features = self._check_openings(images, texts, seeds, sampling, features)
-        known = [[page] for page in known_pages] if alone else known_pages
+        known = _known_pages(known_pages, len(texts), alone)
         rows = narrate(self.narrator, texts, features, pages, policy, sampling, seeds, known, progress)
         return _finite_pages(rows, alone)
 
@@ -371,7 +393,7 @@ class DrawingPipeline(StoryDefaults):
     def _check_drawing(self, steps: Any, scale: Any, output: Any = 'pil', unconditional: Any = None):
         "Steps and guidance (None: the pipeline's) as numbers. ValueError for those, and for the other arguments."
         given = self.setting('num_inference_steps', steps), self.setting('guidance_scale', scale)
-        if output not in ('pil', 'pt'):
+        if not isinstance(output, str) or output not in ('pil', 'pt'):
             raise ValueError(f"output_type must be 'pil' or 'pt', not {shown(output)}")
         if not isinstance(unconditional, (PromptEmbeds, type(None))):
             raise ValueError(f'unconditional must be what pipe.unconditional() gives, not {shown(unconditional)}')
@@ -408,6 +430,7 @@ class IllustrationPipeline(DrawingPipeline):
         "A list of PIL images, or a tensor [N, 3, H, W] in 0…1 (`output_type='pt'`). None: the pipeline's default."
         steps, scale = self._check_drawing(num_inference_steps, guidance_scale, output_type, unconditional)
         whole_number('batch_size', batch_size, 1)
+        _check_progress(progress)
         if not isinstance(features, Tensor) or features.ndim != 3 or not len(features):
             raise ValueError(f'features must be a tensor [N, V, F] of some pictures, not {shown(features)}')
         given = [secrets.randbits(63) for _ in features] if seeds is None else _listed('seeds', seeds)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from .arguments import first_line
 
 # %% auto #0
-__all__ = ['AGAIN', 'LARGEST_HEADER', 'NUMBERS', 'WeightsError', 'check_weight_file', 'TensorHeader', 'read_header',
+__all__ = ['AGAIN', 'LARGEST_HEADER', 'WEIGHT_TYPES', 'WeightsError', 'check_weight_file', 'TensorHeader', 'read_header',
            'read_json_object', 'read_headers', 'check_tensors']
 
 # %% ../../nbs/1_story/07_weights.ipynb #195d876e
@@ -156,7 +156,7 @@ def read_headers(
     raise WeightsError(f'{folder} holds no weights ({stem}.safetensors, or an index of several): {AGAIN}')
 
 # %% ../../nbs/1_story/07_weights.ipynb #555a6549
-NUMBERS = ('F64', 'F32', 'F16', 'BF16')  # types that weights may have
+WEIGHT_TYPES = ('F64', 'F32', 'F16', 'BF16')  # types that weights may have
 
 
 def _some(names: Iterable[str]) -> str:
@@ -189,5 +189,7 @@ def check_tensors(
                 f'{origin}: {name} of the {what} is {list(shape)}, and {list(wanted[name])} is needed: '
                 'other sizes than its configuration has'
             )
-        if dtype not in NUMBERS:
-            raise WeightsError(f'{origin}: {name} of the {what} is of type {dtype}; weights are {", ".join(NUMBERS)}')
+        if dtype not in WEIGHT_TYPES:
+            raise WeightsError(
+                f'{origin}: {name} of the {what} is of type {dtype}; weights are {", ".join(WEIGHT_TYPES)}'
+            )
