@@ -170,9 +170,6 @@ class AdaptedMLLM(StoryMLLM):
         Other arguments are not used. ValueError if the pre-trained language model is not there."""
         return _load_adapted(cls, Path(folder), dtype or torch_dtype or torch.float32)
 
-    def tie_weights(self, *args, **kwargs) -> None:
-        "Nothing: the language model's weights were tied when it was loaded, and peft keeps them so."
-
     def save_pretrained(self, save_directory: str | PathLike, *args: Any, **kwargs: Any) -> None:
         """What was trained: `config.json`, `adapter/` (as peft writes it) and `resamplers.safetensors` into a folder.
 

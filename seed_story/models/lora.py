@@ -5,29 +5,68 @@
 # %% ../../nbs/3_models/06_lora.ipynb #291dcd0c
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-from ..sinks.internals import mark_adapted
+from ..sinks.internals import mark_adapted, name_tied_weights, tied_weights
 from .fingerprints import tensor_digests
 
 # %% auto #0
 __all__ = ['add_lora', 'merge_and_unload_lora', 'LoraMixin']
 
 # %% ../../nbs/3_models/06_lora.ipynb #51730886
+def _lora_config(llm: Any, lora: dict) -> Any:
+    "The `peft.LoraConfig` of these arguments. ValueError for one that it does not know, or tokens that `llm` has not."
+    from peft import LoraConfig
+
+    try:
+        adapter = LoraConfig(**lora)
+    except TypeError as error:
+        raise ValueError(f"lora must be arguments of peft.LoraConfig, and is {lora!r} ({error})") from error
+    adapter.base_model_name_or_path = llm.name_or_path
+    indices = lora.get("trainable_token_indices") or {}
+    rows = [i for some in (indices.values() if isinstance(indices, dict) else [indices]) for i in some]
+    known = llm.get_input_embeddings().weight.shape[0]
+    if rows and not 0 <= min(rows) <= max(rows) < known:
+        raise ValueError(f"lora: trainable_token_indices reach from {min(rows)} to {max(rows)}, of {known} tokens")
+    return adapter
+
+
+def _inner_name(llm: nn.Module, name: str) -> str:
+    "The name that a parameter of `llm` has inside of what peft has put around its module."
+    path, _, parameter = name.rpartition(".")
+    for inside in ("token_adapter", "original_module", "base_layer"):
+        if path and inside in dict(llm.get_submodule(path).named_children()):
+            path = f"{path}.{inside}"
+    return f"{path}.{parameter}" if path else name
+
+
+def _shared_parameters(llm: nn.Module) -> dict[str, str]:
+    "Parameters that have more than one name: each other name → the first."
+    first: dict[int, str] = {}
+    names = llm.named_parameters(remove_duplicate=False)
+    return {name: first[id(p)] for name, p in names if first.setdefault(id(p), name) != name}
+
+
 def add_lora(llm: Any, lora: dict) -> Any:
     """Put adapters (`peft.LoraConfig(**lora)`) into a language model, and return it.
 
     Trainable afterwards: adapters, `modules_to_save`, and input and output embeddings.
-    Of the embeddings only the rows `trainable_token_indices`, if `lora` names them."""
-    from peft import LoraConfig, inject_adapter_in_model
+    Of the embeddings only the rows `trainable_token_indices`, if `lora` names them.
+    ValueError for what is no adapter of this model."""
+    from peft import inject_adapter_in_model
 
-    adapter = LoraConfig(**lora)
-    adapter.base_model_name_or_path = llm.name_or_path
+    adapter = _lora_config(llm, lora)
+    tied = tied_weights(llm)
     # as `llm.add_adapter`, which in transformers 5.24 asks for a peft not out yet
     inject_adapter_in_model(adapter, llm)
     mark_adapted(llm, True)
+    tied = {_inner_name(llm, a): _inner_name(llm, b) for a, b in tied.items()}
+    name_tied_weights(llm, tied | _shared_parameters(llm))
     if not lora.get("trainable_token_indices"):
         for embedding in (llm.get_input_embeddings(), llm.get_output_embeddings()):
             embedding.weight.requires_grad_(True)
@@ -45,19 +84,39 @@ def _adapted_modules(llm: nn.Module, layers: bool = True, saved: bool = True) ->
     return [(name, module) for name, module in llm.named_modules() if is_wanted(module)]
 
 # %% ../../nbs/3_models/06_lora.ipynb #920347a8
-def merge_and_unload_lora(llm: nn.Module) -> nn.Module:
-    "Fold the adapters into the weights and take them out: W + (alpha / r) B A. The outputs stay the same."
+def _shares_its_matrix(llm: nn.Module, layer: Any) -> bool:
+    "Whether the matrix of an adapted layer belongs to another module, too: what is folded into it changes that one."
+    uses = Counter(id(p) for _, p in llm.named_parameters(remove_duplicate=False))
+    return not hasattr(layer, "token_indices") and uses[id(layer.get_base_layer().weight)] > 1
+
+
+def _matrix_of_its_own(layer: nn.Module) -> None:
+    weight = layer.weight
+    layer.weight = nn.Parameter(weight.detach().clone(), weight.requires_grad)
+
+
+def merge_and_unload_lora(llm: Any) -> Any:
+    """Fold the adapters into the weights and take them out: W + (alpha / r) B A. The outputs stay the same.
+
+    Input and output embeddings that were tied, and differ afterwards, are tied no more."""
+    was_tied = bool(tied_weights(llm))
     for name, module in _adapted_modules(llm):
         if hasattr(module, "modules_to_save"):
             plain = module.modules_to_save[module.active_adapter]
         else:
-            module.merge()
             plain = module.get_base_layer()
+            if _shares_its_matrix(llm, module):
+                _matrix_of_its_own(plain)
+            module.merge()
         # trained rows of an embedding stand in a wrapper
         parent, _, child = name.removesuffix(".token_adapter").rpartition(".")
         setattr(llm.get_submodule(parent), child, plain)
     del llm.peft_config
     mark_adapted(llm, False)
+    if was_tied:
+        llm.config.tie_word_embeddings = llm.get_input_embeddings().weight is llm.get_output_embeddings().weight
+        del llm._tied_weights_keys
+        name_tied_weights(llm, llm.get_expanded_tied_weights_keys())
     return llm
 
 # %% ../../nbs/3_models/06_lora.ipynb #3680a48e
@@ -70,12 +129,13 @@ class LoraMixin:
     def merge_adapter(self) -> None:
         """Fold the adapters into the weights for speed; `unmerge_adapter` undoes it (up to rounding).
 
+        An adapter stays apart if its matrix is that of another module, too, as with tied embeddings.
         The weights are still known: `folded` keeps the digest of each matrix before and after,
         and `unmerged` its first 64 values, by which earlier commits knew them."""
         adapted = {
             f"llm.{name}.base_layer.weight": layer
             for name, layer in _adapted_modules(self.llm, saved=False)
-            if not layer.merged
+            if not layer.merged and not _shares_its_matrix(self.llm, layer)
         }
         matrices = {name: layer.get_base_layer().weight.detach() for name, layer in adapted.items()}
         first = {name: weight.flatten()[:64].clone() for name, weight in matrices.items()}
@@ -109,5 +169,21 @@ class LoraMixin:
         "Fold the adapters into the weights for good; the configuration then has no `lora`."
         if self.config.lora:
             merge_and_unload_lora(self.llm)
+            self.config.llm_config = dict(
+                self.config.llm_config or {}, tie_word_embeddings=self.llm.config.tie_word_embeddings
+            )
+            name_tied_weights(self, {f"llm.{a}": f"llm.{b}" for a, b in tied_weights(self.llm).items()})
         self.config.lora = None
         return self
+
+    @contextmanager
+    def unfolded(self) -> Iterator[None]:
+        "While this lasts, the adapters are not folded into the weights."
+        folded = any(layer.merged for _, layer in _adapted_modules(self.llm, saved=False))
+        if folded:
+            self.unmerge_adapter()
+        try:
+            yield
+        finally:
+            if folded:
+                self.merge_adapter()

@@ -83,6 +83,8 @@ def _lora_arguments(lora):
     "A `peft.LoraConfig` as the arguments that differ from its defaults; a dict stays."
     if lora is None or isinstance(lora, dict):
         return lora
+    if not hasattr(lora, "to_dict"):
+        raise ValueError(f"lora must be arguments of peft.LoraConfig, as in dict(r=8), and is {lora!r}")
     default = type(lora)().to_dict()
     given = {
         k: v
@@ -194,6 +196,11 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
         for name in model._frozen:
             model.get_parameter(name).requires_grad_(False)
         return loaded
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        "As transformers does it; adapters that are folded into the weights are taken out meanwhile."
+        with self.unfolded():
+            super().save_pretrained(*args, **kwargs)
 
     def get_input_embeddings(self) -> torch.nn.Module:
         "Of the language model."

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['attn_implementation', 'mark_initialized', 'mark_adapted', 'rope_frequencies', 'numbered_modules', 'attention_modules',
-           'execution_device_of_hook', 'device_of', 'layer_devices', 'reset_attention', 'has_forward_pre_hook',
-           'forward_hooks', 'uncompiled', 'lerp_all_', 'fix_address']
+__all__ = ['attn_implementation', 'mark_initialized', 'tied_weights', 'name_tied_weights', 'mark_adapted', 'rope_frequencies',
+           'numbered_modules', 'attention_modules', 'execution_device_of_hook', 'device_of', 'layer_devices',
+           'reset_attention', 'has_forward_pre_hook', 'forward_hooks', 'uncompiled', 'lerp_all_', 'fix_address']
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #215069c7
 def attn_implementation(model: Any) -> str:
@@ -26,6 +26,17 @@ def mark_initialized(model: nn.Module) -> None:
     "Tells transformers that every part of `model` has its start values: they are not drawn again."
     for module in model.modules():
         module._is_hf_initialized = True  # type: ignore[assignment]  # a plain bool on a module
+
+
+def tied_weights(model: Any) -> dict[str, str]:
+    "Which parameters of a transformers model are the same: name → name of the one that it is."
+    return dict(model.all_tied_weights_keys)
+
+
+def name_tied_weights(model: Any, tied: dict[str, str]) -> None:
+    "Tells transformers what `tied_weights` are called now, where a module has been put around them."
+    model._tied_weights_keys = dict(tied)
+    model.all_tied_weights_keys = dict(tied)
 
 
 def mark_adapted(llm: nn.Module, adapted: bool) -> None:
