@@ -51,8 +51,8 @@ def tell(model, cache, ids=IDS, mask=None, new=8, **options):
     )
 
 
-def adapted(model):
-    whole = get_peft_model(model, LoraConfig(r=4, target_modules=['q_proj'], task_type='CAUSAL_LM'))
+def adapted(model, **more):
+    whole = get_peft_model(model, LoraConfig(r=4, target_modules=['q_proj'], task_type='CAUSAL_LM', **more))
     for name, p in whole.named_parameters():
         if 'lora_B' in name:
             torch.nn.init.normal_(p, std=0.3)
@@ -61,6 +61,7 @@ def adapted(model):
 
 WRAPPERS = dict(
     peft=adapted,
+    trained_rows=lambda model: adapted(model, trainable_token_indices=dict(embed_tokens=[3, 4])),
     data_parallel=torch.nn.DataParallel,
     offloaded=lambda model: cpu_offload(model, execution_device=torch.device('cpu')),
     peft_in_parallel=lambda model: torch.nn.DataParallel(adapted(model)),

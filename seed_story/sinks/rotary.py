@@ -88,7 +88,7 @@ def _in_evaluation(model: Any) -> Iterator[None]:
 def _loud_token(model: Any) -> Tensor:
     "A token [1, 1] with a large embedding, so not the padding token, whose embedding may be zero."
     embed = model.get_input_embeddings()
-    some = torch.arange(min(64, embed.num_embeddings), device=device_of(embed))
+    some = torch.arange(min(64, embed.weight.shape[0]), device=device_of(embed))
     return embed(some).flatten(1).norm(dim=1).argmax().view(1, 1)
 
 # %% ../../nbs/4_sinks/02_rotary.ipynb #3e1b7a63
