@@ -10,7 +10,9 @@
 #   1. STORIES=1536 BATCH=128 SECONDS_DETOKENIZER=345 runs/detokenizer.sh out/a: 4,442 steps, the card shared with three other trials
 #   2. INIT=out/a STORIES=7680 SECONDS_DETOKENIZER=930 runs/detokenizer.sh out/main: 16,805 steps of 256, the card alone, 55 ms a step
 #   3. the weights of out/main, .85, and of out/a, .15, are averaged: out/main alone draws both palms where told features leave open which side has one
-# A rehearsal: DEVICE=cpu STORIES=2 WORKERS=1 STEPS=2 BATCH=4 runs/detokenizer.sh out/rehearsal
+#   ONLY_ADAPT  not empty: OUT has a feature_resampler and a unet that stage 1 has trained
+#   SECONDS_ADAPT  of stage 3 afterwards, on features that the language model of data/tiny regresses for the same stories (none)
+# A rehearsal: DEVICE=cpu STORIES=2 WORKERS=1 STEPS=2 BATCH=4 SECONDS_ADAPT=60 runs/detokenizer.sh out/rehearsal
 set -euo pipefail
 OUT=${1:-out/detokenizer}; STORE=${STORE:-out/storyland}; STORIES=${STORIES:-1536}; DEVICE=${DEVICE:-cuda}; SEED_STORY=${SEED_STORY:-seed-story}; DATA=${DATA:-data}
 RESAMPLER=${RESAMPLER-feature_resampler.num_features=36 feature_resampler.num_queries=36 feature_resampler.depth=4 feature_resampler.dim=160 feature_resampler.heads=5}
@@ -25,5 +27,9 @@ if [ -z "${PREPARED:-}" ]; then
   $SEED_STORY train render --store "$STORE" --stories "$STORIES" --workers "${WORKERS:-15}"
   for what in features latents; do $SEED_STORY train encode --what $what --store "$STORE" --out "$OUT" --stories "$STORIES" --device "$DEVICE"; done
 fi
-$SEED_STORY train detokenizer --store "$STORE" --out "$OUT" --stories "$STORIES" --device "$DEVICE" --batch "${BATCH:-256}" --seconds "${SECONDS_DETOKENIZER:-900}" \
+[ -n "${ONLY_ADAPT:-}" ] || $SEED_STORY train detokenizer --store "$STORE" --out "$OUT" --stories "$STORIES" --device "$DEVICE" --batch "${BATCH:-256}" --seconds "${SECONDS_DETOKENIZER:-900}" \
   ${STEPS:+--steps $STEPS} ${INIT:+--init-from "$INIT"} $HOW --set "$SIZES"
+if [ -n "${SECONDS_ADAPT:-}" ]; then
+  for part in mllm tokenizer; do [ -d "$OUT/$part" ] || cp -r "$DATA/tiny/$part" "$OUT/"; done
+  $SEED_STORY train adapt --store "$STORE" --out "$OUT" --stories "$STORIES" --device "$DEVICE" --batch "${BATCH:-256}" --seconds "$SECONDS_ADAPT" ${STEPS:+--steps $STEPS} $HOW --set "$SIZES"
+fi
