@@ -6,10 +6,10 @@
 #   SIZES     changes of the preset; RESAMPLER, UNET: the part of it that belongs to these
 #   HOW       options of the loss and of the batches    INIT  a folder whose feature_resampler and unet are trained further
 #   PREPARED  not empty: the store is there, drawn and encoded
-# What came back was made in three steps, on one H200 (the commit of the runs: 734c5e6):
+# What ships was made in two steps, on one H200 (the commit of the runs: 734c5e6):
 #   1. STORIES=1536 BATCH=128 SECONDS_DETOKENIZER=345 runs/detokenizer.sh out/a: 4,442 steps, the card shared with three other trials
 #   2. INIT=out/a STORIES=7680 SECONDS_DETOKENIZER=930 runs/detokenizer.sh out/main: 16,805 steps of 256, the card alone, 55 ms a step
-#   3. the weights of out/main, .85, and of out/a, .15, are averaged: out/main alone draws both palms where told features leave open which side has one
+# Where told features leave open on which side a palm stands, out/main draws both, faintly. Stage 3 is there for that (SECONDS_ADAPT); it has not been run on these weights.
 #   ONLY_ADAPT  not empty: OUT has a feature_resampler and a unet that stage 1 has trained
 #   SECONDS_ADAPT  of stage 3 afterwards, on features that the language model of data/tiny regresses for the same stories (none)
 # A rehearsal: DEVICE=cpu STORIES=2 WORKERS=1 STEPS=2 BATCH=4 SECONDS_ADAPT=60 runs/detokenizer.sh out/rehearsal

@@ -89,6 +89,19 @@ class PromptEmbeds(NamedTuple):
 def _normalize(features: Tensor, axis: int | None) -> Tensor:
     return features if axis is None else F.normalize(features, dim=axis)
 
+# %% ../../nbs/3_models/09_detokenizer.ipynb #5d0e77e1
+def _check_resampler(config: dict) -> None:
+    "ValueError for sizes of a `FeatureResampler` that cannot be."
+    for name, size in config.items():
+        left_out = name == "num_features" and size is None
+        if name != "normalize_dim" and not name.startswith("_") and not left_out:
+            whole_number(f"{name} of the feature resampler", size, 1)
+    if config["dim"] % config["heads"]:
+        raise ValueError(f"dim {config['dim']} must be a multiple of heads {config['heads']}")
+    axis = config["normalize_dim"]
+    if axis not in (None, 1, 2, -1, -2):
+        raise ValueError(f"normalize_dim must be 1 (as released), -1 (per token) or None, not {shown(axis)}")
+
 # %% ../../nbs/3_models/09_detokenizer.ipynb #e5aa2211
 class FeatureResampler(ModelMixin, ConfigMixin):
     """Perceiver from features [N, V, F] to what an SDXL-type UNet reads, under released names; `paper` = the defaults.
@@ -109,21 +122,11 @@ class FeatureResampler(ModelMixin, ConfigMixin):
         output1_dim: int = 768,
         output2_dim: int = 1280,
         ff_mult: int = 4,
-        # axis over which features are normalised first: 1 as released, -1 per token, None not at all
-        normalize_dim: int | None = 1,
+        normalize_dim: int | None = 1,  # axis of the features' normalisation: 1 as released, -1 per token, None: none
         num_features: int | None = None,  # V: each of so many has a learned place; None: a set, as released
     ):
         super().__init__()
-        for name, size in self.config.items():
-            left_out = name == "num_features" and size is None
-            if name != "normalize_dim" and not name.startswith("_") and not left_out:
-                whole_number(f"{name} of the feature resampler", size, 1)
-        if dim % heads:
-            raise ValueError(f"dim {dim} must be a multiple of heads {heads}")
-        if normalize_dim not in (None, 1, 2, -1, -2):
-            raise ValueError(
-                f"normalize_dim must be 1 (as released), -1 (per token) or None, not {shown(normalize_dim)}"
-            )
+        _check_resampler(dict(self.config))
         self.latents = nn.Parameter(torch.randn(1, num_queries, dim) / dim**0.5)
         self.proj_in = nn.Linear(embedding_dim, dim)
         self.positions = nn.Parameter(torch.randn(num_features, dim) / dim**0.5) if num_features else None
