@@ -11,7 +11,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from seed_story import cli
 from seed_story.cli import run
+from seed_story.records.parameters import check_parameters, read_parameters
+from seed_story.sinks.policies import attention_policy
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +42,43 @@ def test_a_notebook_begins_anywhere(path, tmp_path, monkeypatch):
     if number:
         with pytest.raises(ValueError, match=f'{path.stem}, -p {number} is -1; it must be at least'):
             exec(cells[first + 1].source, names | {number: -1})
+
+
+JUNK = [
+    '',
+    ' ',
+    '0',
+    '-1',
+    '1.5',
+    'nan',
+    '1e309',
+    '9' * 5000,
+    'None',
+    'x',
+    'dense@',
+    '../x',
+    '/dev/null',
+    '\0',
+    '\ud800',
+    'a\nb',
+]
+JUNK += [0, -1, 1.5, float('inf'), 10**30, True, None, [1], {}, b'x', object()]
+
+
+@pytest.mark.parametrize('name', ['cache_cost', 'chunk_length', 'stream_report'])
+def test_any_value_is_taken_or_refused_in_one_line(name):
+    path = ROOT / 'nbs' / 'repro' / f'{name}.ipynb'
+    readers = dict(policies=cli._policies, policy=attention_policy)
+    refused = 0
+    for parameter in read_parameters(path):
+        for value in JUNK:
+            try:
+                check_parameters(path, {parameter: value}, ROOT, readers)
+            except ValueError as error:
+                refused += 1
+                assert name in str(error) and parameter in str(error)
+                assert '\n' not in str(error) and len(str(error)) < 1000, error
+    assert refused > len(JUNK) / 3 * len(read_parameters(path))
 
 
 @pytest.fixture

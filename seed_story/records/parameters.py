@@ -70,17 +70,22 @@ def assigned_values(source: str) -> dict[str, Any]:
     return found
 
 
-def default_parameters(path: str | Path) -> dict[str, Any]:
-    "Name → default of the parameters of the notebook `path`. ValueError if its cell is not as it should be."
+def _defaults(path: str | Path, source: str) -> dict[str, Any]:
+    "Name → default in the source of the parameters cell of `path`."
     try:
-        return assigned_values(parameter_lines(path))
+        return assigned_values(source)
     except (SyntaxError, ValueError, TypeError) as error:
         raise ValueError(f'{path}: the parameters cell holds more than plain assignments: {error}') from error
 
+
+def default_parameters(path: str | Path) -> dict[str, Any]:
+    "Name → default of the parameters of the notebook `path`. ValueError if its cell is not as it should be."
+    return _defaults(path, parameter_lines(path))
+
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e2000a
-def _stated(path: str | Path, word: str) -> dict[str, Any]:
+def _stated(path: str | Path, source: str, word: str) -> dict[str, Any]:
     "What the lines `# WORD: name=value, …` of the parameters cell say. ValueError for a name that is no parameter."
-    lines = re.findall(rf'^# {word}: *(.+)$', parameter_lines(path), re.M)
+    lines = re.findall(rf'^# {word}: *(.+)$', source, re.M)
     try:
         call = ast.parse(f'dict({", ".join(lines)})', mode='eval').body
         if not isinstance(call, ast.Call) or call.args:
@@ -88,14 +93,14 @@ def _stated(path: str | Path, word: str) -> dict[str, Any]:
         wanted = {str(said.arg): ast.literal_eval(said.value) for said in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise ValueError(f'{path}: the line "# {word}" must read name=value, …: {error}') from error
-    if unknown := wanted.keys() - default_parameters(path).keys():
+    if unknown := wanted.keys() - _defaults(path, source).keys():
         raise ValueError(f'{path}: the line "# {word}" names {", ".join(sorted(unknown))}, which is no parameter')
     return wanted
 
 
 def smallest_parameters(path: str | Path) -> dict[str, Any]:
     "The parameters of the smallest run of the notebook `path`. ValueError for a name that is no parameter."
-    return _stated(path, 'smallest')
+    return _stated(path, parameter_lines(path), 'smallest')
 
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e2000b
 NUMBERS = {'number': float, 'whole number': int}  # what may stand for None, if it is no text
@@ -127,9 +132,10 @@ def _kind_and_limits(name: str, default: Any, holds: str) -> tuple[Any, dict[str
 
 def read_parameters(path: str | Path) -> dict[str, Parameter]:
     "Name → `Parameter` of the notebook `path`, in its order. ValueError if its cell is not as it should be."
-    least, most, held = (_stated(path, word) for word in ('least', 'most', 'holds'))
+    source = parameter_lines(path)
+    least, most, held = (_stated(path, source, word) for word in ('least', 'most', 'holds'))
     found = {}
-    for name, default in default_parameters(path).items():
+    for name, default in _defaults(path, source).items():
         holds = held.get(name, USUAL.get(name, ''))
         kind, limits = _kind_and_limits(name, default, holds)
         if name in least:

@@ -110,8 +110,8 @@ def check_target(
     out = Path(out)
     if out.is_dir():
         raise ValueError(f'{out} is a folder; it must be a file')
-    if out.exists() and out.samefile(path):
-        raise ValueError(f'{out} is the notebook itself: choose another place for the executed copy')
+    if out.resolve().parent == Path(path).resolve().parent:
+        raise ValueError(f'{out} is among the notebooks themselves: choose another place for the executed copy')
     if not force and is_committed(out):
         raise ValueError(f'{out} is committed: choose another place (default: out/repro), or make it anew with --force')
     if not force and out.exists() and not _is_executed(out):
