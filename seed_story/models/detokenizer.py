@@ -104,9 +104,7 @@ def _check_resampler(config: dict) -> None:
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #e5aa2211
 class FeatureResampler(ModelMixin, ConfigMixin):
-    """Perceiver from features [N, V, F] to what an SDXL-type UNet reads, under released names; `paper` = the defaults.
-
-    The UNet must have `cross_attention_dim` = output1_dim + output2_dim and take pooled vectors of output2_dim."""
+    "Perceiver from features [N, V, F] to what an SDXL-type UNet reads, under released names; `paper` = the defaults."
 
     _no_split_modules = ["PerceiverAttention", "AttentionPool"]
 
@@ -119,8 +117,8 @@ class FeatureResampler(ModelMixin, ConfigMixin):
         heads: int = 16,
         num_queries: int = 64,  # Q: prompt embeddings a picture
         embedding_dim: int = 4096,  # F
-        output1_dim: int = 768,
-        output2_dim: int = 1280,
+        output1_dim: int = 768,  # the UNet's `cross_attention_dim` is output1_dim + output2_dim
+        output2_dim: int = 1280,  # of the pooled vectors that the UNet takes
         ff_mult: int = 4,
         normalize_dim: int | None = 1,  # axis of the features' normalisation: 1 as released, -1 per token, None: none
         num_features: int | None = None,  # V: each of so many has a learned place; None: a set, as released
