@@ -15,10 +15,10 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, TextIO
 
 try:
     import typer
@@ -62,7 +62,7 @@ class _Commands(TyperGroup):
         with _told_apart():
             return super().invoke(ctx)
 
-
+# %% ../nbs/cli.ipynb #35c21262
 app = typer.Typer(
     cls=_Commands,
     help='Tell illustrated stories, page by page; make and check story data; train; reproduce.',
@@ -114,7 +114,7 @@ def _fault_of(error: Exception) -> str:
         return f'there is not enough memory ({error}): end other programs, ask for less, or choose another --device'
     raise error
 
-
+# %% ../nbs/cli.ipynb #186b2cd3
 def run(args: Optional[list[str]] = None) -> int:
     "Run the command line `args` (default: the program's own); returns the exit code."
     args = sys.argv[1:] if args is None else args
@@ -435,11 +435,18 @@ def _warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         before = warnings.showwarning
 
-        def show(message: Any, category: Any, filename: str, *rest: Any) -> None:
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if 'seed_story' in Path(filename).parts:
                 complain(message)
             else:
-                before(message, category, filename, *rest)
+                before(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         yield
@@ -458,7 +465,8 @@ def notebook_parameters(words: list[str]) -> tuple[Optional[str], dict[str, str]
     """`['length', '-p', 'pages', '10']` → `'length', dict(pages='10')`; the name may stand anywhere, or be left out.
 
     The last of equal parameters counts. ValueError for other words."""
-    name, given = None, {}
+    name = None
+    given = {}
     words = list(words)
     while words:
         word = words.pop(0)
@@ -521,7 +529,7 @@ def _run_one(path: Path, out: Path, parameters: dict[str, str], force: bool) -> 
     from seed_story.records.reproduce import count_other_code, records_place, run_notebook
 
     target = out if out.suffix == '.ipynb' and not out.is_dir() else out / path.name
-    readers = dict(policies=_policies, policy=attention_policy, device=_device)
+    readers: dict[str, Callable[[str], Any]] = dict(policies=_policies, policy=attention_policy, device=_device)
     with sigterm_as_interrupt():
         run_notebook(path, target, path.parents[2], parameters, sys.stderr.isatty(), force, readers)
     records = records_place(path, target.absolute(), path.parents[2], parameters)

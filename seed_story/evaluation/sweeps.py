@@ -426,7 +426,7 @@ def measure_policies(
         done += 1
     return done
 
-
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #c2556711
 def _measure(bench: Bench, job: Job, path: Path, command: str, settings: dict) -> None:
     "Runs a job and writes its record; of a story that the model wrote, it holds the last page."
     began = time.monotonic()

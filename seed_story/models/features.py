@@ -45,9 +45,9 @@ def _listed(images: Any) -> Any:
 
 
 def _batches(images: Images, batch_size: int) -> Iterator:
-    images = _listed(images)
+    listed = _listed(images)
     whole_number("batch_size", batch_size, 1)
-    return (images[first : first + batch_size] for first in range(0, len(images), batch_size))
+    return (listed[first : first + batch_size] for first in range(0, len(listed), batch_size))
 
 
 def _encode(images: Any, encoder: Any, device: torch.device) -> Tensor:

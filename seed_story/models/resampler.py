@@ -62,6 +62,16 @@ class SecondReading(nn.Module):
         `positions` [Q, D]: of the queries. `keys`, `values` [N, V, D]: of the first reading."""
         return found + self.attn(self.ln_q(found) + positions, keys, values, need_weights=False)[0]
 
+# %% ../../nbs/3_models/02_resampler.ipynb #fa7950af
+def _check_sizes(sizes: dict[str, int]) -> None:
+    "ValueError for arguments of `Resampler` that are no sizes, or do not fit together."
+    for name, size in sizes.items():
+        whole_number(f"{name} of a resampler", size, 1)
+    if sizes["embed_dim"] % sizes["num_heads"]:
+        raise ValueError(
+            f"embed_dim {sizes['embed_dim']} of a resampler must be a multiple of num_heads {sizes['num_heads']}"
+        )
+
 # %% ../../nbs/3_models/02_resampler.ipynb #1e250082
 class Resampler(nn.Module):
     """`grid_size²` learned queries read features [N, V, kv_dim] → [N, grid_size², embed_dim].
@@ -80,10 +90,7 @@ class Resampler(nn.Module):
         super().__init__()
         kv_dim = embed_dim if kv_dim is None else kv_dim
         sizes = dict(grid_size=grid_size, embed_dim=embed_dim, num_heads=num_heads, kv_dim=kv_dim, layers=layers)
-        for name, size in sizes.items():
-            whole_number(f"{name} of a resampler", size, 1)
-        if embed_dim % num_heads:
-            raise ValueError(f"embed_dim {embed_dim} of a resampler must be a multiple of num_heads {num_heads}")
+        _check_sizes(sizes)
         self.grid_size = grid_size
         self.embed_dim = embed_dim
         self.num_heads = num_heads

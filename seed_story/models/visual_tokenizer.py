@@ -155,6 +155,12 @@ class ImageInputMixin:
         std = torch.tensor(self.config.image_std, device=device).view(3, 1, 1)
         return ((pixel_values - mean) / std).to(self.dtype)
 
+# %% ../../nbs/3_models/03_visual_tokenizer.ipynb #367441ad
+def _check_config(config: dict) -> None:
+    "ValueError for a configuration by which no visual tokenizer can be built."
+    _check_sizes(config)
+    _check_colours(config)
+
 # %% ../../nbs/3_models/03_visual_tokenizer.ipynb #0bb086ef
 class VisualTokenizer(ImageInputMixin, ModelMixin, ConfigMixin):
     """Vision transformer with attention pool: pixels [N, 3, S, S] → features [N, V, F].
@@ -181,8 +187,7 @@ class VisualTokenizer(ImageInputMixin, ModelMixin, ConfigMixin):
         normalize_features: bool = False,  # every feature vector scaled to length √F
     ):
         super().__init__()
-        _check_sizes(self.config)
-        _check_colours(self.config)
+        _check_config(self.config)
         pool_heads = max(1, output_dim // 128) if pool_heads is None else pool_heads
         self.conv1 = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
         self.positional_embedding = nn.Parameter(torch.randn(num_positions, width) * width**-0.5)

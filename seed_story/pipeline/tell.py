@@ -139,6 +139,16 @@ def torch_threads(count: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
 
+# %% ../../nbs/5_pipeline/08_tell.ipynb #41d9ef73
+def _plain_option(name: str, value: Any, most_threads: int) -> Any:
+    "The value of an option of `TellOptions`, as a plain number or word; ValueError for another kind, or out of bounds."
+    bounds: dict[str, tuple] = dict(pages=(1, None), steps=(1, None), seed=(None, None), threads=(1, most_threads))
+    if name in bounds:
+        return whole_number(f'--{name}', value, *bounds[name])
+    if name in ('guidance', 'temperature'):
+        return real_number(f'--{name}', value, 0, LARGEST)
+    return plain_text(f'--{name}', value)
+
 # %% ../../nbs/5_pipeline/08_tell.ipynb #7795965d
 @dataclass(frozen=True)
 class TellOptions:
@@ -163,16 +173,8 @@ class TellOptions:
         """These options, as plain numbers and words. ValueError for what can be judged without a model.
 
         `most_threads`: None for one a CPU."""
-        most = os.cpu_count() if most_threads is None else most_threads
-        bounds: dict[str, tuple] = dict(pages=(1, None), steps=(1, None), seed=(None, None), threads=(1, most))
-        found: dict[str, Any] = {}
-        for name, value in self.given().items():
-            if name in bounds:
-                found[name] = whole_number(f'--{name}', value, *bounds[name])
-            elif name in ('guidance', 'temperature'):
-                found[name] = real_number(f'--{name}', value, 0, LARGEST)
-            else:
-                found[name] = plain_text(f'--{name}', value)
+        most = (os.cpu_count() or 1) if most_threads is None else most_threads
+        found = {name: _plain_option(name, value, most) for name, value in self.given().items()}
         for name in ('model', 'device'):
             if not found.get(name, name).strip():
                 raise ValueError(f'--{name} is empty: leave it out, or name one')
@@ -184,7 +186,7 @@ class TellOptions:
             raise ValueError(f'--dtype must be float32, bfloat16 or float16, not {self.dtype}')
         return TellOptions(**found)
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #eb7112d1
 LARGEST = 1000  # guidance or temperature: above, any picture and any text is noise
 COLDEST = 1e-6  # a lower temperature makes infinite numbers of logits
 
@@ -217,7 +219,7 @@ def kept_options(book: Book) -> TellOptions:
     except ValueError as e:
         raise BookError(f'{damaged} ({e}): choose another --out') from e
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #3f58c5f6
 def story_settings(
     pipe: StoryPipeline,  # whose defaults count last
     opening: Opening,
@@ -262,7 +264,7 @@ class StoryInterrupted(Exception):
         super().__init__(f'interrupted: {_how_to_go_on(book, pages)}')
         self.book = book
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #78ba3714
 def read_known_pages(
     pipe: StoryPipeline,  # that told them
     book: Book,
@@ -410,7 +412,7 @@ def find_book(out: Path, resume: bool) -> Book | None:
         raise BookError(f'{out} holds no book to go on with: leave out --resume to begin one, or name another --out')
     return book
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #96fef5bf
 def find_opening(
     image: Path | None,  # the user's picture
     text: str | None,  # the user's text

@@ -590,7 +590,8 @@ class SinkCache(_MeasuringCache):
         moves = self.policy.position_mode != 'absolute'
         self.attention_span = attention_span(config)
         rotary = Rotary.from_model(language_model(model)) if moves else None
-        if rotary and self.ledger.rows and [t.key for t in rotary.layers] != [t.key for t in self.rotary.layers]:
+        held = self.rotary if self.ledger.rows else None
+        if rotary and held and [t.key for t in rotary.layers] != [t.key for t in held.layers]:
             raise ValueError(f'{type(model).__name__} turns its keys otherwise than the model that filled this cache')
         self.rotary = rotary
         far = self.policy.position_mode == 'clamped'

@@ -185,7 +185,8 @@ class _OneBuffer(ListeningCache):
     def batch_select_indices(self, indices: Tensor) -> None:
         raise ValueError('the static form serves no beams: use SinkCache')
 
-    reorder_cache = batch_select_indices
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.batch_select_indices(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         raise ValueError('the static form serves no beams: use SinkCache')

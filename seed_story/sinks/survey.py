@@ -58,7 +58,8 @@ UNMASKED = ('opt',)  # takes no mask of queries and keys
 def small_config(kind: str, layers: int = 4, **options: Any) -> Any:
     "A configuration of the model type `kind` for so many layers. KeyError for a type that transformers has not."
     has = AutoConfig.for_model(kind).to_dict()
-    given = {name: size for name, size in SIZES.items() if name in has} | {n: layers for n in DEPTHS if n in has}
+    given: dict[str, Any] = {name: size for name, size in SIZES.items() if name in has}
+    given |= {n: layers for n in DEPTHS if n in has}
     given |= {n: has[n][:layers] for n in BY_LAYER if isinstance(has.get(n), list) and len(has[n]) > layers}
     if isinstance(has.get('layer_types'), list):
         given['layer_types'] = (list(dict.fromkeys(has['layer_types'])) * layers)[:layers]
@@ -162,7 +163,8 @@ def _single_layers(kind: str) -> list[Any]:
     names = [n for n in ('layer_types', 'no_rope_layers') if isinstance(getattr(config, n, None), (list, tuple))]
     kinds = dict.fromkeys(zip(*(getattr(config, n) for n in names), strict=True)) if names else [()]
     shared = dict(num_kv_shared_layers=0) if hasattr(config, 'num_kv_shared_layers') else {}
-    return [small_model(kind, 1, **{n: [v] for n, v in zip(names, values)}, **shared) for values in kinds]
+    options: list[dict[str, Any]] = [{n: [v] for n, v in zip(names, values)} | shared for values in kinds]
+    return [small_model(kind, 1, **of_layer) for of_layer in options]
 
 
 def _caches_itself(model: Any) -> bool:

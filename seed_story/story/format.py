@@ -189,7 +189,7 @@ class StoryReader:
     ):
         self.lines = iter(lines)
         self.skip_bad = skip_bad
-        self.on_problem = on_problem
+        self.on_problem = on_problem or (lambda problem: None)
         self.read = 0
         self.skipped = 0
         self.pages_skipped = 0
@@ -219,9 +219,8 @@ class StoryReader:
 
     def _note(self, problems: list[Problem]) -> None:
         self.problems += problems
-        if self.on_problem is not None:
-            for problem in problems:
-                self.on_problem(problem)
+        for problem in problems:
+            self.on_problem(problem)
 
 # %% ../../nbs/1_story/01_format.ipynb #cd620c01
 def read_stories(

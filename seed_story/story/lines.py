@@ -41,7 +41,7 @@ class Problem:
         where = f'{self.file}:{self.line}' if self.line else f'{self.file}'
         return printable(f'{where}: {"warning: " if self.warning else ""}{self.what} → {self.fix}')
 
-
+# %% ../../nbs/1_story/11_lines.ipynb #931017e3
 class StoryError(ValueError):
     "A StoryStream file has a line that cannot be used; `problems` lists all that is wrong with it."
 

@@ -93,7 +93,7 @@ def _quiet() -> Iterator[None]:
         finally:
             log.disabled = before
 
-
+# %% ../../nbs/1_story/10_pictures.ipynb #31eec2ec
 @contextmanager
 def _quiet_decoder(kind: str | None) -> Iterator[None]:
     "As `_quiet`; for a TIFF, whose C library writes to the descriptor of stderr itself, this is turned away, too."

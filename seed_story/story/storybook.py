@@ -80,7 +80,7 @@ def _paragraphs(text: str) -> str:
     "The text as escaped `<p>` elements; blank lines part them."
     return ''.join(f'<p dir="auto">{_escape(p.strip())}</p>' for p in re.split(r'\n\s*\n', text) if p.strip())
 
-
+# %% ../../nbs/1_story/02_storybook.ipynb #95a6b74e
 def _size_class(text: str) -> str:
     "How large the words may be set: `s0` for a short text to `s3` for one that has to scroll."
     return f's{sum(len(text) > n for n in (130, 300, 620))}'

@@ -27,16 +27,18 @@ def _as_number(value: Any, kind: type[int] | type[float]) -> Any:
         if not re.fullmatch(written, value.strip()):
             raise ValueError(WANTED[kind])
         value = kind(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not _fits(value, kind):
+    if not _fits(value, kind):
         raise ValueError(WANTED[kind])
     return kind(value)
 
 
 def _fits(value: Any, kind: type[int] | type[float]) -> bool:
-    "Whether a number, also one of numpy, is one of this kind."
-    if kind is int:
-        return isinstance(value, numbers.Integral) and abs(value) < 10**18
-    return abs(value) <= sys.float_info.max  # neither infinite nor nan
+    "Whether a value is a number of this kind, also one of numpy; True and False are none."
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if kind is int else numbers.Real):
+        return False
+    most = 10**18 - 1 if kind is int else sys.float_info.max
+    number: Any = value
+    return bool(-most <= number <= most)  # neither infinite nor nan
 
 
 def _as_flag(value: Any) -> bool:

@@ -20,6 +20,30 @@ import torch
 
 from ..story.files import atomic_path, sha256_of, write_atomic
 
+# %% ../../nbs/6_training/02_checkpoints.ipynb #73801348
+def _unfinished(folder: Path) -> list[Path]:
+    "What a killed run had half written in a folder of states."
+    ours = r'\.(step-[0-9]+\.pt|newest\.json|begun\.json)\.[0-9]+\.part'
+    return [p for p in folder.glob('.*.part') if re.fullmatch(ours, p.name)]
+
+
+def _write_state(file: Path, content: dict) -> None:
+    "Write `content` to `file`, and then the pointer to it."
+    if file.exists():  # the pointer must not name the new one with the hash of the old
+        file.with_name('newest.json').unlink(missing_ok=True)
+    with atomic_path(file) as part:
+        with open(part, 'wb') as f:
+            torch.save(content, f)
+        pointer = json.dumps(dict(file=file.name, sha256=sha256_of(part)))
+    write_atomic(file.with_name('newest.json'), pointer + '\n')
+
+
+def _refused_by_disk(file: Path, error: Exception, there: list[Path]) -> OSError:
+    "That `file` cannot be written, and which state is kept of those that are `there`."
+    reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+    kept = f'{there[-1].name} is kept' if there else 'there is no earlier one'
+    return OSError(f'{file} cannot be written ({reason}): make room and start again; {kept}')
+
 # %% ../../nbs/6_training/02_checkpoints.ipynb #6b5186a5
 class Checkpoints:
     "Training states on disk, of a run with settings that must not change when it goes on."
@@ -33,11 +57,7 @@ class Checkpoints:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings or {}))
         self.keep = keep
-
-    @property
-    def begun(self) -> Path:
-        "The file that says that a run has begun, under which settings, before it has a state to keep."
-        return self.folder / 'begun.json'
+        self.begun = self.folder / 'begun.json'  # the settings of a run that may have no state yet
 
     def files(self) -> list[Path]:
         "All states, the oldest first."
@@ -47,40 +67,25 @@ class Checkpoints:
     def begin(self) -> None:
         "A run begins or goes on here; what a killed one had half written is removed. OSError if the disk refuses."
         self.folder.mkdir(parents=True, exist_ok=True)
-        for part in self._parts():
+        for part in _unfinished(self.folder):
             part.unlink()
         write_atomic(self.begun, json.dumps(self.settings) + '\n')
 
-    def _parts(self) -> list[Path]:
-        ours = r'\.(step-[0-9]+\.pt|newest\.json|begun\.json)\.[0-9]+\.part'
-        return [p for p in self.folder.glob('.*.part') if re.fullmatch(ours, p.name)]
-
     def save(self, step: int, state: dict) -> Path:
-        """Write the state after `step` steps; nothing half-written stays.
-
-        OSError that says what is kept, if the disk refuses."""
+        "Write the state after `step` steps, whole or not at all; OSError that says what is kept, if the disk refuses."
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f'step-{step:08d}.pt'
-        if file.exists():  # the pointer must not name the new one with the hash of the old
-            (self.folder / 'newest.json').unlink(missing_ok=True)
         try:
-            with atomic_path(file) as part:
-                with open(part, 'wb') as f:
-                    torch.save(dict(step=step, settings=self.settings, state=state), f)
-                pointer = json.dumps(dict(file=file.name, sha256=sha256_of(part)))
-            write_atomic(self.folder / 'newest.json', pointer + '\n')
+            _write_state(file, dict(step=step, settings=self.settings, state=state))
         except (OSError, RuntimeError) as e:  # torch raises RuntimeError where its writer meets a full disk
-            there = self.files()
-            reason = getattr(e, 'strerror', None) or str(e).splitlines()[0]
-            kept = f'{there[-1].name} is kept' if there else 'there is no earlier one'
-            raise OSError(f'{file} cannot be written ({reason}): make room and start again; {kept}') from e
+            raise _refused_by_disk(file, e, self.files()) from e
         for old in self.files()[: -self.keep]:
             old.unlink()
         return file
 
     def clear(self) -> None:
         "Remove all states: the run is over. The newest goes last, so that a run that is killed here goes on from it."
-        for file in (self.folder / 'newest.json', self.begun, *self._parts(), *self.files()):
+        for file in (self.folder / 'newest.json', self.begun, *_unfinished(self.folder), *self.files()):
             file.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

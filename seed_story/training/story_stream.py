@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['logger', 'StoryIndex', 'index_rows', 'load_story_dataset', 'image_folder', 'epoch_order', 'chunk_numbers',
-           'StreamedChunks']
+           'StoryChunks', 'StreamedChunks']
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #9d6591a7
 import logging
@@ -251,10 +251,9 @@ def _chunk_index(lengths: list[int], pages: int) -> list[tuple[int, int]]:
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #6550e767
 @dataclass(eq=False)
-class StreamedChunks(NumberedBatches):
-    """Training batches of a dataset of stories, by number.
+class StoryChunks:
+    """Chunks of the stories of a dataset, by number.
 
-    A batch is (BranchedBatch without features, pictures uint8 [B, P, S, S, 3], keep mask); the mask: see `Chunks`.
     ValueError if no story is long enough; ImageError names a picture that cannot be decoded. With `skip_bad` the next
     chunk that can be read stands in for it, and a warning is logged."""
 
@@ -276,10 +275,6 @@ class StreamedChunks(NumberedBatches):
         self.encoder: PageEncoder | None = None  # made in the process that needs it
         self.index = _chunk_index(self.stories.lengths, self.shape.pages)
 
-    def __len__(self) -> int:
-        "Steps of an epoch, the last one begun counted."
-        return -(-len(self.index) // (self.shape.batch * self.share.world_size))
-
     def chunk(self, number: int) -> tuple[list[str], np.ndarray, bool]:
         "Texts, pictures [P, S, S, 3] and whether the story ends there."
         for step in range(len(self.index)):
@@ -298,6 +293,16 @@ class StreamedChunks(NumberedBatches):
         size = (self.size, self.size)
         pictures = [np.asarray(p.pil().resize(size, Image.Resampling.BICUBIC)) for p in story.pages[start:end]]
         return [page.text for page in story.pages[start:end]], np.stack(pictures), end >= len(story)
+
+# %% ../../nbs/6_training/06_story_stream.ipynb #7743cd46
+class StreamedChunks(StoryChunks, NumberedBatches):
+    """Training batches of a dataset of stories, by number; their chunks: see `StoryChunks`.
+
+    A batch is (BranchedBatch without features, pictures uint8 [B, P, S, S, 3], keep mask); the mask: see `Chunks`."""
+
+    def __len__(self) -> int:
+        "Steps of an epoch, the last one begun counted."
+        return -(-len(self.index) // (self.shape.batch * self.share.world_size))
 
     def __getitem__(self, step: int) -> tuple:
         shape = self.shape
