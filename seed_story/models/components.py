@@ -140,7 +140,7 @@ def _trials(parts: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]
     yield 'the UNet cannot draw what the feature resampler gives', draw
     yield "the VAE cannot decode the UNet's latents", lambda: decode_latents(seen['latents'], parts['vae'])
 
-
+# %% ../../nbs/3_models/16_components.ipynb #e702cb3b
 def check_picture_sizes(parts: Mapping[str, Any], origin: object) -> None:
     "WeightsError if the UNet draws pictures that no memory holds."
     side = parts['unet'].config.sample_size

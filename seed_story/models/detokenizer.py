@@ -102,6 +102,11 @@ def _check_resampler(config: dict) -> None:
     if axis not in (None, 1, 2, -1, -2):
         raise ValueError(f"normalize_dim must be 1 (as released), -1 (per token) or None, not {shown(axis)}")
 
+# %% ../../nbs/3_models/09_detokenizer.ipynb #cb7d6b54
+def _perceiver_layer(dim: int, dim_head: int, heads: int, ff_mult: int) -> nn.ModuleList:
+    "Attention, and what follows it."
+    return nn.ModuleList([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)])
+
 # %% ../../nbs/3_models/09_detokenizer.ipynb #e5aa2211
 class FeatureResampler(ModelMixin, ConfigMixin):
     "Perceiver from features [N, V, F] to what an SDXL-type UNet reads, under released names; `paper` = the defaults."
@@ -129,8 +134,7 @@ class FeatureResampler(ModelMixin, ConfigMixin):
         self.proj_in = nn.Linear(embedding_dim, dim)
         self.positions = nn.Parameter(torch.randn(num_features, dim) / dim**0.5) if num_features else None
         self.norm_out = nn.LayerNorm(dim)
-        layers = ((PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)) for _ in range(depth))
-        self.layers = nn.ModuleList(nn.ModuleList(layer) for layer in layers)
+        self.layers = nn.ModuleList(_perceiver_layer(dim, dim_head, heads, ff_mult) for _ in range(depth))
         self.unet_proj_1 = nn.Linear(dim, output1_dim)
         self.unet_proj_2 = nn.Linear(dim, output2_dim)
         self.unet_attnpool = AttentionPool(num_queries, dim, heads, output2_dim)
@@ -145,8 +149,8 @@ class FeatureResampler(ModelMixin, ConfigMixin):
             latents = latents + layer[0](x, latents)
             latents = latents + layer[1](latents)
         latents = self.norm_out(latents)
-        prompt_embeds = torch.cat([self.unet_proj_1(latents), self.unet_proj_2(latents)], dim=-1)
-        return PromptEmbeds(prompt_embeds, self.unet_attnpool(latents))
+        prompts = self.unet_proj_1(latents), self.unet_proj_2(latents)
+        return PromptEmbeds(torch.cat(prompts, dim=-1), self.unet_attnpool(latents))
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #3909190b
 def pixel_block_size(vae: Any) -> int:

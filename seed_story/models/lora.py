@@ -44,7 +44,7 @@ def _inner_name(llm: nn.Module, name: str) -> str:
             path = f"{path}.{inside}"
     return f"{path}.{parameter}" if path else name
 
-
+# %% ../../nbs/3_models/06_lora.ipynb #bbe88ce4
 def _shared_parameters(llm: nn.Module) -> dict[str, str]:
     "Parameters that have more than one name: each other name → the first."
     first: dict[int, str] = {}
@@ -119,6 +119,17 @@ def merge_and_unload_lora(llm: Any) -> Any:
         name_tied_weights(llm, llm.get_expanded_tied_weights_keys())
     return llm
 
+# %% ../../nbs/3_models/06_lora.ipynb #e1159e7b
+def _replaced_rows(llm: Any) -> dict[str, list[int]]:
+    "Name of a frozen matrix in an adapted language model → its rows that trained rows stand for."
+    return {
+        f"llm.{name}.base_layer.weight": [
+            row for adapter in layer.active_adapters for row in layer.token_indices[adapter]
+        ]
+        for name, layer in _adapted_modules(llm, saved=False)
+        if hasattr(layer, "token_indices")
+    }
+
 # %% ../../nbs/3_models/06_lora.ipynb #3680a48e
 class LoraMixin:
     "Of a model whose language model `llm` may hold adapters."
@@ -149,13 +160,7 @@ class LoraMixin:
 
     def replaced_rows(self) -> dict[str, list[int]]:
         "The rows of frozen matrices that trained rows stand for: name of the matrix → rows."
-        return {
-            f"llm.{name}.base_layer.weight": [
-                row for adapter in layer.active_adapters for row in layer.token_indices[adapter]
-            ]
-            for name, layer in _adapted_modules(self.llm, saved=False)
-            if hasattr(layer, "token_indices")
-        }
+        return _replaced_rows(self.llm)
 
     def unmerge_adapter(self) -> None:
         "Take the folded adapters out of the weights again."

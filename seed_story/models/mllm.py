@@ -160,6 +160,15 @@ def states_at_slots(
         raise ValueError(f"{int(slots.sum())} slots in ids_gen_mask do not make whole images of {num_slots} slots each")
     return hidden_states[slots].view(-1, num_slots, hidden_states.shape[-1])
 
+# %% ../../nbs/3_models/07_mllm.ipynb #32880fcd
+def _load_whole(source: Any, dtype: Any) -> Any:
+    "The language model that `source` names, in `dtype`; ValueError if some of its weights are missing."
+    found: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    llm, info = found
+    if lacking := sorted(info["missing_keys"]):
+        raise ValueError(f"{source} lacks {len(lacking)} of its weights ({lacking[0]}, …): download it again")
+    return llm
+
 # %% ../../nbs/3_models/07_mllm.ipynb #440a3942
 class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
     "Where a model of this family comes from, and what may be done to the language model `llm` inside."
@@ -179,11 +188,7 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
         """Around `llm`, pre-trained, or what `AutoModelForCausalLM.from_pretrained` takes (then loaded in `dtype`).
         `vocab_size`: its embeddings are resized to this, `len(tokenizer)`. `config`: other fields of ours."""
         if not isinstance(llm, PreTrainedModel):
-            source = llm
-            found: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
-            llm, info = found
-            if lacking := sorted(info["missing_keys"]):
-                raise ValueError(f"{source} lacks {len(lacking)} of its weights ({lacking[0]}, …): download it again")
+            llm = _load_whole(llm, dtype)
         if vocab_size is not None:
             llm.resize_token_embeddings(vocab_size)
         return cls(StoryMLLMConfig(llm_config=llm.config.to_dict(), **config), llm).to(llm.dtype)

@@ -215,7 +215,7 @@ def as_dtype(dtype: Any) -> Any:
     return getattr(torch, name)
 
 
-def _dtype_of(dtype: Any, part: str) -> torch.dtype:
+def _dtype_of(dtype: torch.dtype | dict[str, torch.dtype], part: str) -> torch.dtype:
     return dtype.get(part, dtype.get('default', torch.float32)) if isinstance(dtype, dict) else dtype
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a10f
@@ -261,12 +261,12 @@ def _shared_parts(folder: Path, checked: Mapping[str, Any], dtype: Any) -> dict[
     for part, module in checked.items():
         if not isinstance(module, (torch.nn.Module, _Configured)):
             found[part] = module
-        elif isinstance(module, torch.nn.Module) and is_packed(places[part]):
-            found[part] = load_packed(type(module).from_pretrained, places[part], torch_dtype=_dtype_of(dtype, part))
+            continue
+        kind: Any = getattr(module, 'loader', type(module))
+        if isinstance(module, torch.nn.Module) and is_packed(places[part]):
+            found[part] = load_packed(kind.from_pretrained, places[part], torch_dtype=_dtype_of(dtype, part))
         elif places[part] != folder / part:
-            found[part] = getattr(module, 'loader', type(module)).from_pretrained(
-                places[part], torch_dtype=_dtype_of(dtype, part)
-            )
+            found[part] = kind.from_pretrained(places[part], torch_dtype=_dtype_of(dtype, part))
     return found
 
 
@@ -280,7 +280,7 @@ def _check_given(cls: Any, given: Mapping[str, Any]) -> None:
             raise ValueError(f'{name} must be a {kind.__name__}, not {shown(given[name])}')
     cls.check_settings(**{name: given[name] for name in set(cls._get_signature_keys(cls)[1]) & given.keys()})
 
-
+# %% ../../nbs/5_pipeline/05_folders.ipynb #39ba9c1c
 class SavedPipeline(CheckedPipeline):
     "A diffusers pipeline whose folder is checked when it is loaded. All else is as diffusers does it."
 

@@ -76,10 +76,24 @@ def _check_separator(tokenizer: Any, separator: str) -> None:
             f'not {shown(separator)}'
         )
 
-# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #e25dbaab
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #d67a7e94
 MOST_STORY_PAGES = 1_000_000  # of a story
 
 
+def _check_defaults(given: dict[str, Any]) -> None:
+    "ValueError for defaults of stories that make no sense. `given`: all of them, by name."
+    whole_number('pages', given['pages'], 1, MOST_STORY_PAGES)
+    whole_number('window_pages', given['window_pages'], 1)
+    whole_number('num_inference_steps', given['num_inference_steps'], 1)
+    real_number('guidance_scale', given['guidance_scale'], 0, MOST_GUIDANCE)
+    if given['max_distance'] is not None:
+        whole_number('max_distance', given['max_distance'], 1)
+    Sampling(*(given[field.name] for field in fields(Sampling)))
+    plain_text('attention', given['attention'])
+    resolve_policy(given['attention'], given['window_pages'], given['max_distance'] or 1)
+    plain_text('separator', given['separator'])
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #e25dbaab
 class StoryComponents(SavedPipeline):
     "What a story pipeline is made of, and the defaults of its stories, which are saved with it."
 
@@ -122,19 +136,8 @@ class StoryComponents(SavedPipeline):
     @classmethod
     def check_settings(cls, **settings: Any) -> None:
         "ValueError for defaults of stories that make no sense; what is not given counts as the defaults' default."
-        given = {
-            name: p.default for name, p in inspect.signature(StoryComponents.__init__).parameters.items()
-        } | settings
-        whole_number('pages', given['pages'], 1, MOST_STORY_PAGES)
-        whole_number('window_pages', given['window_pages'], 1)
-        whole_number('num_inference_steps', given['num_inference_steps'], 1)
-        real_number('guidance_scale', given['guidance_scale'], 0, MOST_GUIDANCE)
-        if given['max_distance'] is not None:
-            whole_number('max_distance', given['max_distance'], 1)
-        Sampling(*(given[field.name] for field in fields(Sampling)))
-        plain_text('attention', given['attention'])
-        resolve_policy(given['attention'], given['window_pages'], given['max_distance'] or 1)
-        plain_text('separator', given['separator'])
+        parameters = inspect.signature(StoryComponents.__init__).parameters
+        _check_defaults({name: p.default for name, p in parameters.items()} | settings)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #a008c72b
 def resolve_seed(seed: int | None = None) -> int:
@@ -298,7 +301,7 @@ def _finite_pages(rows: Iterator, alone: bool) -> Iterator:
                 )
         yield row[0] if alone else row
 
-
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #d579a562
 class NarrationPipeline(OpeningPipeline):
     "Texts and features of stories, without pictures."
 
@@ -322,11 +325,12 @@ class NarrationPipeline(OpeningPipeline):
         sampling = self.sampling() if sampling is None else sampling
         _check_sampling(sampling)
         _check_progress(progress)
+        texts = [text] if isinstance(text, str) else _listed('text', text)
         alone = isinstance(text, str)
-        texts = [text] if alone else _listed('text', text)
         images = [image] if alone or features is not None else _listed('image', image)
         one_seed = seed is None or not isinstance(seed, Iterable) or getattr(seed, 'ndim', 1) == 0
-        seeds = [resolve_seed(one) for one in ([seed] * len(texts) if one_seed else _listed('seed', seed))]
+        given_seeds: list[Any] = [seed] * len(texts) if one_seed else _listed('seed', seed)
+        seeds = list(map(resolve_seed, given_seeds))
         pages = whole_number('pages', self.setting('pages', pages), 1, MOST_STORY_PAGES)
         policy = self.policy(attention)
         features = self._check_openings(images, texts, seeds, sampling, features)

@@ -20,9 +20,9 @@ from ..story.files import explain_os_error
 from ..story.values import check_limits, coerce
 
 # %% auto #0
-__all__ = ['NUMBERS', 'USUAL', 'MOST', 'USUAL_MOST', 'HOLDINGS', 'Readers', 'PLACES', 'is_checkout', 'find_checkout', 'Parameter',
-           'parameter_lines', 'assigned_values', 'default_parameters', 'smallest_parameters', 'read_parameters',
-           'check_parameters', 'committed_runs', 'executed_from', 'run_note', 'begin_run']
+__all__ = ['NUMBER_KINDS', 'USUAL', 'MOST', 'USUAL_MOST', 'HOLDINGS', 'Readers', 'NOT_COMPARED', 'is_checkout', 'find_checkout',
+           'Parameter', 'parameter_lines', 'assigned_values', 'default_parameters', 'smallest_parameters',
+           'read_parameters', 'check_parameters', 'committed_runs', 'executed_from', 'run_note', 'begin_run']
 
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e20006
 def is_checkout(folder: Path) -> bool:
@@ -103,7 +103,7 @@ def smallest_parameters(path: str | Path) -> dict[str, Any]:
     return _stated(path, parameter_lines(path), 'smallest')
 
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e2000b
-NUMBERS = {'number': float, 'whole number': int}  # what may stand for None, if it is no text
+NUMBER_KINDS = {'number': float, 'whole number': int}  # what may stand for None, if it is no text
 USUAL = dict(  # what parameters of these names hold, unless the notebook says otherwise
     out='place',
     work='place',
@@ -121,7 +121,7 @@ USUAL_MOST = {**dict.fromkeys(('jobs', 'workers', 'processes'), 1024), **dict.fr
 
 def _kind_and_limits(name: str, default: Any, holds: str) -> tuple[Any, dict[str, Any]]:
     "The annotation of a parameter with this default, and its range if nothing else is stated."
-    kind: Any = NUMBERS.get(holds, str) if default is None else type(default)
+    kind: Any = NUMBER_KINDS.get(holds, str) if default is None else type(default)
     limits: dict[str, Any] = {}
     if kind is int:
         limits = dict(at_least=1 if default is None else min(1, default), at_most=USUAL_MOST.get(name, MOST))
@@ -208,10 +208,11 @@ Readers = dict[str, Callable[[str], Any]]  # what a text holds → a function th
 
 def _check_holding(parameter: Parameter, text: str, root: Path, readers: Readers) -> None:
     "ValueError if `text` does not hold what the parameter should."
-    holds, empty = parameter.holds.removesuffix(' or none'), parameter.holds.endswith(' or none')
+    holds = parameter.holds.removesuffix(' or none')
+    may_be_empty = holds != parameter.holds
     if re.search('[\0\ud800-\udfff]', text):
         raise ValueError('it holds signs that are no text')
-    if empty and not text.strip():
+    if may_be_empty and not text.strip():
         return
     if ' | ' in holds:
         try:
@@ -286,7 +287,7 @@ def executed_from(notebook: dict, path: str | Path) -> str:
 
 # %% ../../nbs/8_records/06_parameters.ipynb #b7e20015
 # where things go and how many work on them, which changes no result
-PLACES = ('out', 'work', 'measure', 'jobs', 'workers', 'processes', 'limit', 'oracle', 'results')
+NOT_COMPARED = ('out', 'work', 'measure', 'jobs', 'workers', 'processes', 'limit', 'oracle', 'results')
 
 
 def _comparable(value: Any) -> Any:
@@ -294,6 +295,15 @@ def _comparable(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return re.sub(r'\S*/(?=\S)', '', re.sub(r'(?<=\w)[:=]\S*[/$]\S*', '', value))
+
+
+def _differing(values: dict[str, Any], committed: dict[str, Any]) -> list[str]:
+    "Names of the parameters on which results depend and which differ from those of a committed run."
+    return [
+        name
+        for name, told in committed.items()
+        if name not in NOT_COMPARED and _comparable(values.get(name, told)) != _comparable(told)
+    ]
 
 
 def _short(value: Any) -> str:
@@ -304,10 +314,7 @@ def _short(value: Any) -> str:
 def run_note(name: str, values: dict[str, Any], root: str | Path) -> str:
     "A remark in Markdown if no committed run of the notebook `name` had these parameters; else nothing."
     runs = committed_runs(name, root)
-    others = {
-        copy: [k for k, v in committed.items() if k not in PLACES and _comparable(values.get(k, v)) != _comparable(v)]
-        for copy, committed in runs.items()
-    }
+    others = {copy: _differing(values, committed) for copy, committed in runs.items()}
     if not runs or not min(others.values(), key=len):
         return ''
     copy = min(others, key=lambda path: len(others[path]))

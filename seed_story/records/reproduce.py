@@ -237,7 +237,9 @@ def run_notebook(
     Records go to the folder beside `out` of the same name, unless the parameter `out` says otherwise. What was at `out`
     stays until the run has come to its end. ValueError, before anything is run, for wrong parameters and for a place
     that `check_target` or another run forbids; ValueError if the notebook fails, which is then in NAME.failed.ipynb."""
-    path, out, root = Path(path).absolute(), Path(out).absolute(), Path(root).resolve()
+    path = Path(path).absolute()
+    out = Path(out).absolute()
+    root = Path(root).resolve()
     parameters = check_parameters(path, parameters or {}, root, readers)
     records = records_place(path, out, root, parameters)
     check_target(path, out, records if parameters.get('measure', True) else None, force)

@@ -109,7 +109,7 @@ def first_states(model: Any, position: int) -> list[_States | None]:
     if layers is None:
         raise ValueError(f'{name} keeps no keys (use_cache gives no cache of layers): is it a decoder?')
     held = [(getattr(layer, 'keys', None), getattr(layer, 'values', None)) for layer in layers]
-    return [None if k is None else _States(k.double().cpu(), v.double().cpu(), _eps(k)) for k, v in held]
+    return [None if k is None or v is None else _States(k.double().cpu(), v.double().cpu(), _eps(k)) for k, v in held]
 
 
 def _eps(x: Tensor) -> float:

@@ -727,7 +727,7 @@ PARTS = dict(  # of a run folder that a stage writes
 
 
 @contextlib.contextmanager
-def _claimed_parts(options: StageOptions) -> Iterator[None]:
+def _claimed_parts(options: Any) -> Iterator[None]:
     "While this lasts no other run may write the components that this stage writes. ClaimedError if one does already."
     remedy = "wait until that has ended, or choose another --out"
     with contextlib.ExitStack() as stack:
