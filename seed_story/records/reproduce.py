@@ -206,7 +206,7 @@ def _execute(path: Path, done: Path, parameters: dict, bar: bool) -> None:
             )
     except papermill.exceptions.PapermillExecutionError as error:
         said = ' '.join(str(error.evalue).split())
-        raise ValueError(f'{path.stem} failed with {error.ename}: {said[:500]}') from error
+        raise ValueError(f'{path.stem} failed with {error.ename}{": " * bool(said)}{said[:500]}') from error
     except NoSuchKernel as error:
         raise ValueError(f"{path.stem} needs the Jupyter kernel {error.name}: pip install 'seed_story[dev]'") from error
     except (DeadKernelError, RuntimeError) as error:
@@ -223,6 +223,15 @@ def _finish(done: Path, out: Path, root: Path, **metadata: Any) -> None:
     write_notebook(out, notebook | dict(metadata=notebook['metadata'] | metadata))
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #d3a50005
+def _keep_failed(done: Path, failed: Path, root: Path) -> str:
+    "The notebook `done`, which ends with an error, becomes `failed`; where to see it, if it came so far."
+    try:
+        _finish(done, failed, root)
+    except (ValueError, OSError):  # not begun, or its process was ended while it was written
+        return ''
+    return f'; see {failed}'
+
+
 def run_notebook(
     path: str | Path,
     out: str | Path,  # file of the executed copy; its folder is made
@@ -252,10 +261,7 @@ def run_notebook(
         try:
             _execute(path, done, told, bar)
         except ValueError as error:
-            if not done.is_file():
-                raise
-            _finish(done, failed, root)
-            raise ValueError(f'{error}; see {failed}') from error
+            raise ValueError(f'{error}{_keep_failed(done, failed, root)}') from error
         _finish(done, out, root, seed_story=dict(key=key, seconds=round(time.monotonic() - began, 1)))
         failed.unlink(missing_ok=True)
     return time.monotonic() - began
