@@ -28,8 +28,6 @@ FAMILIES = dict(
     llama={},
     qwen2={},
     qwen3=dict(head_dim=8),
-    mistral=dict(sliding_window=None),
-    gemma=dict(head_dim=8),
     gemma2=SLIDING,
     gemma3_text=SLIDING,
     phi=dict(partial_rotary_factor=0.5),

@@ -521,6 +521,7 @@ class _CroppingCache(_ReadingCache):
 
         ValueError if the policy has evicted others since: those do not come back."""
         seen = self.ledger.columns_seen
+        tokens_to_remove = int(tokens_to_remove)  # a tensor, in assisted decoding before transformers 5.24
         take_back = -tokens_to_remove if tokens_to_remove <= 0 else max(0, seen - tokens_to_remove)
         if not self.ledger.rows:
             return

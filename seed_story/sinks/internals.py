@@ -76,9 +76,12 @@ def numbered_modules(model: Any) -> list[tuple[int, nn.Module]]:
     return [(module.layer_idx, module) for module in model.modules() if hasattr(module, 'layer_idx')]
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #0d38c1d4
+_QUERIES = 'q_proj', 'q_b_proj', 'qkv_proj', 'query_key_value', 'c_attn', 'Wqkv'  # what makes queries, by its names
+
+
 def attention_modules(model: Any) -> list[nn.Module]:
     "Of these, those that attend, in the order of their layers."
-    return [module for _, module in numbered_modules(model) if hasattr(module, 'q_proj')]
+    return [module for _, module in numbered_modules(model) if any(hasattr(module, name) for name in _QUERIES)]
 
 # %% ../../nbs/4_sinks/08_internals.ipynb #26562861
 def execution_device_of_hook(module: Any) -> torch.device | None:

@@ -290,9 +290,9 @@ def _hidden(mask: Any, columns: Tensor) -> Tensor | None:
     return (seen.sum(1) < columns).any()
 
 
-def _check_nothing_hidden(cache: _StaticColumns) -> None:
-    "ValueError if a mask has hidden tokens."
-    if bool(cache.hides_tokens):
+def _check_nothing_hidden(hidden: Tensor) -> None:
+    "ValueError if a mask hides tokens."
+    if bool(hidden):
         raise ValueError('the attention mask hides tokens: the static form serves no padding; use SinkCache')
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc813
@@ -300,16 +300,22 @@ class _ToldColumns(_StaticColumns):
     "Is told what its model is called with, and refuses what does not fit."
 
     def begin_call(self, module: nn.Module, call: ModelCall) -> None:
-        if not torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        if not compiling:
             check_call(call, self.columns_seen)
-        if call.new is not None:
-            hidden = _hidden(call.attention_mask, self.get_query_offset() + call.new)
-            if hidden is not None:
-                self.hides_tokens.logical_or_(hidden.to(self.hides_tokens.device))
-        if not torch.compiler.is_compiling():
-            _check_nothing_hidden(self)
-            if call.position_ids is not None:
-                check_positions(call.position_ids, self.columns_seen, None, axes=self.rotary is not None)
+        if not compiling and self.columns_seen:  # another text is told apart from padding
+            self._check_positions(call)
+        hidden = None if call.new is None else _hidden(call.attention_mask, self.get_query_offset() + call.new)
+        if compiling and hidden is not None:
+            self.hides_tokens.logical_or_(hidden.to(self.hides_tokens.device))
+        elif hidden is not None:
+            _check_nothing_hidden(hidden)
+        if not compiling and not self.columns_seen:
+            self._check_positions(call)
+
+    def _check_positions(self, call: ModelCall) -> None:
+        if call.position_ids is not None:
+            check_positions(call.position_ids, self.columns_seen, None, axes=self.rotary is not None)
 
     def end_call(self, module: nn.Module, finished: bool) -> None:
         return
@@ -352,7 +358,7 @@ class _AdvancingCache(_ToldColumns):
         self.inputs.observe(ids, None, self.columns_seen)
         self._append(*ids.shape)
         if self.columns_seen - self.policy_asked_at >= self.evict_every:
-            _check_nothing_hidden(self)
+            _check_nothing_hidden(self.hides_tokens)
             _evict(self)
             self.policy_asked_at = self.columns_seen
             if self.rotary is not None:
