@@ -119,7 +119,9 @@ def check_target(
     if records and Path(records).exists() and not Path(records).is_dir():
         raise ValueError(f'{records} is a file; records need a folder: choose another place, or -p out')
     if not force and records and is_committed(records):
-        raise ValueError(f'{records} holds committed records: choose another -p out, or make them anew with --force')
+        raise ValueError(
+            f'{records} holds committed files: choose another -p out, or make committed records anew with --force'
+        )
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #2d30ecc6
 def data_hash(root: str | Path) -> str:
