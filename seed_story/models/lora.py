@@ -16,7 +16,7 @@ from ..sinks.internals import mark_adapted, name_tied_weights, tied_weights
 from .fingerprints import tensor_digests
 
 # %% auto #0
-__all__ = ['add_lora', 'merge_and_unload_lora', 'LoraMixin']
+__all__ = ['add_lora', 'merge_and_unload_lora', 'FoldingMixin', 'LoraMixin']
 
 # %% ../../nbs/3_models/06_lora.ipynb #51730886
 def _lora_config(llm: Any, lora: dict) -> Any:
@@ -91,7 +91,7 @@ def _shares_its_matrix(llm: nn.Module, layer: Any) -> bool:
 
 
 def _matrix_of_its_own(layer: nn.Module) -> None:
-    weight = layer.weight
+    weight: Any = layer.weight
     layer.weight = nn.Parameter(weight.detach().clone(), weight.requires_grad)
 
 
@@ -130,9 +130,9 @@ def _replaced_rows(llm: Any) -> dict[str, list[int]]:
         if hasattr(layer, "token_indices")
     }
 
-# %% ../../nbs/3_models/06_lora.ipynb #3680a48e
-class LoraMixin:
-    "Of a model whose language model `llm` may hold adapters."
+# %% ../../nbs/3_models/06_lora.ipynb #aa47afcf
+class FoldingMixin:
+    "Of a model whose language model `llm` may hold adapters that are folded into its weights."
 
     llm: Any
     config: Any
@@ -169,6 +169,10 @@ class LoraMixin:
                 layer.unmerge()
         self.unmerged = {}
         self.folded = {}
+
+# %% ../../nbs/3_models/06_lora.ipynb #3680a48e
+class LoraMixin(FoldingMixin):
+    "Of a model whose language model `llm` may hold adapters."
 
     def merge_and_unload(self) -> Any:  # itself
         "Fold the adapters into the weights for good; the configuration then has no `lora`."

@@ -169,8 +169,29 @@ def _load_whole(source: Any, dtype: Any) -> Any:
         raise ValueError(f"{source} lacks {len(lacking)} of its weights ({lacking[0]}, …): download it again")
     return llm
 
+# %% ../../nbs/3_models/07_mllm.ipynb #1d55308d
+class _InnerEmbeddings:
+    "Of a model whose embeddings are those of the language model `llm` inside."
+
+    llm: Any
+    config: Any
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        "Of the language model."
+        return self.llm.get_input_embeddings()
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        "Of the language model."
+        return self.llm.get_output_embeddings()
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
+        "As transformers does it; the configuration follows."
+        embeddings = self.llm.resize_token_embeddings(*args, **kwargs)
+        self.config.llm_config = dict(self.config.llm_config, vocab_size=self.llm.config.vocab_size)
+        return embeddings
+
 # %% ../../nbs/3_models/07_mllm.ipynb #440a3942
-class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
+class StoryMLLMPreTrainedModel(LoraMixin, _InnerEmbeddings, PreTrainedModel):
     "Where a model of this family comes from, and what may be done to the language model `llm` inside."
 
     config_class: type[StoryMLLMConfig] = StoryMLLMConfig
@@ -206,20 +227,6 @@ class StoryMLLMPreTrainedModel(LoraMixin, PreTrainedModel):
         "As transformers does it; adapters that are folded into the weights are taken out meanwhile."
         with self.unfolded():
             super().save_pretrained(*args, **kwargs)
-
-    def get_input_embeddings(self) -> torch.nn.Module:
-        "Of the language model."
-        return self.llm.get_input_embeddings()
-
-    def get_output_embeddings(self) -> torch.nn.Module:
-        "Of the language model."
-        return self.llm.get_output_embeddings()
-
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
-        "As transformers does it; the configuration follows."
-        embeddings = self.llm.resize_token_embeddings(*args, **kwargs)
-        self.config.llm_config = dict(self.config.llm_config, vocab_size=self.llm.config.vocab_size)
-        return embeddings
 
 # %% ../../nbs/3_models/07_mllm.ipynb #f07f6160
 class StoryMLLMParts(StoryMLLMPreTrainedModel):

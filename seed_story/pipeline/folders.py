@@ -280,6 +280,27 @@ def _check_given(cls: Any, given: Mapping[str, Any]) -> None:
             raise ValueError(f'{name} must be a {kind.__name__}, not {shown(given[name])}')
     cls.check_settings(**{name: given[name] for name in set(cls._get_signature_keys(cls)[1]) & given.keys()})
 
+# %% ../../nbs/5_pipeline/05_folders.ipynb #566ab3c4
+def _check_move(*args: Any, **kwargs: Any) -> None:
+    "ValueError for arguments of a pipeline's `to` that name a device or a precision in which it cannot compute here."
+    for device in [*args, kwargs.get('device')]:
+        if isinstance(device, torch.dtype):
+            as_dtype(device)
+        elif device is not None:
+            check_device(device)
+    if kwargs.get('dtype') is not None:
+        as_dtype(kwargs['dtype'])
+
+
+def _save_place(save_directory: Any, safe_serialization: Any) -> Path:
+    "The folder to save to; ValueError for a place that cannot be one, and for pickles."
+    out = plain_path('save_directory', save_directory)
+    if safe_serialization is not True:
+        raise ValueError('weights are saved as safetensors only: leave safe_serialization out')
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'save_directory must be a folder, and {out} is a file: choose another name')
+    return out
+
 # %% ../../nbs/5_pipeline/05_folders.ipynb #39ba9c1c
 class SavedPipeline(CheckedPipeline):
     "A diffusers pipeline whose folder is checked when it is loaded. All else is as diffusers does it."
@@ -307,32 +328,22 @@ class SavedPipeline(CheckedPipeline):
                 part.eval()
         return pipe
 
-    def save_pretrained(self, save_directory: str | PathLike, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """As diffusers does; a folder that is new appears when it is whole.
-
-        ValueError for a place that cannot be one, and for pickles: weights are kept as safetensors."""
-        out = plain_path('save_directory', save_directory)
-        if safe_serialization is not True:
-            raise ValueError('weights are saved as safetensors only: leave safe_serialization out')
-        if out.exists() and not out.is_dir():
-            raise ValueError(f'save_directory must be a folder, and {out} is a file: choose another name')
+    def save_pretrained(
+        self, save_directory: str | PathLike, safe_serialization: bool = True, *args: Any, **kwargs: Any
+    ) -> None:
+        "As diffusers does, a new folder whole or not at all. ValueError for a place that cannot be one, and for pickles."
+        out = _save_place(save_directory, safe_serialization)
         if out.exists():
             (out / 'model_index.json').unlink(missing_ok=True)  # what is half-written is no pipeline
-            super().save_pretrained(out, **kwargs)
+            super().save_pretrained(out, safe_serialization, *args, **kwargs)
             return
         try:
             with atomic_path(out) as part:
-                super().save_pretrained(part, **kwargs)
+                super().save_pretrained(part, safe_serialization, *args, **kwargs)
         except OSError as error:
             raise ValueError(f'{out} cannot be saved: {explain_os_error(error)}') from error
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         "As diffusers does. ValueError for a device that cannot compute here."
-        for device in [*args, kwargs.get('device')]:
-            if isinstance(device, torch.dtype):
-                as_dtype(device)
-            elif device is not None:
-                check_device(device)
-        if kwargs.get('dtype') is not None:
-            as_dtype(kwargs['dtype'])
+        _check_move(*args, **kwargs)
         return super().to(*args, **kwargs)
