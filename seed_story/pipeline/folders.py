@@ -331,7 +331,7 @@ class SavedPipeline(CheckedPipeline):
     def save_pretrained(
         self, save_directory: str | PathLike, safe_serialization: bool = True, *args: Any, **kwargs: Any
     ) -> None:
-        "As diffusers does, a new folder whole or not at all. ValueError for a place that cannot be one, and for pickles."
+        "As diffusers does, a new folder whole or not at all. ValueError for what can be no place, and for pickles."
         out = _save_place(save_directory, safe_serialization)
         if out.exists():
             (out / 'model_index.json').unlink(missing_ok=True)  # what is half-written is no pipeline
