@@ -90,6 +90,8 @@ def load_resized_backbone(
     place = backbone_path(backbone)
     llm = load_language_model(place, dtype, config=config)
     known = llm.get_input_embeddings().weight.shape[0]
+    if vocab_size < known:
+        raise ValueError(f"{backbone} has {known} tokens, and the text tokenizer {vocab_size}: it is another model's")
     llm.resize_token_embeddings(vocab_size, mean_resizing=False)
     with torch.no_grad():
         rows = llm.get_input_embeddings().weight

@@ -26,9 +26,11 @@ def at_least_fp32(x: Tensor) -> Tensor:
 def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of `labels` [B, L] (−100: ignored) one step ahead of `logits` [B, L, vocabulary], a scalar.
 
-    `logits` may lack the last position, whose next token is not known."""
+    `logits` may lack the last position, whose next token is not known. 0 where no token is to be learned."""
     logits = at_least_fp32(logits[:, : labels.shape[1] - 1])
-    return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
+    wanted = labels[:, 1:].flatten()
+    loss = F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=IGNORE_INDEX)
+    return torch.where((wanted != IGNORE_INDEX).any(), loss, 0.0)
 
 # %% ../../nbs/3_models/05_losses.ipynb #ca50e073
 def supervised_positions(

@@ -431,8 +431,7 @@ def _check_value(path: str, was: Any, now: Any) -> None:
         return
     misfits = [_misfit(value, now, most) for value in known if value is not None]
     if misfits and all(misfits):
-        given = " ".join(repr(now).split())[:100]
-        raise ValueError(f"{path} is {given}; it must be {misfits[0]} (the preset has {was!r})")
+        raise ValueError(f"{path} is {shown(now)}; it must be {misfits[0]} (the preset has {shown(was)})")
     if isinstance(was, dict) and isinstance(now, dict):
         for name, value in now.items():
             if name not in was:

@@ -546,8 +546,8 @@ def _pick_chunk(wordings: list, pages: int, rng: np.random.Generator) -> tuple[l
 
 
 def _shorten_chunk(chunk: list[str], end: bool, rng: np.random.Generator) -> tuple[list[str], bool]:
-    "A random prefix of the chunk, of two pages at least, and whether the story ends with it."
-    pages = int(rng.integers(2, len(chunk) + 1))
+    "A random prefix of the chunk, of two pages at least if it has them, and whether the story ends with it."
+    pages = int(rng.integers(min(2, len(chunk)), len(chunk) + 1))
     return chunk[:pages], end and pages == len(chunk)
 
 # %% ../../nbs/6_training/08_stages.ipynb #c9b9f4db
@@ -705,6 +705,12 @@ class ChunkData:
     max_text_tokens: int = 64  # of a page; longer texts are cut
     workers: int = 0  # processes that make batches
 
+    def __post_init__(self) -> None:
+        longest = max((len(story[0]) for story in self.texts), default=0) if self.texts else self.pages
+        if longest < self.pages:
+            logger.warning('no story has %d pages, the longest has %d: chunks are of as many', self.pages, longest)
+            self.pages = max(2, longest)
+
     def chunks(
         self,
         num_slots: int,  # image slots of a page
@@ -716,8 +722,6 @@ class ChunkData:
         if self.stream is not None:
             return self.stream
         assert self.texts is not None, 'texts or a stream'
-        if (longest := max(len(story[0]) for story in self.texts)) < self.pages:
-            logger.warning('no story has %d pages, the longest has %d: chunks are of as many', self.pages, longest)
         length = trunk_length(self.texts, self.tokenizer, self.pages, num_slots, self.max_text_tokens)
         shape = ChunkShape(self.pages, length, optimisation.batch, self.max_text_tokens, conditioning.last_page_only)
         return Chunks(self.texts, self.tokenizer, shape, optimisation.seed, conditioning.policies(), share)
