@@ -397,7 +397,13 @@ def detokenizer_pairs(
 def check_pairs(pairs: DetokenizerPairs, components: dict[str, Any]) -> None:
     "ValueError for features or latents of another size than the de-tokenizer's components have."
     unet = components["unet"].config
-    width = components["feature_resampler"].config.embedding_dim
+    resampler = components["feature_resampler"].config
+    width = resampler.embedding_dim
+    tokens = pairs.features.shape[-2]
+    if resampler.get("num_features") not in (None, tokens):
+        raise ValueError(
+            f"features in the store are {tokens} a picture, feature_resampler.num_features is {resampler.num_features}"
+        )
     side = unet.sample_size
     found = (pairs.features.shape[-1], *pairs.latents.shape[1:])
     wanted = (width, unet.in_channels, *((side, side) if side else found[2:]))
@@ -600,6 +606,10 @@ def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
     reading = Optimisation(batch=64, seed=how.seed + 1, device=how.device, mixed_precision=how.mixed_precision)
     where = page_maps(store, stories) if options.conditioning.needs_map else None
     found = regress_pairs(mllm, data, latents, chunks, reading, where=where)
+    if not len(found["features"]):
+        raise ValueError(
+            f"the stories in {store} have no page after their first: nothing is regressed that could be adapted to"
+        )
     keep = len(found["features"]) // 4
     read = torch.cat([found.pop("regressed"), found.pop("features")[:keep]])
     again = {name: torch.cat([table, table[:keep]]) for name, table in found.items()}
