@@ -342,6 +342,7 @@ def convert(
     "Turn the released files into one folder in today's format, checked and shard by shard."
     import torch
     from seed_story.released.convert import convert_release
+    from seed_story.story.arguments import real_number
 
     if dtype not in (types := ('float16', 'bfloat16', 'float32')):
         raise ValueError(f'--dtype {dtype!r}: {", ".join(types)}')
@@ -350,7 +351,8 @@ def convert(
         if done in (0, total) or done % 4 == 0:
             complain(f'{what}: {done} of {total} files')
 
-    made = convert_release(folder, out, preset, merge, getattr(torch, dtype), int(shard * 10**9), progress)
+    size = int(real_number('--shard', shard, 0.001, 10_000) * 10**9)
+    made = convert_release(folder, out, preset, merge, getattr(torch, dtype), size, progress)
     typer.echo(f'{made}: seed-story tell --model {out}')
 
 # %% ../nbs/cli.ipynb #4cafba00

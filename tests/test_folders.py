@@ -152,7 +152,7 @@ FOLDERS = dict(
     lost_shard=(shards(lambda parts, index: parts.pop(TWO)), 'two.safetensors is missing'),
     doubled=(shards(lambda parts, index: parts[TWO].update(parts[ONE])), 'stands in one.safetensors and in two'),
     moved=(shards(lambda parts, index: index.update({next(iter(parts[ONE])): TWO})), 'index.json says two.safetensors'),
-    outside=(shards(lambda parts, index: index.update(x='../../vae/x.safetensors')), 'no safetensors file beside it'),
+    outside=(shards(lambda parts, index: index.update(x='../../vae/x.safetensors')), 'no .safetensors file beside it'),
     index_list=(write(INDEX, '[]'), INDEX, 'an object'),
     index_cut=(write(INDEX, '{"a": '), INDEX, 'no JSON (line 1, column 7)'),
     index_latin=(write(INDEX, b'{"a": "\xff"}'), INDEX, 'UTF-8'),

@@ -14,7 +14,7 @@ import torch
 from diffusers import ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .detokenizer import decode_latents, full_image_time_ids, predict_noise
+from .detokenizer import decode_latents, full_image_time_ids, latent_scale, predict_noise
 from .resampler import Resampler
 from .sequence import ImageTokens
 from .visual_tokenizer import MOST_PIXELS
@@ -151,12 +151,38 @@ def check_picture_sizes(parts: Mapping[str, Any], origin: object) -> None:
             raise WeightsError(f'{origin}: the UNet cannot draw ({error}): {AGAIN}') from error
 
 
+def _widths_agree(parts: Mapping[str, Any]) -> bool:
+    "Whether configurations alone show that each component reads what the one before it gives."
+    eye, reads, unet, vae = (parts[name].config for name in ('visual_tokenizer', 'feature_resampler', 'unet', 'vae'))
+    into, out = (getattr(parts['mllm'].config, name) for name in ('input_resampler', 'output_resampler'))
+    width = reads.output1_dim + reads.output2_dim
+    seen = (eye.num_queries, eye.output_dim)
+    latents = {vae.latent_channels, unet.in_channels, unet.out_channels}
+    return (
+        seen == (out['grid_size'] ** 2, out['embed_dim'])
+        and seen[1] == (into.get('kv_dim') or into['embed_dim']) == reads.embedding_dim
+        and (reads.num_features or seen[0]) == seen[0]
+        and unet.cross_attention_dim == width
+        and unet.encoder_hid_dim is None
+        and unet.addition_embed_type == 'text_time'
+        and unet.projection_class_embeddings_input_dim == 6 * unet.addition_time_embed_dim + reads.output2_dim
+        and len(latents) == 1
+    )
+
+
 def try_together(parts: Mapping[str, Any], origin: object) -> None:
     """WeightsError if the components do not belong to one model.
 
-    `parts`: without memory, as `check_component` gives them; of `mllm` the configuration counts."""
+    `parts`: without memory, as `check_component` gives them; of `mllm` the configuration counts. They are run where
+    their configurations do not say by themselves that they fit."""
     check_picture_sizes(parts, origin)
-    for words, trial in _trials(parts):
+    try:
+        agree = _widths_agree(parts)
+    except (AttributeError, KeyError, TypeError):  # other components than ours
+        agree = False
+    vae = parts['vae']
+    scales = ("the VAE's latents cannot be scaled", lambda: latent_scale(vae, torch.device('cpu')))
+    for words, trial in [scales] if agree else [scales, *_trials(parts)]:
         try:
             with torch.device('meta'), torch.no_grad():
                 trial()

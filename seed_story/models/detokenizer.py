@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Trainable', 'MOST_GUIDANCE', 'PerceiverAttention', 'AttentionPool', 'PromptEmbeds', 'FeatureResampler',
-           'pixel_block_size', 'pack_pixels', 'unpack_pixels', 'encode_latents', 'decode_latents', 'build_time_ids',
-           'predict_noise', 'full_image_time_ids', 'noise_loss', 'add_noise', 'noise_target', 'drop_features',
-           'DetokenizerParts', 'snr_weights', 'denoising_loss', 'detokenizer_loss', 'trainable_parameter_names',
-           'unconditional_features', 'initial_noise', 'predict_guided_noise', 'concat_unconditional', 'check_drawing',
-           'begin_schedule', 'try_schedule', 'denoise', 'detokenize', 'check_finite', 'to_pil']
+           'pixel_block_size', 'pack_pixels', 'unpack_pixels', 'latent_scale', 'encode_latents', 'decode_latents',
+           'build_time_ids', 'predict_noise', 'full_image_time_ids', 'noise_loss', 'add_noise', 'noise_target',
+           'drop_features', 'DetokenizerParts', 'snr_weights', 'denoising_loss', 'detokenizer_loss',
+           'trainable_parameter_names', 'unconditional_features', 'initial_noise', 'predict_guided_noise',
+           'concat_unconditional', 'check_drawing', 'begin_schedule', 'try_schedule', 'denoise', 'detokenize',
+           'check_finite', 'to_pil']
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #eb0f594e
 import inspect
@@ -192,7 +193,7 @@ def _channel_map(vae: Any, name: str, device: torch.device, above: float | None 
     return torch.tensor(numbers, device=device, dtype=torch.float32).view(-1, 1, 1)
 
 
-def _latent_scale(vae: Any, device: torch.device) -> tuple[Any, Any]:
+def latent_scale(vae: Any, device: torch.device) -> tuple[Any, Any]:
     """(offset, factor): normalised latents = (latents − offset) · factor; numbers, or tensors [C, 1, 1].
 
     ValueError for a configuration with numbers by which nothing can be scaled."""
@@ -230,13 +231,13 @@ def encode_latents(
     with _in_fp32_if_needed(vae):
         posterior = vae.encode(pack_pixels(images.to(vae.dtype), vae)).latent_dist
     latents = (posterior.sample(generator) if sample else posterior.mode()).float()
-    offset, factor = _latent_scale(vae, latents.device)
+    offset, factor = latent_scale(vae, latents.device)
     return (latents - offset) * factor
 
 
 def decode_latents(latents: Tensor, vae: Any) -> Tensor:
     "Normalised latents [N, C, h, w] → pictures [N, 3, H, W], float32 in 0…1."
-    offset, factor = _latent_scale(vae, latents.device)
+    offset, factor = latent_scale(vae, latents.device)
     with _in_fp32_if_needed(vae):
         packed = vae.decode((latents.float() / factor + offset).to(vae.dtype)).sample
     return unpack_pixels(packed.float(), vae).clamp(0, 1)

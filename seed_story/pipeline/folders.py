@@ -37,7 +37,7 @@ from ..story.weights import AGAIN, WeightsError, check_weight_file, read_header,
 
 # %% auto #0
 __all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'MOST_STEPS', 'PRECISIONS', 'update_index', 'read_index', 'component_folders',
-           'check_adapted', 'check_model', 'check_parts', 'make_tokenizer', 'check_weights', 'as_dtype',
+           'load_small', 'check_adapted', 'check_model', 'check_parts', 'make_tokenizer', 'check_weights', 'as_dtype',
            'CheckedPipeline', 'SavedPipeline']
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #19899c1e
@@ -118,7 +118,7 @@ def _check_schedule(file: Path) -> None:
         raise WeightsError(f'{file}: {error}: {AGAIN}') from error
 
 
-def _load_small(cls: Any, place: Path, remedy: str = 'download or copy the folder again') -> Any:
+def load_small(cls: Any, place: Path, remedy: str = 'download or copy the folder again') -> Any:
     "A tokenizer or a scheduler. WeightsError if it cannot be loaded, whatever its library says of it."
     if not place.is_dir():
         raise WeightsError(f'{place} is missing: {remedy}')
@@ -177,7 +177,7 @@ def check_parts(
         if issubclass(cls, (ModelMixin, PreTrainedModel)):
             found[part] = check_model(cls, places[part], variant)
         elif part != 'tokenizer' or places[part].is_dir():
-            found[part] = _load_small(cls, places[part])
+            found[part] = load_small(cls, places[part])
     if 'mllm' in found and 'tokenizer' not in found and 'tokenizer' in classes:
         found |= make_tokenizer(found['mllm'].config, places['tokenizer'])
     if {'mllm', 'visual_tokenizer', 'feature_resampler', 'unet', 'vae'} <= found.keys():

@@ -5,194 +5,51 @@
 # %% ../../nbs/9_released/02_convert.ipynb #79f74373
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-import pickle
 import re
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..models.components import check_layer_counts, check_tokenizer, empty_component, try_together
+from ..models.detokenizer import try_schedule
 from ..models.presets import build, preset
+from ..pipeline.folders import as_dtype, load_small
 from ..pipeline.narrate import Progress
+from .files import RELEASED_FILES, Reader, Weights, find_released
 from .names import WRAPPER, adapted_layers, agent_names, merge_lora
-from ..story.files import sha256_of, write_atomic
+from ..story.arguments import first_line, whole_number
+from ..story.files import claim, sha256_of, write_atomic
+from ..story.weights import AGAIN, WeightsError, check_tensors, check_weight_file, read_json_object
 
 # %% auto #0
-__all__ = ['RELEASED_FILES', 'OPTIONAL', 'Reader', 'DIFFUSERS_STEM', 'find_released', 'Weights', 'ComponentSource',
-           'split_into_shards', 'ConversionLedger', 'write_component', 'convert_release', 'write_random_release']
-
-# %% ../../nbs/9_released/02_convert.ipynb #4732288e
-RELEASED_FILES = dict(
-    tokenizer=('cvlm_llama2_tokenizer',),
-    visual_tokenizer=('visual_tokenizer/qwen_vit_G.pt', 'QwenViT/qwen_vit_G.pt', 'qwen_vit_G.pt', 'Qwen-VL-Chat'),
-    mllm=('seed_story/george_sft/pytorch_model.bin',),
-    llm=('Llama-2-7b-hf',),
-    detokenizer=(
-        'detokenizer/detokenizer_george_adapted/checkpoint-4000/pytorch_model.bin',
-        'detokenizer_pretrained/checkpoint-55000/pytorch_model.bin',
-    ),
-    sdxl=('stable-diffusion-xl-base-1.0',),
-)  # names of the released configuration files
-OPTIONAL = ('llm',)
-
-
-def find_released(folder: str | Path) -> dict[str, Path]:
-    """Part → path of the released files in `folder`, the first place of each that is there.
-
-    ValueError naming all that are missing, and where they were looked for."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f'no such folder: {folder}')
-    found = {
-        part: next((folder / place for place in places if (folder / place).exists()), None)
-        for part, places in RELEASED_FILES.items()
-    }
-    missing = [
-        f"{part} ({' or '.join(RELEASED_FILES[part])})"
-        for part, path in found.items()
-        if path is None and part not in OPTIONAL
-    ]
-    if missing:
-        raise ValueError(
-            f"{folder} lacks {', '.join(missing)}: download these as the release's README says, under these names"
-        )
-    return {part: path for part, path in found.items() if path}
-
-# %% ../../nbs/9_released/02_convert.ipynb #340c6253
-def _pickled(path: Path) -> dict:
-    """The tensors of a file that `torch.save` wrote, mapped into memory.
-
-    ValueError if it holds anything else, or is cut off."""
-    try:
-        held = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
-    except pickle.UnpicklingError as e:
-        culprit = re.search(r'GLOBAL (\S+)|global (\S+)', str(e))
-        named = f' ({culprit[1] or culprit[2]})' if culprit else ''
-        raise ValueError(
-            f'{path} holds more than weights{named} and is not opened, since that could run any code: '
-            'get a file of tensors alone'
-        ) from e
-    except RuntimeError as e:
-        if 'mmap can only be used' in str(e):
-            return torch.load(path, map_location='cpu', weights_only=True)  # older than PyTorch 1.6
-        raise ValueError(f'{path} is cut off or damaged ({str(e).splitlines()[0][:100]}): download it again') from e
-    except (EOFError, OSError, ValueError) as e:
-        raise ValueError(f'{path} is no file of weights ({str(e)[:100]}): download it again') from e
-    for name in ('state_dict', 'module', 'model'):
-        if isinstance(held, dict) and isinstance(held.get(name), dict):
-            held = held[name]
-    if not isinstance(held, dict) or not all(isinstance(v, torch.Tensor) for v in held.values()):
-        raise ValueError(f'{path} holds no dictionary of tensors')
-    return held
-
-# %% ../../nbs/9_released/02_convert.ipynb #e2a63a24
-Reader = tuple[tuple[int, ...], Callable[[], torch.Tensor]]  # the shape of a tensor, and what reads it
-
-
-def _identity(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
-
-
-def _readers(file: Path) -> Iterator[tuple[str, Reader]]:
-    "Name → (shape, what reads it) of a weights file. ValueError if it cannot be read."
-    if file.suffix != '.safetensors':
-        for name, tensor in _pickled(file).items():
-            yield name, (tuple(tensor.shape), partial(_identity, tensor))
-        return
-    try:
-        opened = safe_open(file, 'pt')
-    except (SafetensorError, OSError) as e:
-        raise ValueError(f'{file} is cut off or damaged ({e}): download it again') from e
-    for name in opened.keys():
-        yield name, (tuple(opened.get_slice(name).get_shape()), partial(opened.get_tensor, name))
-
-# %% ../../nbs/9_released/02_convert.ipynb #e2a63a25
-class Weights(Mapping):
-    """Name → tensor of a weights file, or of a folder of them (`*.safetensors`, else `*.bin`), read when asked for.
-
-    `prefix`: only names that begin with it, without it. ValueError for files that cannot be read."""
-
-    def __init__(self, path: str | Path, prefix: str = ''):
-        self.path = Path(path)
-        self._readers: dict[str, Reader] = {}
-        files = [self.path]
-        if self.path.is_dir():
-            files = sorted(self.path.glob('*.safetensors')) or sorted(self.path.glob('*.bin'))
-        if not files:
-            raise ValueError(f'{path} holds no weights (*.safetensors or *.bin): download it again')
-        for file in files:
-            for name, reader in _readers(file):
-                if name.startswith(prefix):
-                    self._readers.setdefault(name.removeprefix(prefix), reader)
-
-    def with_prefix(self, prefix: str) -> Weights:
-        "Those whose names begin with `prefix`, without it."
-        found = copy.copy(self)
-        named = {name.removeprefix(prefix): held for name, held in self._readers.items() if name.startswith(prefix)}
-        found._readers = named
-        return found
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        "The shape of a tensor, which is not read for it."
-        return self._readers[name][0]
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self._readers[name][1]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
+__all__ = ['DIFFUSERS_STEM', 'SAMPLE', 'ComponentSource', 'split_into_shards', 'ConversionLedger', 'write_component',
+           'convert_release', 'write_random_release']
 
 # %% ../../nbs/9_released/02_convert.ipynb #2f34cb59
-def _named(names: Sequence[str]) -> str:
-    "At most three of the names."
-    return ', '.join(names[:3]) + (', …' if len(names) > 3 else '')
-
-
 @dataclass
 class ComponentSource:
     "One component of the pipeline, and where each of its weights comes from."
 
     wanted: dict[str, tuple[int, ...]]  # name → shape
-    source: dict[str, Reader]
+    source: dict[str, Reader]  # name → where it is read
     files: str  # stem of its weight files
     config: str  # text of its `config.json`
 
     def check(self, part: str, origin: object) -> ComponentSource:
-        "Itself; ValueError that names what is missing or of another shape."
-        missing = [name for name in self.wanted if name not in self.source]
-        if missing:
-            raise ValueError(
-                f'{origin} lacks {len(missing)} of the weights of the {part} ({_named(missing)}): '
-                'it is another file than the one that is needed'
-            )
-        for name, shape in self.wanted.items():
-            if (found := self.source[name][0]) != tuple(shape):
-                raise ValueError(
-                    f'{origin}: {name} of the {part} is {list(found)}, and {list(shape)} is needed: '
-                    'other sizes than the preset has'
-                )
+        "Itself; WeightsError that names what is missing, of another shape, or no number."
+        check_tensors(origin, part, self.wanted, {name: reader.header for name, reader in self.source.items()})
         return self
 
 # %% ../../nbs/9_released/02_convert.ipynb #2f34cb5a
-def _refuse_unknown(names: Iterable[str], known: Iterable[str], part: str, origin) -> None:
-    "ValueError if there are weights that a part does not know."
-    known = set(known)
-    if extra := [name for name in names if name not in known]:
-        raise ValueError(f'{origin} holds {len(extra)} that the {part} does not know ({_named(extra)})')
-
-
 def _shapes(module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(t.shape) for name, t in module.state_dict().items()}
 
@@ -207,17 +64,11 @@ def _plain_source(
 ) -> ComponentSource:
     "A component whose names are the released ones."
     wanted = _shapes(module)
-    _refuse_unknown(held, wanted, part, origin)
-    source: dict[str, Reader] = {}
-    for weights in [held] if spare is None else [spare, held]:
-        source |= {name: _reader(weights, name) for name in weights if name in wanted}
+    source = {} if spare is None else {name: spare.reader(name) for name in spare if name in wanted}
+    source |= {name: held.reader(name) for name in held}
     has_own = hasattr(module, 'to_json_string')  # diffusers; transformers' configuration has it
     config = module.to_json_string() if has_own else module.config.to_json_string()
     return ComponentSource(wanted, source, files, config).check(part, origin)
-
-
-def _reader(weights, name: str) -> Reader:
-    return weights.shape(name), lambda: weights[name]
 
 # %% ../../nbs/9_released/02_convert.ipynb #6e9c9faf
 def _merged_name(ours: str) -> str:
@@ -233,6 +84,19 @@ class _MLLMSource:
         self.base = base
         self.lora = lora  # to be folded in; None: the adapters stay
         self.adapted = adapted_layers(held)
+        for layer in self.adapted if lora else ():
+            self._check_adapter(layer)
+
+    def _check_adapter(self, layer: str) -> None:
+        "WeightsError unless both matrices of an adapter are there, and as thin as `lora` says."
+        names = [f'{layer}.{part}.default.weight' for part in ('lora_A', 'lora_B')]
+        thin = (self.lora or {})['r']
+        for name, axis in zip(names, (0, 1)):
+            if name not in self.held:
+                raise WeightsError(f'{self.held.path} lacks {name}: {AGAIN}')
+            shape = self.held.header(name).shape
+            if len(shape) != 2 or shape[axis] != thin:
+                raise WeightsError(f'{self.held.path}: {name} is {list(shape)}, and adapters of rank {thin} are needed')
 
     def merge(self, layer: str, weight: torch.Tensor) -> torch.Tensor:
         "The weight of a layer with its adapter folded in."
@@ -250,10 +114,11 @@ class _MLLMSource:
         "Our name → what the released file holds."
         found: dict[str, Reader] = {}
         for name, ours in agent_names(self.held).items():
+            reader = Reader(self.held.header(name), partial(self.read, name))
             if self.lora is None:
-                found[ours] = self.held.shape(name), partial(self.read, name)
+                found[ours] = reader
             elif '.lora_' not in name and '.original_module.' not in name:
-                found[_merged_name(ours)] = self.held.shape(name), partial(self.read, name)
+                found[_merged_name(ours)] = reader
         return found
 
 # %% ../../nbs/9_released/02_convert.ipynb #6e9c9fb0
@@ -267,12 +132,12 @@ def _from_base(source: _MLLMSource, missing: Iterable[str]) -> dict[str, Reader]
         plain = name.removeprefix('llm.').replace('.base_layer.', '.').replace('.original_module.', '.')
         is_adapted = f'{WRAPPER}{plain.rpartition(".")[0]}' in source.adapted
         if plain in base and (source.lora is None or not is_adapted):
-            found[name] = _reader(base, plain)
+            found[name] = base.reader(plain)
     if source.lora:  # adapters whose layers are in the base model
         for layer in source.adapted:
             plain = f'{layer.removeprefix(WRAPPER)}.weight'
-            if f'{layer}.weight' not in source.held:
-                found[f'llm.{plain}'] = base.shape(plain), partial(_merge_base, source, layer, base, plain)
+            if f'{layer}.weight' not in source.held and plain in base:
+                found[f'llm.{plain}'] = Reader(base.header(plain), partial(_merge_base, source, layer, base, plain))
     return found
 
 
@@ -286,7 +151,6 @@ def _mllm_source(module, held: Weights, origin, lora: dict | None, base: Weights
     wanted = _shapes(module)
     weights = _MLLMSource(held, base, lora)
     source = weights.own()
-    _refuse_unknown(source, wanted, part, origin)
     source |= _from_base(weights, wanted.keys() - source.keys())
     return ComponentSource(wanted, source, 'model', module.config.to_json_string()).check(part, origin)
 
@@ -305,24 +169,52 @@ def split_into_shards(component: ComponentSource, dtype: torch.dtype, limit: int
     return groups
 
 # %% ../../nbs/9_released/02_convert.ipynb #94c580ce
+def _is_left_over(path: Path) -> bool:
+    "Is this what `write_atomic` leaves when its process is killed?"
+    return bool(re.fullmatch(r'\..+\.\d+\.part', path.name)) and path.is_file() and not path.is_symlink()
+
+
 class ConversionLedger:
     """What has been written to `out`, in `convert.json`: file → SHA-256.
 
-    `made_from`: what it is made from. ValueError if the folder was begun with something else, or holds other things."""
+    `made_from`: what it is made from. ValueError if the folder was begun with something else, or holds other things.
+    Nothing is written before the first file is."""
 
     def __init__(self, out: Path, made_from: dict):
         self.out = out
         self.note = out / 'convert.json'
-        known = json.loads(self.note.read_text()) if self.note.is_file() else None
-        if known and known['made_from'] != made_from:
-            names = {**known['made_from'], **made_from}
-            other = [name for name in names if known['made_from'].get(name) != made_from.get(name)]
-            raise ValueError(f'{out} was begun with another {other[0]}: choose another folder, or delete this one')
-        if known is None and out.is_dir() and any(out.iterdir()):
-            raise ValueError(f'{out} is not empty: choose another folder')
         self.made_from = made_from
-        self.files: dict[str, str] = known['files'] if known else {}
-        out.mkdir(parents=True, exist_ok=True)
+        self.files = self._known_files() if self.note.exists() else {}
+        others = [p for p in out.iterdir() if not _is_left_over(p)] if out.is_dir() and not self.note.exists() else []
+        if others:
+            raise ValueError(f'{out} is not empty ({others[0].name}): choose another folder')
+        if out.exists() and not out.is_dir():
+            raise ValueError(f'{out} is a file: choose another name for the folder to write')
+
+    def _known_files(self) -> dict[str, str]:
+        "What an earlier call has written. ValueError if it was made from something else."
+        known = read_json_object(self.note)
+        was = known.get('made_from')
+        files = known.get('files')
+        if not isinstance(was, dict) or not isinstance(files, dict):
+            raise WeightsError(f'{self.note} is no note of a conversion: choose another folder, or delete this one')
+        for name in {**was, **self.made_from}:
+            then = was.get(name)
+            now = self.made_from.get(name)
+            earlier = isinstance(then, str) and isinstance(now, str) and now.startswith(f'{then}, ')  # without digest
+            if then != now and not earlier:
+                raise ValueError(f'{self.out} was begun with another {name}: choose another folder, or delete this one')
+        return {str(name): str(digest) for name, digest in files.items()}
+
+    def begin(self) -> None:
+        "Note what is made here, and remove what a killed call has left half-written."
+        for left in self.out.rglob('.*.part') if self.note.exists() else self.out.glob('.*.part'):
+            if _is_left_over(left):
+                left.unlink()
+        self._write_note()
+
+    def _write_note(self) -> None:
+        write_atomic(self.note, json.dumps(dict(made_from=self.made_from, files=self.files), indent=1) + '\n')
 
     def has(self, name: str) -> bool:
         "Is this file there, and as it was written?"
@@ -331,13 +223,19 @@ class ConversionLedger:
     def write(self, name: str, data: bytes) -> None:
         "The file `name` whole, read back and compared. OSError if the disk gives back something else."
         path = self.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data)
         digest = hashlib.sha256(data).hexdigest()
         if sha256_of(path) != digest:
             raise OSError(f'{path} was not written as it should be: the disk may be failing')
         self.files[name] = digest
-        write_atomic(self.note, json.dumps(dict(made_from=self.made_from, files=self.files), indent=1) + '\n')
+        self._write_note()
+
+    def write_saved(self, part: str, thing: Any) -> None:
+        "The files that `thing`, a tokenizer or a scheduler, saves."
+        with tempfile.TemporaryDirectory() as folder:
+            thing.save_pretrained(folder)
+            for file in sorted(p for p in Path(folder).rglob('*') if p.is_file()):
+                self.write(f'{part}/{file.relative_to(folder).as_posix()}', file.read_bytes())
 
 # %% ../../nbs/9_released/02_convert.ipynb #c12f7ac6
 def _shard_names(part: str, stem: str, count: int) -> list[str]:
@@ -348,11 +246,14 @@ def _shard_names(part: str, stem: str, count: int) -> list[str]:
 
 def _shard(component: ComponentSource, names: Iterable[str], dtype: torch.dtype, part: str) -> bytes:
     "The tensors as a safetensors file. ValueError for numbers that are not finite."
-    tensors = {name: component.source[name][1]().to(dtype).contiguous().clone() for name in names}
-    bad = next((name for name, t in tensors.items() if not torch.isfinite(t).all()), None)
-    if bad:
+    tensors = {name: component.source[name].read().to(dtype).contiguous().clone() for name in names}
+    if bad := next((name for name, t in tensors.items() if not torch.isfinite(t).all()), None):
+        if not torch.isfinite(component.source[bad].read().double()).all():
+            raise WeightsError(f'{bad} of the {part} holds numbers that are not finite: download its file again')
         kind = str(dtype).removeprefix('torch.')
-        raise ValueError(f'{bad} of the {part} is not finite in {kind}: choose --dtype bfloat16 or float32')
+        raise ValueError(
+            f'{bad} of the {part} is not finite in {kind}: convert into another folder with --dtype bfloat16 or float32'
+        )
     return save(tensors, metadata=dict(format='pt'))
 
 # %% ../../nbs/9_released/02_convert.ipynb #c12f7ac7
@@ -384,24 +285,25 @@ def write_component(
 
 # %% ../../nbs/9_released/02_convert.ipynb #113f1ccc
 def _load_tokenizer(path: Path, config: dict):
-    """The text tokenizer; ValueError unless it has as many tokens as the checkpoint has rows, and the image tokens.
+    """The text tokenizer; WeightsError unless it has as many tokens as the checkpoint has rows, and the image tokens.
 
     A warning where these do not stand in the published order, behind all others."""
     from transformers import AutoTokenizer
     from seed_story.models.sequence import ImageTokens
 
+    for file in sorted(path.glob('*.json')):
+        check_weight_file(file)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as e:
-        raise ValueError(f'{path} is no tokenizer ({str(e).splitlines()[0][:150]}): download it again') from e
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # each kind of tokenizer has its own
+        said = f' ({first_line(error)})' if type(error) in (OSError, ValueError) else ''
+        raise WeightsError(f'{path} is no tokenizer{said}: {AGAIN}') from error
     size = config['mllm']['llm_config']['vocab_size']
     slots = config['num_slots']
+    check_tokenizer(tokenizer, slots, size, path)
     image = ImageTokens.from_tokenizer(tokenizer)
-    if len(tokenizer) != size or image.num_slots != slots:
-        raise ValueError(
-            f'{path} has {len(tokenizer)} tokens, {image.num_slots} of them image slots; '
-            f'the checkpoint has {size} and {slots}'
-        )
+    if len(tokenizer) != size:
+        raise WeightsError(f'{path} has {len(tokenizer)} tokens, and the checkpoint {size}: it is of another model')
     if [image.boi, image.eoi, *image.slots] != list(range(size - slots - 2, size)):
         warnings.warn(
             f'{path}: <img>, </img> and the slots do not stand behind all other tokens in this order, as published; '
@@ -415,11 +317,13 @@ def _empty_components(config: dict, tokenizer, found: dict[str, Path]) -> dict:
     "The components of the preset without memory; VAE and scheduler from SDXL's own configurations."
     from diffusers import AutoencoderKL, EulerDiscreteScheduler
 
+    place = found['sdxl'] / 'vae'
+    check_layer_counts(read_json_object(place / 'config.json'), len(Weights(place)), place / 'config.json')
     with torch.device('meta'):
         parts = build(config, tokenizer, only=('visual_tokenizer', 'mllm', 'feature_resampler', 'unet'))
-        parts['vae'] = AutoencoderKL.from_config(AutoencoderKL.load_config(found['sdxl'] / 'vae'))
-    scheduler = EulerDiscreteScheduler.from_config(EulerDiscreteScheduler.load_config(found['sdxl'] / 'scheduler'))
-    return parts | dict(scheduler=scheduler)
+    parts['vae'] = empty_component(AutoencoderKL, place)
+    parts['scheduler'] = load_small(EulerDiscreteScheduler, found['sdxl'] / 'scheduler', AGAIN)
+    return parts
 
 # %% ../../nbs/9_released/02_convert.ipynb #f4580f27
 DIFFUSERS_STEM = 'diffusion_pytorch_model'  # of the weight files of diffusers' components
@@ -429,7 +333,8 @@ def _detokenizer_sources(parts: dict, found: dict[str, Path]) -> Iterator[tuple[
     "Feature resampler and UNet, which the release keeps in one file; what the UNet lacks there is SDXL's."
     origin = found['detokenizer']
     held = Weights(origin)
-    _refuse_unknown(held, [name for name in held if name.startswith(('resampler.', 'unet.'))], 'de-tokenizer', origin)
+    if foreign := [name for name in held if not name.startswith(('resampler.', 'unet.'))]:
+        raise WeightsError(f'{origin} holds {foreign[0]}, which the de-tokenizer does not know: it is another file')
     resampler = held.with_prefix('resampler.')
     yield (
         'feature_resampler',
@@ -452,14 +357,53 @@ def _component_sources(parts: dict, found: dict[str, Path], lora) -> Iterator[tu
     yield 'vae', _plain_source(parts['vae'], Weights(origin), 'VAE', DIFFUSERS_STEM, origin)
 
 # %% ../../nbs/9_released/02_convert.ipynb #f4580f28
+SAMPLE = 2**16  # bytes
+
+
+def _sampled(path: Path) -> str:
+    "16 hex digits that change with a file's size, its beginning, its end, or ten places between; of a folder, any's."
+    total = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob('*') if p.is_file()):
+        size = file.stat().st_size
+        total.update(f'{file.relative_to(path).as_posix()} {size}'.encode())
+        with open(file, 'rb') as opened:
+            for k in range(12):
+                opened.seek(max(0, size - SAMPLE) * k // 11)
+                total.update(opened.read(SAMPLE))
+    return total.hexdigest()[:16]
+
+
 def _made_from(folder: Path, found: dict[str, Path], config: dict, **options) -> dict:
     "What a conversion is made from, in words that can be compared."
     sizes = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
     files = {
-        part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}'
+        part: f'{path.relative_to(folder)}, {path.stat().st_size if path.is_file() else "folder"}, {_sampled(path)}'
         for part, path in found.items()
     }
     return files | dict(options, sizes=sizes)
+
+
+def _checked_components(config: dict, tokenizer: Any, found: dict[str, Path], lora: dict | None) -> dict[str, Any]:
+    "The components without memory. WeightsError unless all the released files fit them, and they fit each other."
+    sizes = dict(config, mllm=config['mllm'] | dict(lora=None)) if lora else config
+    parts = _empty_components(sizes, tokenizer, found)
+    for _ in _component_sources(parts, found, lora):
+        pass
+    try_together(parts, found['sdxl'].parent)
+    try_schedule(parts['scheduler'], config['pipeline']['num_inference_steps'])
+    return parts
+
+
+def _write_pipeline(ledger: ConversionLedger, tokenizer: Any, parts: dict[str, Any], settings: dict[str, Any]) -> None:
+    "The small files, the index last: now it is a pipeline."
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+
+    ledger.write_saved('tokenizer', tokenizer)
+    ledger.write_saved('scheduler', parts['scheduler'])
+    pipe: Any = StoryPipeline(tokenizer=tokenizer, **parts, **settings)
+    with tempfile.TemporaryDirectory() as saved:
+        pipe.save_config(saved)
+        ledger.write('model_index.json', (Path(saved) / 'model_index.json').read_bytes())
 
 
 def convert_release(
@@ -473,24 +417,23 @@ def convert_release(
 ) -> Path:
     """Turn the released files in `folder` into the pipeline folder `out`; returns it.
 
-    ValueError names the file that is missing, damaged, of other sizes, or begun with other options."""
-    from seed_story.pipeline.story_pipeline import StoryPipeline
-
+    All files are looked at before anything is written. ValueError names the one that is missing, damaged, or of other
+    sizes, and what was begun with other options; ClaimedError if another process is writing to `out`."""
     found = find_released(folder)
-    out = Path(out)
     config = preset(config) if isinstance(config, str) else config
-    tokenizer = _load_tokenizer(found['tokenizer'], config)
-    options = dict(merge=merge, dtype=str(dtype), shard_bytes=shard_bytes)
-    ledger = ConversionLedger(out, _made_from(Path(folder), found, config, **options))
-    lora = config['mllm']['lora']
-    sizes = dict(config, mllm=config['mllm'] | dict(lora=None)) if merge else config
-    parts = _empty_components(sizes, tokenizer, found)
-    for part, component in _component_sources(parts, found, lora if merge else None):
-        write_component(ledger, part, component, dtype, shard_bytes, progress)
-    tokenizer.save_pretrained(out / 'tokenizer')
-    parts['scheduler'].save_pretrained(out / 'scheduler')
-    pipe: Any = StoryPipeline(tokenizer=tokenizer, **parts, **config['pipeline'])
-    pipe.save_config(out)  # last: now it is a pipeline
+    if config.get('backbone'):
+        raise ValueError(f'{config["backbone"]} builds on a published language model: there is nothing to convert')
+    dtype = as_dtype(dtype)
+    options = dict(merge=merge, dtype=str(dtype), shard_bytes=whole_number('shard_bytes', shard_bytes, 1))
+    with claim(out) as out:
+        ledger = ConversionLedger(out, _made_from(Path(folder), found, config, **options))
+        tokenizer = _load_tokenizer(found['tokenizer'], config)
+        lora = config['mllm']['lora'] if merge else None
+        parts = _checked_components(config, tokenizer, found, lora)
+        ledger.begin()
+        for part, component in _component_sources(parts, found, lora):
+            write_component(ledger, part, component, dtype, shard_bytes, progress)
+        _write_pipeline(ledger, tokenizer, parts, config['pipeline'])
     return out
 
 # %% ../../nbs/9_released/02_convert.ipynb #a861ac2e

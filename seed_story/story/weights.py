@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from .arguments import first_line
 
 # %% auto #0
 __all__ = ['AGAIN', 'LARGEST_HEADER', 'WEIGHT_TYPES', 'WeightsError', 'check_weight_file', 'TensorHeader', 'read_header',
-           'read_json_object', 'read_headers', 'check_tensors']
+           'read_json_object', 'join_shards', 'read_shards', 'read_headers', 'check_tensors']
 
 # %% ../../nbs/1_story/07_weights.ipynb #195d876e
 class WeightsError(OSError, ValueError):
@@ -104,32 +104,43 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def _named_shards(index: Path) -> dict[str, str]:
+def _named_shards(index: Path, suffix: str) -> dict[str, str]:
     "Tensor → file, as an index says; WeightsError if it says something else."
     named = read_json_object(index).get('weight_map')
     if not isinstance(named, dict) or not named:
         raise WeightsError(f'{index} names no files (weight_map): {AGAIN}')
     for file in named.values():
-        if not isinstance(file, str) or Path(file).name != file or not file.endswith('.safetensors'):
-            raise WeightsError(f'{index} names {str(file)[:60]!r}, which is no safetensors file beside it: {AGAIN}')
+        if not isinstance(file, str) or Path(file).name != file or not file.endswith(suffix):
+            raise WeightsError(f'{index} names {str(file)[:60]!r}, which is no {suffix} file beside it: {AGAIN}')
     return named
 
 # %% ../../nbs/1_story/07_weights.ipynb #1b018f0c
-def _read_shards(folder: Path, index: Path) -> dict[str, TensorHeader]:
-    "The tensors of all files that `index` names, each where it says."
-    named = _named_shards(index)
-    found: dict[str, TensorHeader] = {}
-    home: dict[str, str] = {}
-    for file in dict.fromkeys(named.values()):
-        held = read_header(folder / file)
-        if twice := sorted(found.keys() & held.keys()):
-            raise WeightsError(f'{folder}: {twice[0]} stands in {home[twice[0]]} and in {file}: {AGAIN}')
-        found |= held
-        home |= dict.fromkeys(held, file)
+def join_shards(held: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
+    "What stands under a name in one of several files. WeightsError for a name that stands in two."
+    found: dict[str, Any] = {}
+    home: dict[str, Path] = {}
+    for file, part in held.items():
+        if twice := sorted(found.keys() & part.keys()):
+            raise WeightsError(f'{file.parent}: {twice[0]} stands in {home[twice[0]].name} and in {file.name}: {AGAIN}')
+        found |= part
+        home |= dict.fromkeys(part, file)
+    return found
+
+
+def read_shards(
+    index: Path,  # STEM.safetensors.index.json, or as old files have it, pytorch_model.bin.index.json
+    read: Callable[[Path], Mapping[str, Any]],  # what stands in a file, by the tensor's name
+    suffix: str = '.safetensors',  # of the files
+) -> dict[str, Any]:
+    "What stands in all files that an `index` names. WeightsError unless each tensor is where it says, and only there."
+    named = _named_shards(index, suffix)
+    held = {index.parent / file: read(index.parent / file) for file in dict.fromkeys(named.values())}
+    found = join_shards(held)
+    home = {name: file.name for file, part in held.items() for name in part}
     wrong = sorted(name for name in named.keys() | home.keys() if named.get(name) != home.get(name))
     if wrong:
         said = f'{index.name} says {named.get(wrong[0], "nothing")}, it is in {home.get(wrong[0], "none of its files")}'
-        raise WeightsError(f'{folder}: {wrong[0]}: {said}: download or copy the folder again')
+        raise WeightsError(f'{index.parent}: {wrong[0]}: {said}: download or copy the folder again')
     return found
 
 # %% ../../nbs/1_story/07_weights.ipynb #82e89d4d
@@ -146,7 +157,7 @@ def read_headers(
         if file.exists() or file.is_symlink() or file.with_name(f'{file.name}.xz').exists():
             return read_header(file)
         if index.exists():
-            return _read_shards(folder, index)
+            return read_shards(index, read_header)
     others = [p.name for p in folder.glob('*.bin')] + [p.name for p in folder.glob('*.pt*')]
     if others:
         raise WeightsError(
