@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ENDS = ('lowest', 'newest')
 WITHOUT_OLD_WHEELS = (3, 13)  # from this Python on, the lowest numpy and pillow would have to be compiled
 TELL = 'from seed_story.cli import main; main()'
-TESTS = ('cache', 'cache_use', 'faults', 'fuzz', 'loading', 'policies', 'stores', 'stream', 'tell', 'train')
-FOR_TESTS = ('pytest', 'hypothesis', 'datasets>=3')
+TESTS = ('cache', 'cache_use', 'faults', 'folders', 'fuzz', 'loading', 'policies', 'stores', 'stream', 'tell', 'train')
+FOR_TESTS = ('pytest', 'hypothesis', 'datasets>=3', 'tensorboardX')
 VERSIONS = 'import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))'
 
 
