@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from ..story.arguments import first_line
+from ..story.arguments import first_line, plain_path
+from ..story.weights import AGAIN, WeightsError, check_weight_file, read_headers, read_json_object
 
 # %% ../../nbs/3_models/11_backbone.ipynb #5f097ea0
 def load_backbone(
@@ -46,11 +47,13 @@ def load_language_model(
         options = options | _unpacking_options()
     try:
         with _no_progress_bars(), _tensor_names_once(is_packed):
-            found: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, output_loading_info=True, **options)
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
+            )
     except ImportError as e:
         raise ValueError(f"{source} cannot be read: {e}; pip install gguf") from e
-    except (OSError, ValueError, KeyError, RuntimeError) as e:
-        raise ValueError(f"no language model could be loaded from {source}: {first_line(e)}") from e
+    except Exception as e:  # each format and each kind of model has its own
+        raise ValueError(f"no language model could be loaded from {source}{_gist(e)}: {AGAIN}") from e
     model, info = found
     if lacking := sorted(info["missing_keys"]):
         raise ValueError(
@@ -69,23 +72,43 @@ def load_tokenizer(source: str | Path) -> Any:  # a tokenizer of transformers
     place, options = _locate(source)
     try:
         with _no_progress_bars():
-            return AutoTokenizer.from_pretrained(place, **options)
-    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as e:
-        raise ValueError(f"no tokenizer could be loaded from {source}: {first_line(e)}") from e
+            return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+    except Exception as e:  # each kind of tokenizer has its own, one of them none at all
+        raise ValueError(f"no tokenizer could be loaded from {source}{_gist(e)}: {AGAIN}") from e
+
+
+def _gist(error: Exception) -> str:
+    "What a library says, if it was meant to be read."
+    return f" ({first_line(error)})" if type(error) in (OSError, ImportError) else ""
 
 
 def _locate(source: str | Path) -> tuple[str, dict[str, Any]]:
     "The folder or hub id, and what names the file within it. ValueError for a path that holds no language model."
-    path = Path(source).expanduser()
+    path = plain_path("a language model", source)
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ValueError(f"no such file: {source}")
+        check_weight_file(path)
+        with open(path, "rb") as file:
+            if file.read(4) != b"GGUF":
+                raise WeightsError(f"{source} is no GGUF file: {AGAIN}")
         if not find_spec("gguf"):
             raise ValueError(f"{source} is read with the package gguf: pip install 'seed_story[small]'")
         return str(path.parent), dict(gguf_file=path.name)
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ValueError(f"{source} is no language model: it has no config.json")
+    if path.is_dir():
+        _check_folder(path)
     return str(path) if path.is_dir() else str(source), {}
+
+
+def _check_folder(path: Path) -> None:
+    "WeightsError for the folder of a language model in which a file is missing or damaged."
+    from seed_story.models.components import check_layer_counts
+
+    if not (path / "config.json").exists():
+        raise WeightsError(f"{path} is no language model: it has no config.json")
+    config = read_json_object(path / "config.json")
+    for file in sorted(path.glob("*.json")):
+        check_weight_file(file)
+    if any(path.glob("*.safetensors*")) or not any(path.glob("*.bin")):  # pickles are read by transformers, as tensors
+        check_layer_counts(config, len(read_headers(path, "model")), path / "config.json")
 
 # %% ../../nbs/3_models/11_backbone.ipynb #85416a0c
 @contextmanager
