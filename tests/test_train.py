@@ -167,6 +167,18 @@ def test_every_stage_can_begin_with_trained_weights(trained, tmp_path, stage):
         ('mllm', ['--pages', '0'], 'at least 2'),
         ('mllm', ['--set', '5'], "'5' is no change"),
         ('mllm', ['--set', 'num_slots=0'], 'at least 1'),
+        ('mllm', ['--set', 'num_slots'], 'write NAME=VALUE'),
+        ('mllm', ['--set', 'image_size=x'], 'a whole number'),
+        ('mllm', ['--set', 'pages=1'], 'a chunk has 2 to 1,000 pages'),
+        ('mllm', ['--set', 'pages=5', '--set', 'pages=6'], 'given twice'),
+        ('mllm', ['--set', 'mllm.llm_config.num_hidden_layers=900000000'], 'at most 1,000'),
+        ('mllm', ['--seconds', 'nan'], 'a number'),
+        ('mllm', ['--lr', '1e308'], 'at most 10'),
+        ('mllm', ['--workers', '100000'], 'at most'),
+        ('mllm', ['--steps', '5', '--snapshots', '6'], 'after the last of 5 steps'),
+        ('mllm', ['--tensorboard', '/dev/null/curves'], 'is a file'),
+        ('mllm', ['--init-from', 'x' * 300], 'name too long'),
+        ('MLLM', [], 'did you mean mllm'),
         ('mllm', ['--device', 'toaster'], "device 'toaster' cannot be used"),
         ('mllm', ['--device', 'meta'], "device 'meta' cannot be used"),
         ('mllm', ['--device', 'cuda:77'], "device 'cuda:77' cannot be used"),
@@ -428,6 +440,52 @@ def test_two_at_once_are_refused(trained, tmp_path, capsys):
         for stage in ('adapt', 'detokenizer', 'assemble'):
             more = ['--out', str(out)] if stage == 'assemble' else words
             assert run(['train', stage, *more]) == 2 and 'is being written' in capsys.readouterr().err
+
+
+def test_damage_in_a_run_folder_is_one_line(trained, tmp_path, capsys):
+    "Checkpoints, tokenizers and files in the way are named with the remedy, and nothing is changed."
+    import shutil
+
+    store, out = trained[0], tmp_path / 'run'
+    shutil.copytree(trained[1], out)
+    before = own_files(out)
+    words = ['--store', str(store), '--out', str(out), '--steps', '1', '--batch', '2']
+
+    def refused(stage, why):
+        assert run(['train', stage, *words]) == 2
+        err = capsys.readouterr().err
+        assert why in err and err.count('\n') == 1, err
+
+    (kept := out / 'checkpoints' / 'oracle').mkdir(parents=True)
+    (kept / 'step-00000001.pt').write_text('no checkpoint')
+    refused('oracle', 'remove the folder to begin anew')
+    shutil.rmtree(out / 'checkpoints')
+    (out / 'checkpoints').write_text('a file')
+    refused('oracle', 'checkpoints')
+    (out / 'checkpoints').unlink()
+    (out / 'tokenizer' / 'tokenizer_config.json').write_text('{}')
+    refused('mllm', 'train words again')
+    shutil.copy(trained[1] / 'tokenizer' / 'tokenizer_config.json', out / 'tokenizer')
+    assert own_files(out) == before, 'what is refused changes nothing'
+    shutil.rmtree(out / 'vae')
+    (out / 'vae').write_text('mine')
+    refused('vae', 'vae is a file where a folder is written')
+    assert (out / 'vae').read_text() == 'mine'
+
+
+def test_off_a_terminal_the_rows_are_all_that_is_said(trained, tmp_path, capsys):
+    words = ['--store', str(trained[0]), '--out', str(tmp_path / 'run'), '--steps', '2', '--batch', '2']
+    assert run(['train', 'vae', *words, '--log-every', '1']) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [json.loads(line)['step'] for line in lines] == [1, 2], 'no bar, and no word of a library'
+
+
+def test_an_environment_of_several_processes(trained, tmp_path, monkeypatch, capsys):
+    words = ['--store', str(trained[0]), '--out', str(tmp_path / 'run'), '--steps', '1', '--batch', '2']
+    for said, why in (('2', 'the work of one process'), ('x', "WORLD_SIZE is 'x'"), ('0', "WORLD_SIZE is '0'")):
+        monkeypatch.setenv('WORLD_SIZE', said)
+        assert run(['train', 'vae', *words]) == 2 and why in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
 
 
 SCRIPT = """

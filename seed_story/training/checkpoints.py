@@ -110,8 +110,9 @@ def load_newest(
             raise
         except ValueError as e:
             faults.append(f'{file.name}: {e}')
-            warnings.warn(f'{file} is damaged ({e}) and passed over', stacklevel=2)
             continue
+        for fault in faults:
+            warnings.warn(f'{checkpoints.folder / fault}: it is damaged and passed over', stacklevel=2)
         return found['step'], found['state']
     if faults:
         raise ValueError(
@@ -130,8 +131,8 @@ def _read(checkpoints: Checkpoints, file: Path) -> dict:
         raise ValueError('its contents have changed')
     try:
         found = torch.load(file, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise ValueError((str(e).strip().splitlines() or [type(e).__name__])[0][:120]) from e
+    except Exception as e:  # whatever the reader of a file that is no checkpoint meets first
+        raise ValueError('it is cut off, or no checkpoint') from e
     kinds = dict(step=int, settings=dict, state=dict)
     if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in kinds.items()):
         raise ValueError('it is no checkpoint')

@@ -121,9 +121,13 @@ def load_text_tokenizer(folder: str | Path) -> Any:
     if not where.is_dir():
         raise FileNotFoundError(f"{where} is missing; run `seed-story train words --out {folder}` first")
     try:
-        return AutoTokenizer.from_pretrained(where)
+        tokenizer = AutoTokenizer.from_pretrained(where)
     except Exception as e:
         raise ValueError(f"{where} cannot be loaded ({first_line(e)}); remove it and train words again") from e
+    lacking = [name for name in ("bos_token", "eos_token") if getattr(tokenizer, name) is None]
+    if lacking:
+        raise ValueError(f"{where} does not say which token is its {lacking[0]}; remove it and train words again")
+    return tokenizer
 
 # %% ../../nbs/6_training/09_runs.ipynb #534ac074
 def checkpoint_settings(options: TrainingOptions) -> dict:
@@ -743,6 +747,8 @@ def _claimed_parts(options: Any) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if os.environ.get("RANK", "0") == "0":
             for part in PARTS.get(options.stage, ()):
+                if (place := options.folders.out / part).exists() and not place.is_dir():
+                    raise ValueError(f"{place} is a file where a folder is written: move it, or choose another --out")
                 stack.enter_context(claim(options.folders.out / part, remedy))
         yield
 
