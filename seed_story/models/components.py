@@ -169,7 +169,7 @@ def _widths_agree(parts: Mapping[str, Any]) -> bool:
         and len(latents) == 1
     )
 
-
+# %% ../../nbs/3_models/16_components.ipynb #89ff092a
 def try_together(parts: Mapping[str, Any], origin: object) -> None:
     """WeightsError if the components do not belong to one model.
 

@@ -75,7 +75,7 @@ def _merged_name(ours: str) -> str:
     "The name that a weight of ours has once the adapters are folded in."
     return ours.replace('.base_layer.', '.').replace('.modules_to_save.default.', '.')
 
-
+# %% ../../nbs/9_released/02_convert.ipynb #c9f1b7b4
 class _MLLMSource:
     "Where the multimodal language model's weights come from: `held`, and `base` for what `held` does not bring along."
 
@@ -173,7 +173,30 @@ def _is_left_over(path: Path) -> bool:
     "Is this what `write_atomic` leaves when its process is killed?"
     return bool(re.fullmatch(r'\..+\.\d+\.part', path.name)) and path.is_file() and not path.is_symlink()
 
+# %% ../../nbs/9_released/02_convert.ipynb #d41886a5
+def _known_files(note: Path, made_from: dict) -> dict[str, str]:
+    "What an earlier call has written, by its `note`. ValueError if it was made from something else."
+    known = read_json_object(note)
+    was = known.get('made_from')
+    files = known.get('files')
+    if not isinstance(was, dict) or not isinstance(files, dict):
+        raise WeightsError(f'{note} is no note of a conversion: choose another folder, or delete this one')
+    for name in {**was, **made_from}:
+        then = was.get(name)
+        now = made_from.get(name)
+        earlier = isinstance(then, str) and isinstance(now, str) and now.startswith(f'{then}, ')  # without digest
+        if then != now and not earlier:
+            raise ValueError(f'{note.parent} was begun with another {name}: choose another folder, or delete this one')
+    return {str(name): str(digest) for name, digest in files.items()}
 
+
+def _check_empty(out: Path) -> None:
+    "ValueError for a folder without the note of a conversion that holds more than what a killed call has left."
+    others = [p for p in out.iterdir() if not _is_left_over(p)] if out.is_dir() else []
+    if others and not (out / 'convert.json').exists():
+        raise ValueError(f'{out} is not empty ({others[0].name}): choose another folder')
+
+# %% ../../nbs/9_released/02_convert.ipynb #7a768722
 class ConversionLedger:
     """What has been written to `out`, in `convert.json`: file → SHA-256.
 
@@ -184,27 +207,10 @@ class ConversionLedger:
         self.out = out
         self.note = out / 'convert.json'
         self.made_from = made_from
-        self.files = self._known_files() if self.note.exists() else {}
-        others = [p for p in out.iterdir() if not _is_left_over(p)] if out.is_dir() and not self.note.exists() else []
-        if others:
-            raise ValueError(f'{out} is not empty ({others[0].name}): choose another folder')
+        self.files = _known_files(self.note, made_from) if self.note.exists() else {}
+        _check_empty(out)
         if out.exists() and not out.is_dir():
             raise ValueError(f'{out} is a file: choose another name for the folder to write')
-
-    def _known_files(self) -> dict[str, str]:
-        "What an earlier call has written. ValueError if it was made from something else."
-        known = read_json_object(self.note)
-        was = known.get('made_from')
-        files = known.get('files')
-        if not isinstance(was, dict) or not isinstance(files, dict):
-            raise WeightsError(f'{self.note} is no note of a conversion: choose another folder, or delete this one')
-        for name in {**was, **self.made_from}:
-            then = was.get(name)
-            now = self.made_from.get(name)
-            earlier = isinstance(then, str) and isinstance(now, str) and now.startswith(f'{then}, ')  # without digest
-            if then != now and not earlier:
-                raise ValueError(f'{self.out} was begun with another {name}: choose another folder, or delete this one')
-        return {str(name): str(digest) for name, digest in files.items()}
 
     def begin(self) -> None:
         "Note what is made here, and remove what a killed call has left half-written."
@@ -393,7 +399,7 @@ def _checked_components(config: dict, tokenizer: Any, found: dict[str, Path], lo
     try_schedule(parts['scheduler'], config['pipeline']['num_inference_steps'])
     return parts
 
-
+# %% ../../nbs/9_released/02_convert.ipynb #d40d30d4
 def _write_pipeline(ledger: ConversionLedger, tokenizer: Any, parts: dict[str, Any], settings: dict[str, Any]) -> None:
     "The small files, the index last: now it is a pipeline."
     from seed_story.pipeline.story_pipeline import StoryPipeline
