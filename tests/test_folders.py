@@ -351,6 +351,21 @@ def test_places_and_devices(pipe, tmp_path):
         clear(refused.value, next(iter(wrong)))
 
 
+def test_components_of_other_kinds(pipe):
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+
+    for name, value in dict(vae=5, unet='x', tokenizer=pipe.unet, scheduler=pipe.vae, mllm=print).items():
+        with pytest.raises(ValueError) as refused:
+            StoryPipeline(**pipe.components | {name: value})
+        clear(refused.value, name)
+    for name, value in dict(pages=0, temperature='x', attention=5, separator='<img>').items():
+        with pytest.raises(ValueError) as refused:
+            StoryPipeline(**pipe.components | {name: value})
+        clear(refused.value, name)
+    blind = StoryPipeline.from_pretrained(small_model(), vae=None, unet=None)  # texts alone need no pictures
+    assert len(list(blind.narrate(PICTURE, 'the rabbit walks', 2, seed=1))) == 2
+
+
 def test_a_save_that_is_cut_off_is_no_model(pipe, tmp_path, monkeypatch):
     "Neither a new folder nor an old one is taken for a pipeline before it is whole."
     from seed_story.pipeline.story_pipeline import StoryPipeline

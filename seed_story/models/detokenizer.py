@@ -595,7 +595,8 @@ def _latent_size(size: int | tuple[int, int] | None, unet, vae) -> tuple[int, in
     if size is None:
         size = unet.config.sample_size
         return (size, size) if isinstance(size, int) else tuple(size)
-    height, width = (size, size) if isinstance(size, int) else size
+    both = size if isinstance(size, (tuple, list)) and len(size) == 2 else (size, size)
+    height, width = (whole_number("size", side, 1, 8192) for side in both)
     factor = pixel_block_size(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
     step = factor * 2 ** (len(unet.config.block_out_channels) - 1)
     if height % step or width % step:

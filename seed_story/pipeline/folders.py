@@ -36,9 +36,9 @@ from ..story.packed import is_packed, load_packed
 from ..story.weights import AGAIN, WeightsError, check_weight_file, read_header, read_json_object
 
 # %% auto #0
-__all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'MOST_STEPS', 'PRECISIONS', 'update_index', 'read_index', 'component_folders',
-           'load_small', 'check_adapted', 'check_model', 'check_parts', 'make_tokenizer', 'check_weights', 'as_dtype',
-           'CheckedPipeline', 'SavedPipeline']
+__all__ = ['MOVED_MODULES', 'RENAMED_SETTINGS', 'MOST_STEPS', 'PRECISIONS', 'KINDS', 'update_index', 'read_index',
+           'component_folders', 'load_small', 'check_adapted', 'check_model', 'check_parts', 'make_tokenizer',
+           'check_weights', 'as_dtype', 'CheckedPipeline', 'check_kinds', 'SavedPipeline']
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #19899c1e
 MOVED_MODULES = {  # where the components of earlier commits' model folders are now
@@ -270,14 +270,21 @@ def _shared_parts(folder: Path, checked: Mapping[str, Any], dtype: Any) -> dict[
     return found
 
 
+KINDS: dict[str, Any] = dict(tokenizer=PreTrainedTokenizerBase, scheduler=SchedulerMixin, variant=str, device_map=str)
+
+
+def check_kinds(given: Mapping[str, Any]) -> None:
+    "ValueError for components, or options of loading, that cannot be what their names say. None: left out."
+    for name, value in given.items():
+        kind = KINDS.get(name, torch.nn.Module)
+        if value is not None and (not isinstance(value, kind) or value == ''):
+            raise ValueError(f'{name} must be a {kind.__name__}, not {shown(value)}')
+
+
 def _check_given(cls: Any, given: Mapping[str, Any]) -> None:
-    "ValueError for arguments of `from_pretrained` that cannot be what their names say. None: left out."
-    kinds: dict[str, Any] = dict(tokenizer=PreTrainedTokenizerBase, scheduler=SchedulerMixin)
-    kinds |= dict(variant=str, device_map=str)
-    for name in {*kinds, *cls._get_signature_keys(cls)[0]} & given.keys():
-        kind = kinds.get(name, torch.nn.Module)
-        if given[name] is not None and (not isinstance(given[name], kind) or given[name] == ''):
-            raise ValueError(f'{name} must be a {kind.__name__}, not {shown(given[name])}')
+    "ValueError for arguments of `from_pretrained` that cannot be what their names say."
+    parts = {*KINDS, *cls._get_signature_keys(cls)[0]}
+    check_kinds({name: value for name, value in given.items() if name in parts})
     cls.check_settings(**{name: given[name] for name in set(cls._get_signature_keys(cls)[1]) & given.keys()})
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #566ab3c4
@@ -315,7 +322,7 @@ class SavedPipeline(CheckedPipeline):
         _check_given(cls, kwargs)
         folder = model_folder(pretrained_model_name_or_path)
         if folder is None:
-            folder = Path(cls.download(str(pretrained_model_name_or_path), **kwargs))
+            folder = cls._downloaded(str(pretrained_model_name_or_path), kwargs)
         checked = cls.check_folder(folder, **kwargs)
         given = _shared_parts(folder, checked, dtype)
         try:
@@ -327,6 +334,17 @@ class SavedPipeline(CheckedPipeline):
             if isinstance(part, torch.nn.Module):
                 part.eval()
         return pipe
+
+    @classmethod
+    def _downloaded(cls, name: str, options: Mapping[str, Any]) -> Path:
+        "Where the hub's cache has the pipeline `name`. WeightsError if it cannot be had."
+        try:
+            return Path(cls.download(name, **options))
+        except Exception as error:  # of a network, a hub, or a disk
+            reason = first_line(error)
+            raise WeightsError(
+                f'{name} could not be downloaded ({reason}): check its name, or give a folder'
+            ) from error
 
     def save_pretrained(
         self, save_directory: str | PathLike, safe_serialization: bool = True, *args: Any, **kwargs: Any

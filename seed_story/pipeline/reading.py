@@ -25,6 +25,7 @@ from seed_story.pipeline.narrate import (
 )
 from ..sinks.memory import Memory
 from ..sinks.policies import Policy
+from ..story.arguments import shown
 
 # %% auto #0
 __all__ = ['ScoredPage', 'pad_right', 'score_page', 'read_teacher_forced']
@@ -71,7 +72,12 @@ def score_page(
 
 # %% ../../nbs/5_pipeline/03_reading.ipynb #f5a34876
 def _check_stories(texts: Sequence[Sequence[str]], features: Tensor, needed: int) -> None:
-    "ValueError if the stories have no equal number of pages, or `features` fewer than `needed`."
+    "ValueError if the stories have no equal number of pages, or `features` fewer than `needed`, or other ones."
+    if not isinstance(features, Tensor) or features.ndim != 4 or len(features) != len(texts) or not len(texts):
+        found = list(features.shape) if isinstance(features, Tensor) else shown(features)
+        raise ValueError(f'features must be a tensor [S, P, V, F] of the {len(texts)} stories, not {found}')
+    if not torch.isfinite(features).all():
+        raise ValueError('features hold numbers that are not finite: encode the pictures again')
     if len({len(story) for story in texts}) != 1:
         raise ValueError(
             'stories that are read together need an equal number of pages: cut the longer ones, or read them one by one'

@@ -30,7 +30,7 @@ from seed_story.models.detokenizer import (
 from ..models.devices import execution_device
 from ..models.features import encode_images
 from ..models.sequence import SEPARATOR, ImageTokens, clean_text
-from .folders import SavedPipeline
+from .folders import SavedPipeline, check_kinds
 from .narrate import NarratedPage, Narrator, Progress, narrate
 from .sampling import Sampling, derive_seed
 from ..sinks.policies import Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
@@ -128,9 +128,11 @@ class StoryComponents(SavedPipeline):
         drawn = dict(temperature=temperature, top_p=top_p, repetition_tries=repetition_tries)
         texts = dict(max_text_tokens=max_text_tokens, min_text_tokens=min_text_tokens, separator=separator)
         self.check_settings(**story, **drawing, **drawn, **texts)
-        _check_separator(tokenizer, separator)
         parts = dict(tokenizer=tokenizer, visual_tokenizer=visual_tokenizer, mllm=mllm, scheduler=scheduler)
-        self.register_modules(**parts, feature_resampler=feature_resampler, unet=unet, vae=vae)
+        parts |= dict(feature_resampler=feature_resampler, unet=unet, vae=vae)
+        check_kinds(parts)
+        _check_separator(tokenizer, separator)
+        self.register_modules(**parts)
         self.register_to_config(**story, **drawing, **drawn, **texts)
 
     @classmethod
