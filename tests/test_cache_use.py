@@ -11,9 +11,10 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from peft import LoraConfig, get_peft_model
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 from seed_story.models.sequence import ImageTokens
-from seed_story.sinks.cache import SinkCache, track_attention
+from seed_story.sinks.cache import EvictingCache, SinkCache, track_attention, trained_distance
 from seed_story.sinks.cache_names import cache_argument
 from seed_story.sinks.static_cache import StaticSinkCache
 
@@ -323,7 +324,7 @@ def test_taking_back():
     assert cache.get_seq_length() == never.get_seq_length() == 14
     cache.crop(13)  # so many stay, as earlier transformers say it
     assert cache.get_seq_length() == 13
-    refused('tokens that can be taken back must be at least 0', lambda: cache.crop(-99))
+    refused('tokens_to_remove must be at least -13, not -99', lambda: cache.crop(-99))
     refused('cannot forget what it has measured', lambda: SinkCache(model, 'heavy:tokens=3').activate_past_recording())
     still = StaticSinkCache(model, 'sink:tokens=6', 64)
     assert not still.is_croppable
@@ -341,32 +342,103 @@ def test_a_page_that_was_taken_back_is_read_again():
     assert [p.eoi for p in cache.inputs.pages(0)] == [10, 20]
 
 
-@torch.no_grad()
-def test_layers_on_several_devices(monkeypatch):
-    "F10: index and shift are made where the first layer is, and go where each layer's keys are (seen on meta tensors)."
-    from seed_story.sinks.cache import EvictingCache, EvictingLayer
-    from seed_story.sinks.rotary import KeyTurn
+class OneDevice(TorchDispatchMode):
+    "Refuses to compute with tensors of different devices, as a GPU does."
 
-    layer = EvictingLayer()
-    x = torch.zeros(1, 2, 5, 4, device='meta')
-    layer.update(x, x)
-    turn = KeyTurn(torch.ones(2, dtype=torch.float64))
-    layer.select(torch.tensor([[0, 3, 4]]), torch.tensor([[2, 0, 0]]), turn)
-    assert layer.keys.shape == (1, 2, 3, 4) and layer.keys.device.type == 'meta' and layer.original_keys.shape[2] == 1
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = torch.utils._pytree.tree_leaves((args, kwargs or {}))
+        devices = {x.device.type for x in found if isinstance(x, torch.Tensor) and x.ndim}
+        assert len(devices) < 2 or 'copy' in func.__name__, f'{func} of tensors on {devices}'
+        return func(*args, **(kwargs or {}))
+
+
+def on_meta(x):
+    if isinstance(x, torch.Tensor):
+        return x.to('meta')
+    return type(x)(map(on_meta, x)) if isinstance(x, (tuple, list)) else x
+
+
+@pytest.mark.parametrize('policy', ['sink:tokens=6,first=2@cache', 'window:tokens=4', 'dense@clamped:5'])
+@torch.no_grad()
+def test_layers_on_several_devices(policy):
+    """F10: what stays and how far it moves is found where the first layer is, and done where each layer's keys are.
+
+    The second device is `meta`, which computes shapes."""
+    model = model_of(num_hidden_layers=3)
+    cache, whole = SinkCache(model, policy), SinkCache(model, policy)
+    for part in IDS.split([5, 1, 1, 3], 1):
+        read(model, whole, part)
+
+    def move(module, args, kwargs):
+        return on_meta(args), {name: on_meta(value) for name, value in kwargs.items()}
+
+    for module in (*model.model.layers[1:], model.model.norm, model.lm_head):
+        module.to('meta').register_forward_pre_hook(move, with_kwargs=True)
+    for part in IDS.split([5, 1, 1, 3], 1):
+        with OneDevice():
+            read(model, cache, part)
+    assert [layer.keys.device.type for layer in cache.layers] == ['cpu', 'meta', 'meta']
+    assert [layer.keys.shape for layer in cache.layers] == [layer.keys.shape for layer in whole.layers]
+    assert torch.equal(cache.layers[0].keys, whole.layers[0].keys)
+    with OneDevice():
+        cache.reorder_cache(torch.tensor([1, 1]))
+    cache.batch_repeat_interleave(2)
+    assert {layer.values.shape[0] for layer in cache.layers} == {4}
+
+
+def test_attention_of_several_devices():
     cache = EvictingCache()
     cache.add_attention(torch.ones(1, 3, device='meta'), False)
     cache.add_attention(torch.ones(1, 3), True)
     assert cache.attention_mass.device.type == 'meta'
 
 
+@torch.no_grad()
+def test_a_prompt_in_chunks():
+    "The first chunk of a row may be nothing but padding."
+    model = model_of()
+    for policy in ('dense', 'dense@cache'):
+        told = tell(model, SinkCache(model, policy), mask=MASK)
+        for size in (2, 3, 4, 7):
+            assert told.equal(tell(model, SinkCache(model, policy), mask=MASK, prefill_chunk_size=size)), size
+
+
+@torch.no_grad()
 def test_odd_arguments():
     model = model_of()
+    cache = SinkCache(model, 'dense')
+    cache.reorder_cache(torch.tensor([0]))  # of nothing
+    read(model, cache, IDS)
+    for rows in ([0, 2], [-1], [], [0.0, 1.0], [True], ['x']):
+        with pytest.raises((ValueError, TypeError)):
+            cache.batch_select_indices(torch.tensor(rows))
+    for repeats in (0, -1, 1.5, 'x'):
+        refused('repeats must be', lambda: cache.batch_repeat_interleave(repeats))
+    for tokens in ('x', None, -1.5, -11):
+        refused('tokens_to_remove must be', lambda: cache.crop(tokens))
+    refused(
+        '2 texts are given, and an attention mask of 1',
+        lambda: read(model, cache, IDS, attention_mask=torch.ones(1, 20)),
+    )
+    refused('0 texts are given', lambda: read(model, cache, IDS[:0]))
+    for wrong in ((90, 91), 'x', SimpleNamespace(boi=1)):
+        refused('image_tokens must say', lambda: SinkCache(model, 'dense', image_tokens=wrong))
+    for wrong in (5, None, 'x', [0.5]):
+        refused('sentence_end_ids must be', lambda: SinkCache(model, 'dense', sentence_end_ids=wrong))
+    for given in (
+        (None, model),
+        (StaticSinkCache(model, 'dense', 9), model),
+        (cache, None),
+        (cache, torch.nn.Linear(2, 2)),
+    ):
+        refused('attention is measured by|no attention layers', lambda: track_attention(*given))
+    still = StaticSinkCache(model, 'dense', 64)
+    refused(r'call advance\(ids\) after each pass', lambda: tell(model, still))
+    refused('advance takes a tensor', lambda: still.advance([[1, 2]]))
     for every in (0, -1, 1.5, True, 'x', None):
         refused('evict_every must be', lambda: SinkCache(model, 'dense', every))
         refused('evict_every must be', lambda: StaticSinkCache(model, 'dense', 9, every))
     for capacity in (0, 1, -4, 2.5, None, 'x'):
         refused('capacity must be', lambda: StaticSinkCache(model, 'dense', capacity))
     config = SimpleNamespace(model_type='odd')
-    from seed_story.sinks.cache import trained_distance
-
     refused('write the distance, as in clamped:480', lambda: trained_distance(config))

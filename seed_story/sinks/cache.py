@@ -9,8 +9,10 @@ import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Cache
@@ -218,6 +220,17 @@ def trained_distance(config: Any) -> int:
     return found
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #0080955d
+def _check_markers(image_tokens: Any) -> None:
+    "ValueError for what does not say how an image begins and ends."
+    if image_tokens is not None and not all(
+        isinstance(getattr(image_tokens, n, None), Integral) for n in ('boi', 'eoi')
+    ):
+        raise ValueError(
+            'image_tokens must say which ids begin and end an image, '
+            f'as ImageTokens.from_tokenizer(tokenizer) does, and is {image_tokens!r}'
+        )
+
+
 def cache_policy(
     policy: str | Policy,  # a policy, or its name: 'window:8'
     evict_every: int,  # tokens read between two questions to the policy, at least 1
@@ -225,6 +238,7 @@ def cache_policy(
 ) -> Policy:
     "The policy that a cache is to have; ValueError for what no cache can do."
     policy = attention_policy(policy)
+    _check_markers(image_tokens)
     check_whole('evict_every', evict_every, least=1)
     name = f"attention '{policy_name(policy)}'"
     if policy.reencodes:
@@ -253,6 +267,22 @@ class _CopiedCache(ListeningCache):
         return made
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #dddaa88a
+def _row_numbers(indices: Any, rows: int) -> list[int]:
+    "The numbers of rows, given as such or as a mask. ValueError for others than there are, and for none."
+    given = torch.as_tensor(indices)
+    if given.dtype == torch.bool and given.shape == (rows,):
+        given = given.nonzero().flatten()
+    found = given.tolist()
+    if (
+        given.dtype == torch.bool
+        or given.is_floating_point()
+        or not set(np.ravel(found)) <= set(range(rows))
+        or not found
+    ):
+        raise ValueError(f'this cache holds {rows} texts, and cannot go on with {found}')
+    return found
+
+# %% ../../nbs/4_sinks/05_cache.ipynb #dddaa88c
 class _LedgerCache(_CopiedCache):
     "Answers what transformers asks of a cache from its `ledger`."
 
@@ -282,8 +312,10 @@ class _LedgerCache(_CopiedCache):
         return self.tokens_held + query_length, self.get_seq_length() - self.tokens_held
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        "Go on with the rows `indices` (numbers, or a mask)."
-        rows = (indices.nonzero().flatten() if indices.dtype == torch.bool else indices).tolist()
+        "Go on with the rows `indices` (numbers, or a mask). ValueError for rows that there are not."
+        if not self.ledger.rows:
+            return
+        rows = _row_numbers(indices, self.ledger.rows)
         self.ledger.select_rows(rows)
         self.inputs.select_rows(rows)
         for layer in self.layers:
@@ -291,6 +323,7 @@ class _LedgerCache(_CopiedCache):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         "Each row `repeats` times."
+        check_whole('repeats', repeats, least=1)
         self.batch_select_indices(torch.arange(self.ledger.rows).repeat_interleave(repeats))
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -407,7 +440,7 @@ class _NamedCache(_PolicyCache):
             return
         columns = self.ledger.columns_seen
         mask = merge_calls(c for _, _, c in self._calls).padding_mask
-        padding = self.inputs.padding if columns or mask is None else (mask == 0).sum(1)
+        padding = self.inputs.padding if mask is None else (mask == 0).sum(1)
         check_positions(call.position_ids, columns, padding, axes=self.rotary is not None)
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #ebf5c956
@@ -498,6 +531,8 @@ class _ReadingCache(_ToldCache):
         self.inputs.observe(call.input_ids, call.padding_mask, self.ledger.columns_seen)
         if not self.ledger.rows:
             self.ledger = CacheLedger(keys.shape[0], keys.device, self.inputs.padding)
+        elif self.inputs.padding is not None:
+            self.ledger.pad(self.inputs.padding)
         self._change = _Change()
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #8a4b94d5
@@ -521,11 +556,12 @@ class _CroppingCache(_ReadingCache):
 
         ValueError if the policy has evicted others since: those do not come back."""
         seen = self.ledger.columns_seen
-        tokens_to_remove = int(tokens_to_remove)  # a tensor, in assisted decoding before transformers 5.24
-        take_back = -tokens_to_remove if tokens_to_remove <= 0 else max(0, seen - tokens_to_remove)
         if not self.ledger.rows:
             return
-        check_whole('tokens that can be taken back', seen - take_back)
+        if isinstance(tokens_to_remove, Tensor):  # in assisted decoding before transformers 5.24
+            tokens_to_remove = tokens_to_remove.item()
+        check_whole('tokens_to_remove', tokens_to_remove, least=-seen)
+        take_back = -tokens_to_remove if tokens_to_remove <= 0 else max(0, seen - tokens_to_remove)
         self.ledger.crop(take_back)
         self.measured_at = min(self.measured_at, self.ledger.columns_seen)
         for layer in self.layers:
@@ -615,7 +651,9 @@ def track_attention(cache: SinkCache | EvictingCache, model: Any) -> SinkCache |
     """Let the cache, and copies of it, measure how much attention each token draws; returns it.
 
     ValueError if the model does not hand out its attention: it must be loaded with `attn_implementation='eager'`."""
-    layers = attention_modules(model)
+    if not isinstance(cache, (SinkCache, EvictingCache)):
+        raise ValueError(f'attention is measured by a SinkCache or an EvictingCache, not by a {type(cache).__name__}')
+    layers = attention_modules(model) if isinstance(model, nn.Module) else []
     if not layers:
         raise ValueError(f'{type(model).__name__} has no attention layers that can be watched')
     for layer in layers:

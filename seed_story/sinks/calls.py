@@ -123,13 +123,17 @@ def check_call(call: ModelCall, columns: int) -> None:
             f'there is nothing new to read: {columns} tokens were read before, and this text is not longer; '
             'call reset() for another text'
         )
+    given = call.input_ids if call.input_ids is not None else call.inputs_embeds
+    if given is not None and (not len(given) or mask is not None and len(mask) != len(given)):
+        masked = '' if mask is None else f', and an attention mask of {len(mask)}'
+        raise ValueError(f'{len(given)} texts are given{masked}: give one row of each for every text')
     if mask is not None and new is not None and mask.shape[1] != columns + new:
         raise ValueError(
             f'the attention mask is of {mask.shape[1]} tokens, and {columns} were read before these {new}: '
             'give the mask of all of them, or call reset() for another text'
         )
 
-
+# %% ../../nbs/4_sinks/09_calls.ipynb #a7c0001d
 def check_positions(
     position_ids: Tensor,  # [B, L] or [1, L]; or [axes, B, L]
     columns: int,  # read before

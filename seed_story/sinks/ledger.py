@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Sequence
+from numbers import Integral
 from typing import Protocol
 
 import torch
@@ -125,6 +126,8 @@ class _Texts:
     "The texts of a batch: their padding, and their pages."
 
     def __init__(self, image_tokens: ImageMarkers | None = None, sentence_end_ids: Collection[int] = frozenset()):
+        if not isinstance(sentence_end_ids, Collection) or not all(isinstance(i, Integral) for i in sentence_end_ids):
+            raise ValueError(f'sentence_end_ids must be ids of tokens, as in {{4, 9}}, and are {sentence_end_ids!r}')
         self.image_tokens = image_tokens
         self.sentence_end_ids = sentence_end_ids
         self.padding: Tensor | None = None  # [B], tokens on the left; None: there is none
@@ -171,8 +174,13 @@ class InputTracker(_Texts):
             raise ValueError('the attention mask has holes, or padding on the right: pad on the left')
         if columns == 0:
             self.padding = padding
-        elif not torch.equal(padding, self._padding(len(padding))):
+            return
+        known = self._padding(len(padding))
+        if len(known) != len(padding):
+            return  # which is told elsewhere
+        if ((padding != known) & ~((known == columns) & (padding > columns))).any():
             raise ValueError('the padding of this batch is no longer what it was when its first tokens were read')
+        self.padding = padding  # more of it, where nothing else was read
 
     def _observe_ids(self, ids: Tensor, columns: int) -> None:
         if columns == 0:
@@ -207,6 +215,12 @@ class _Columns:
     def rows(self) -> int:
         "Texts of the batch."
         return len(self.tokens_seen)
+
+    def pad(self, padding: Tensor) -> None:
+        "`padding` [B] has grown in rows of which nothing else was read."
+        padding = padding.to(self.padding.device)
+        self.tokens_seen = self.tokens_seen - (padding - self.padding)
+        self.padding = padding
 
     def append(self, new: int) -> None:
         "`new` more columns."

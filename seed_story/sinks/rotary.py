@@ -103,6 +103,8 @@ def first_states(model: Any, position: int) -> list[_States | None]:
         raise ValueError(f'{name} cannot be told where a token stands (it takes no position_ids), {CANNOT_MOVE}')
     with _in_evaluation(model):
         token = _loud_token(model)
+        if token.is_meta:
+            raise ValueError(f'{name} has no weights (they are on the meta device): load them first')
         output = model(token, position_ids=torch.full_like(token, position), use_cache=True)
     cache = output_cache(output)
     layers = getattr(getattr(cache, 'self_attention_cache', cache), 'layers', None)  # of a decoder with an encoder
@@ -162,9 +164,10 @@ def find_turns(model: Any, position: int = 5) -> list[KeyTurn]:
     ValueError, which names the reason, for models whose keys cannot be moved: without rotary positions, with
     frequencies that change, or turned in a way that is not known."""
     name = type(model).__name__
+    states = list(zip(first_states(model, position), first_states(model, 0), strict=True))
     sets = sorted(rope_frequencies(model), key=lambda found: found[0] not in UNMOVABLE_ROPE)
     turns = []
-    for layer, (there, here) in enumerate(zip(first_states(model, position), first_states(model, 0), strict=True)):
+    for layer, (there, here) in enumerate(states):
         if there is None or here is None:
             turns.append(KeyTurn(torch.zeros(0, dtype=torch.float64)))
             continue

@@ -295,6 +295,14 @@ def _check_nothing_hidden(hidden: Tensor) -> None:
     if bool(hidden):
         raise ValueError('the attention mask hides tokens: the static form serves no padding; use SinkCache')
 
+# %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc815
+def _check_advanced(cache: _StaticColumns) -> None:
+    "ValueError if `advance` was forgotten."
+    if int(cache.tokens_seen) != cache.columns_seen:
+        raise ValueError(
+            'call advance(ids) after each pass (in generate: stopping_criteria=[cache.advance_criteria()])'
+        )
+
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc813
 class _ToldColumns(_StaticColumns):
     "Is told what its model is called with, and refuses what does not fit."
@@ -303,6 +311,7 @@ class _ToldColumns(_StaticColumns):
         compiling = torch.compiler.is_compiling()
         if not compiling:
             check_call(call, self.columns_seen)
+            _check_advanced(self)
         if not compiling and self.columns_seen:  # another text is told apart from padding
             self._check_positions(call)
         hidden = None if call.new is None else _hidden(call.attention_mask, self.get_query_offset() + call.new)
@@ -323,6 +332,8 @@ class _ToldColumns(_StaticColumns):
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #c88cc814
 def _check_ids(cache: _StaticColumns, ids: Tensor) -> None:
     "ValueError unless `ids` [B, L] are those of the last pass. (Where asking a GPU would make it wait, shapes alone.)"
+    if not isinstance(ids, Tensor):
+        raise ValueError(f'advance takes a tensor of ids [B, L], not {ids!r}')
     seen = int(cache.tokens_seen) if cache.tokens_seen.device.type == 'cpu' else cache.columns_seen + ids.shape[-1]
     if ids.ndim != 2 or cache.columns_seen + ids.shape[1] != seen:
         raise ValueError(
@@ -401,10 +412,7 @@ def _check_room(cache: _StaticColumns, rows: int, new: int) -> None:
             f'{new} new tokens do not fit: {cache.tokens_held} of {cache.capacity} columns are taken; '
             'read less at once, or make capacity larger'
         )
-    if int(cache.tokens_seen) != cache.columns_seen:
-        raise ValueError(
-            'call advance(ids) after each pass (in generate: stopping_criteria=[cache.advance_criteria()])'
-        )
+    _check_advanced(cache)
 
 # %% ../../nbs/4_sinks/06_static_cache.ipynb #f6091907
 def _static_layers(layer_buffers: list[tuple[LayerBuffers, list[int]]]) -> list[StaticSinkLayer]:
