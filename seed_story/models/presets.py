@@ -124,7 +124,7 @@ def _tiny() -> dict:
             attention="dense@clamped",
             window_pages=9,
             max_distance=480,
-            num_inference_steps=8,
+            num_inference_steps=5,
             guidance_scale=1.5,
             temperature=0.8,
             top_p=0.95,
