@@ -25,7 +25,7 @@ from ..story.weights import check_tensors, read_header
 
 # %% auto #0
 __all__ = ['AdaptedMLLMConfig', 'backbone_path', 'load_story_tokenizer', 'ResizedBackbone', 'load_resized_backbone',
-           'save_adapter', 'load_adapter', 'AdaptedMLLM']
+           'save_adapter', 'check_adapter', 'check_own', 'load_adapter', 'AdaptedMLLM']
 
 # %% ../../nbs/3_models/13_adapter.ipynb #bfc62c05
 class AdaptedMLLMConfig(StoryMLLMConfig):
@@ -128,12 +128,23 @@ def save_adapter(llm: Any, folder: Path, backbone: str | None) -> None:
     adapter.save_pretrained(folder)
 
 
+def check_adapter(llm: Any, file: Path) -> None:
+    "WeightsError unless `file` holds just what was trained of `llm`, which may be without memory."
+    held = {name.removeprefix("base_model.model."): header for name, header in read_header(file).items()}
+    check_tensors(file, "adapter", _shapes(_adapter_tensors(llm)), held)
+
+
+def check_own(model: Any, file: Path) -> None:
+    "WeightsError unless `file` holds just what a story model has besides its language model."
+    own = {name: p for name, p in model.state_dict().items() if not name.startswith("llm.")}
+    check_tensors(file, "resamplers", _shapes(own), read_header(file))
+
+
 def load_adapter(llm: Any, file: Path) -> None:
     "What `save_adapter` wrote, into `llm`. WeightsError if the file is damaged, or leaves something out."
     from peft import set_peft_model_state_dict
 
-    held = {name.removeprefix("base_model.model."): header for name, header in read_header(file).items()}
-    check_tensors(file, "adapter", _shapes(_adapter_tensors(llm)), held)
+    check_adapter(llm, file)
     tensors = load(read_weights(file))
     set_peft_model_state_dict(llm, {name.removeprefix("base_model.model."): p for name, p in tensors.items()})
 
@@ -201,7 +212,6 @@ def _load_adapted(cls: type[AdaptedMLLM], folder: Path, dtype: torch.dtype) -> A
     model: Any = cls(config, llm)
     load_adapter(model.llm, folder / "adapter" / "adapter_model.safetensors")
     file = folder / "resamplers.safetensors"
-    own = {name: p for name, p in model.state_dict().items() if not name.startswith("llm.")}
-    check_tensors(file, "resamplers", _shapes(own), read_header(file))
+    check_own(model, file)
     model.load_state_dict(model.state_dict() | load(read_weights(file)))
     return model.to(dtype).eval()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'SHIPPED', 'preset', 'override', 'image_slot_overrides', 'llm_size_overrides', 'check_sizes', 'build',
-           'bundled_homes', 'bundled_folder', 'model_folder', 'parameter_count']
+           'bundled_homes', 'bundled_folder', 'is_hub_id', 'model_folder', 'parameter_count']
 
 # %% ../../nbs/3_models/14_presets.ipynb #466ee811
 import math
@@ -670,6 +670,11 @@ def _as_folder(model: str | PathLike) -> Path | None:
         return None
 
 
+def is_hub_id(name: str) -> bool:
+    "Does this look like a repository of a hub, `owner/name`?"
+    return bool(re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", name, re.ASCII))
+
+
 def model_folder(model: str | PathLike) -> Path | None:
     "The local folder that `model` means, None for a hub id; ValueError if it looks like a folder and is none."
     if not isinstance(model, (str, PathLike)) or isinstance(model, bytes) or not str(model).strip():
@@ -684,7 +689,7 @@ def model_folder(model: str | PathLike) -> Path | None:
         return folder
     if str(model) in PRESETS:
         return bundled_folder(str(model))
-    if re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", str(model), re.ASCII):
+    if is_hub_id(str(model)):
         return None
     raise ValueError(
         f"no such model: {shown(str(model))} is neither a folder, nor a hub id (owner/name), "

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 # diffusers loads components only from modules that are imported already
 import seed_story.models.adapter
 import seed_story.models.mllm
 import seed_story.models.visual_tokenizer  # noqa: F401
-from ..models.adapter import AdaptedMLLM, load_story_tokenizer
+from ..models.adapter import AdaptedMLLM, check_adapter, check_own, load_story_tokenizer
 from seed_story.models.components import (
     check_component,
     check_layer_counts,
@@ -29,7 +29,8 @@ from seed_story.models.components import (
     try_together,
 )
 from ..models.devices import check_device
-from ..models.presets import bundled_homes, model_folder
+from ..models.fetch import BACKBONES
+from ..models.presets import bundled_homes, is_hub_id, model_folder
 from ..story.arguments import first_line, plain_path, shown, whole_number
 from ..story.files import atomic_path, explain_os_error
 from ..story.packed import is_packed, load_packed
@@ -132,18 +133,47 @@ def load_small(cls: Any, place: Path, remedy: str = 'download or copy the folder
         said = f' ({first_line(error)})' if type(error) is ValueError else ''
         raise WeightsError(f'{place} holds no {cls.__name__} that can be loaded{said}: {remedy}') from error
 
+# %% ../../nbs/5_pipeline/05_folders.ipynb #8c00b201
+def _check_backbone(file: Path, backbone: Any) -> None:
+    "WeightsError unless this may be the name of a pre-trained language model; whether it is there shows later."
+    there = isinstance(backbone, str) and len(backbone) < 1000 and '\0' not in backbone and backbone.strip()
+    if not there or not (backbone in BACKBONES or is_hub_id(backbone) or plain_path('backbone', backbone).exists()):
+        raise WeightsError(
+            f'{file} builds on {shown(backbone)}, which is no folder or file here, no hub id (owner/name), '
+            f'and none of {", ".join(BACKBONES)}: copy it, too, or call from the folder that it is named from'
+        )
+
+
+def _empty_adapted(config: Any) -> Any:
+    "A story model with adapters, without memory."
+    rows = config.lora['trainable_token_indices']['embed_tokens']
+    known = min(rows)
+    if (len(set(rows)), max(rows) + 1) != (config.llm_config['vocab_size'] - known, config.llm_config['vocab_size']):
+        raise ValueError('the new rows are not those behind the old ones')
+    llm_config = dict(config.llm_config, vocab_size=known)
+    with torch.device('meta'):
+        llm = AutoModelForCausalLM.from_config(AutoConfig.for_model(llm_config.pop('model_type'), **llm_config))
+        llm.resize_token_embeddings(config.llm_config['vocab_size'], mean_resizing=False)
+        return AdaptedMLLM(config, llm)
+
 
 def check_adapted(place: Path) -> Any:
     "The configuration of a saved `AdaptedMLLM`. WeightsError if it, or a file of weights in `place`, is damaged."
     file = place / 'config.json'
     config = read_json_object(file)
     read_json_object(place / 'adapter' / 'adapter_config.json')
-    saved = [read_header(place / name) for name in ('adapter/adapter_model.safetensors', 'resamplers.safetensors')]
-    check_layer_counts(config, sum(map(len, saved)), file)
+    adapter, own = (place / name for name in ('adapter/adapter_model.safetensors', 'resamplers.safetensors'))
+    check_layer_counts(config, len(read_header(adapter)) + len(read_header(own)), file)
+    _check_backbone(file, config.get('backbone'))
     try:
-        return AdaptedMLLM.config_class.from_dict(config)
+        found = AdaptedMLLM.config_class.from_dict(config)
+        model = _empty_adapted(found)
     except Exception as error:  # a configuration may be wrong in any way
-        raise WeightsError(f'{file} describes no AdaptedMLLM that can be built: {AGAIN}') from error
+        said = f' ({error})' if type(error) is ValueError and str(error).startswith('the ') else ''
+        raise WeightsError(f'{file} describes no AdaptedMLLM that can be built{said}: {AGAIN}') from error
+    check_adapter(model.llm, adapter)
+    check_own(model, own)
+    return found
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a109
 class _Configured:

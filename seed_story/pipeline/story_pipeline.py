@@ -194,7 +194,10 @@ class StoryDefaults(StoryComponents):
 def load_image(image: Image.Image | str | Path) -> Image.Image:
     "A PIL image as RGB, or the picture at a path; ImageError if it cannot be used."
     if isinstance(image, (str, Path)):
-        return open_image(image)
+        try:
+            return open_image(image)
+        except ImageError as error:
+            raise ImageError(' '.join(error.what.split()), error.fix) from error  # a name may have several lines
     if not isinstance(image, Image.Image):
         raise ImageError(f'image is {shown(image)}', 'give a PIL picture, or the path of one')
     if not (image.width and image.height):
