@@ -29,7 +29,7 @@ lint: $(VENV)/test.stamp
 
 test: lint
 	@echo 'notebooks:'; time OMP_NUM_THREADS=1 $(RUN)/nbdev_test --n_workers 2 --timing
-	@OMP_NUM_THREADS=2 $(RUN)/python -m pytest -q --durations=8 tests
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q --durations=8 tests
 
 repro: $(VENV)/test.stamp
 	@$(RUN)/seed-story repro --all $(ARGS)
