@@ -339,7 +339,31 @@ def _save_place(save_directory: Any, safe_serialization: Any) -> Path:
     return out
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #39ba9c1c
-class SavedPipeline(CheckedPipeline):
+class _SavingPipeline(CheckedPipeline):
+    "A diffusers pipeline that is saved as a whole or not at all."
+
+    def save_pretrained(
+        self, save_directory: str | PathLike, safe_serialization: bool = True, *args: Any, **kwargs: Any
+    ) -> None:
+        "As diffusers does, a new folder whole or not at all. ValueError for what can be no place, and for pickles."
+        out = _save_place(save_directory, safe_serialization)
+        if out.exists():
+            (out / 'model_index.json').unlink(missing_ok=True)  # what is half-written is no pipeline
+            super().save_pretrained(out, safe_serialization, *args, **kwargs)
+            return
+        try:
+            with atomic_path(out) as part:
+                super().save_pretrained(part, safe_serialization, *args, **kwargs)
+        except OSError as error:
+            raise ValueError(f'{out} cannot be saved: {explain_os_error(error)}') from error
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        "As diffusers does. ValueError for a device that cannot compute here."
+        _check_move(*args, **kwargs)
+        return super().to(*args, **kwargs)
+
+# %% ../../nbs/5_pipeline/05_folders.ipynb #39ba9c23
+class SavedPipeline(_SavingPipeline):
     "A diffusers pipeline whose folder is checked when it is loaded. All else is as diffusers does it."
 
     @classmethod
@@ -375,23 +399,3 @@ class SavedPipeline(CheckedPipeline):
             raise WeightsError(
                 f'{name} could not be downloaded ({reason}): check its name, or give a folder'
             ) from error
-
-    def save_pretrained(
-        self, save_directory: str | PathLike, safe_serialization: bool = True, *args: Any, **kwargs: Any
-    ) -> None:
-        "As diffusers does, a new folder whole or not at all. ValueError for what can be no place, and for pickles."
-        out = _save_place(save_directory, safe_serialization)
-        if out.exists():
-            (out / 'model_index.json').unlink(missing_ok=True)  # what is half-written is no pipeline
-            super().save_pretrained(out, safe_serialization, *args, **kwargs)
-            return
-        try:
-            with atomic_path(out) as part:
-                super().save_pretrained(part, safe_serialization, *args, **kwargs)
-        except OSError as error:
-            raise ValueError(f'{out} cannot be saved: {explain_os_error(error)}') from error
-
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        "As diffusers does. ValueError for a device that cannot compute here."
-        _check_move(*args, **kwargs)
-        return super().to(*args, **kwargs)

@@ -98,7 +98,6 @@ class StoryComponents(SavedPipeline):
     "What a story pipeline is made of, and the defaults of its stories, which are saved with it."
 
     model_cpu_offload_seq: Any = 'visual_tokenizer->feature_resampler->unet->vae'
-    _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
 
     def __init__(
         self,
@@ -155,6 +154,7 @@ def picture_seed(seed: int, page: int) -> int:
 class StoryDefaults(StoryComponents):
     "What a call does not say, the configuration says."
 
+    _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
     config: Any
     mllm: Any
     tokenizer: Any

@@ -283,11 +283,10 @@ def _row_numbers(indices: Any, rows: int) -> list[int]:
     return found
 
 # %% ../../nbs/4_sinks/05_cache.ipynb #dddaa88c
-class _LedgerCache(_CopiedCache):
-    "Answers what transformers asks of a cache from its `ledger`."
+class _SizedCache(_CopiedCache):
+    "Says of its sizes what its `ledger` knows."
 
     ledger: CacheLedger
-    inputs: InputTracker
 
     @property
     def tokens_held(self) -> int:
@@ -310,6 +309,12 @@ class _LedgerCache(_CopiedCache):
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         "Columns of the mask of a pass, and the position of the first."
         return self.tokens_held + query_length, self.get_seq_length() - self.tokens_held
+
+# %% ../../nbs/4_sinks/05_cache.ipynb #dddaa893
+class _LedgerCache(_SizedCache):
+    "Answers what transformers asks of a cache from its `ledger`."
+
+    inputs: InputTracker
 
     def batch_select_indices(self, indices: Tensor) -> None:
         "Go on with the rows `indices` (numbers, or a mask). ValueError for rows that there are not."
