@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ['OMP_NUM_THREADS'] = '1'  # a forked process, as tests of kills make them, waits for ever for OpenMP's threads
+os.environ['OMP_NUM_THREADS'] = (
+    '1'  # a forked process, as tests of kills make them, waits for ever for OpenMP's threads
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = [

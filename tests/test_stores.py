@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kills import contents, killed_at
 from seed_story.story.files import ClaimedError, claim
 from seed_story.story.format import Page, Story, check_file, write_stories
 from seed_story.storyland.plot import HELD_OUT
@@ -21,46 +22,7 @@ from seed_story.storyland.world import make_opening, write_set
 from seed_story.training.page_store import StoreFormat, load_store, pack_store, render_store
 from small_model import command
 
-STEPS = {'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'shutil.rmtree', 'ctypes.dlsym'}
 DRAWN = StoreFormat(pages=10, size=16, wordings=1)
-
-
-def is_step(event: str, arguments: tuple) -> bool:
-    "Whether an audit event changes the disk, or is about to (two folders are exchanged through ctypes)."
-    if event != 'open':
-        return event in STEPS
-    flags = arguments[2]
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-
-
-def killed_at(step: int, job) -> bool:
-    "Whether `job`, in a process of its own, was killed as it came to its step on the disk number `step`."
-    child = os.fork()
-    if not child:
-        seen = 0
-
-        def hook(event, arguments):
-            nonlocal seen
-            if is_step(event, arguments):
-                seen += 1
-                if seen > step:
-                    os._exit(9)
-
-        sys.addaudithook(hook)
-        try:
-            job()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, 9), f'the job failed when it was to be killed at step {step}'
-    return code == 9
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    "All files but locks, which are taken over."
-    files = [p for p in sorted(folder.rglob('*')) if p.is_file() and p.suffix != '.lock']
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
 def kill_everywhere(folder: Path, job, check) -> int:
