@@ -518,7 +518,14 @@ def test_two_processes_and_two_passes_do_what_one_does(trained, tmp_path):
 
     store, out = trained
     (tmp_path / 'train.py').write_text(SCRIPT)
-    several = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', '29613']
+    several = [
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--nproc_per_node',
+        '2',
+        '--standalone',
+    ]  # takes a free port
     fsdp = {'ACCELERATE_USE_FSDP': 'true', 'FSDP_VERSION': '2'}
     for name, launch, batch, passes, more in (
         ('one', [sys.executable], 4, 1, {}),
