@@ -22,15 +22,17 @@ from transformers import PreTrainedTokenizerFast
 from ..story.lines import TOKEN_NAMES, clean_text, drop_token_names
 
 # %% auto #0
-__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE_INDEX', 'logger', 'slot_token', 'image_text', 'sentence_end_ids',
-           'add_image_tokens', 'build_tokenizer', 'ImageTokens', 'special_token_names', 'with_num_slots', 'story_text',
-           'training_item', 'collate', 'PageEncoder', 'BranchedBatch', 'build_branched_batch', 'branch_mask']
+__all__ = ['BOI', 'EOI', 'SEPARATOR', 'IGNORE_INDEX', 'MOST_PAGES_LEFT', 'logger', 'slot_token', 'image_text', 'countdown_text',
+           'sentence_end_ids', 'add_image_tokens', 'build_tokenizer', 'ImageTokens', 'special_token_names',
+           'with_num_slots', 'story_text', 'training_item', 'collate', 'PageEncoder', 'BranchedBatch',
+           'build_branched_batch', 'branch_mask']
 
 # %% ../../nbs/3_models/01_sequence.ipynb #83295a6f
 BOI = "<img>"
 EOI = "</img>"
 SEPARATOR = "[INST]"
 IGNORE_INDEX = -100
+MOST_PAGES_LEFT = 29  # a page of which more follow is told no number
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,11 @@ def slot_token(index: int) -> str:
 def image_text(num_slots: int) -> str:
     "The text that stands for one image: BoI, `num_slots` slots, EoI."
     return BOI + "".join(slot_token(i) for i in range(num_slots)) + EOI
+
+
+def countdown_text(left: int | None) -> str:
+    "What tells a page how many pages follow it in its story, as in `(12) `; empty for None, and out of 0 … 29."
+    return f"({left}) " if left is not None and 0 <= left <= MOST_PAGES_LEFT else ""
 
 
 def sentence_end_ids(tokenizer: Any) -> frozenset[int]:
@@ -237,17 +244,17 @@ def collate(items: Iterable[dict | None]) -> dict:
 class PageEncoder:
     """Text of pages → token ids (`np.int32`), with a memory.
 
-    The ids of a page include its separator, and exclude its BoI. Names of special tokens in a text are left out."""
+    The ids of a page: its separator, its countdown, its text; each encoded by itself. Its BoI is not among them.
+    Names of special tokens in a text are left out."""
 
     def __init__(
         self,
         tokenizer,
-        max_text_tokens: int | None = None,  # longer texts are cut at the end; None: none is
+        max_text_tokens: int | None = None,  # of separator and text; longer texts are cut at the end; None: none is
         separator: str = SEPARATOR,
-        cache_size: int = 200_000,  # pages that are remembered
+        cache_size: int = 200_000,  # texts that are remembered
     ):
         self.tokenizer = tokenizer
-        self.separator = separator
         self.max_text_tokens = max_text_tokens
         self.cache_size = cache_size
         self.image = ImageTokens.from_tokenizer(tokenizer)
@@ -255,31 +262,56 @@ class PageEncoder:
         self.bos = tokenizer.bos_token_id
         self.eos = tokenizer.eos_token_id
         self.pad = tokenizer.pad_token_id
-        self._memory: dict[tuple[str, bool], np.ndarray] = {}
+        self.separator_ids: list[int] = self._encode(separator)
+        self._countdowns = [self._encode(countdown_text(left)) for left in range(MOST_PAGES_LEFT + 1)]
+        self._memory: dict[str, np.ndarray] = {}
 
-    def __call__(self, captions: Sequence[str], first: Sequence[bool] | None = None) -> list[np.ndarray]:
-        "Encode pages; `first[i]` says that page i opens its story (no separator). Default: only the first of the list."
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def countdown_ids(self, left: int | None) -> list[int]:
+        "The ids that tell a page that `left` pages follow it; none where that is not told."
+        return self._countdowns[left] if left is not None and 0 <= left <= MOST_PAGES_LEFT else []
+
+    def __call__(
+        self,
+        captions: Sequence[str],
+        first: Sequence[bool] | None = None,  # this page opens its story (no separator); None: the first of the list
+        left: Sequence[int | None] | None = None,  # pages that follow it in its story; None: not told
+    ) -> list[np.ndarray]:
+        "The ids of pages."
         first = [i == 0 for i in range(len(captions))] if first is None else first
-        keys = list(zip(captions, first))
-        new = [key for key in dict.fromkeys(keys) if key not in self._memory]
-        found = dict(zip(new, _encode_pages(self, new))) if new else {}
-        pages = [found[key] if key in found else self._memory[key] for key in keys]
-        if len(self._memory) + len(found) > self.cache_size:
-            self._memory = {}
-        self._memory.update(found)
-        return pages
+        left = [None] * len(captions) if left is None else left
+        texts = _encode_texts(self, captions)
+        return [_join_page(self, *page) for page in zip(texts, first, left, strict=True)]
 
 # %% ../../nbs/3_models/01_sequence.ipynb #6c7179f3
-def _encode_pages(encoder: PageEncoder, keys: Sequence[tuple[str, bool]]) -> list[np.ndarray]:
-    "The ids of (text, opens its story), each encoded between its neighbours and cut out again."
-    clean = [(drop_token_names(text, encoder.names), first) for text, first in keys]
-    texts = [(text if first else EOI + encoder.separator + text) + BOI for text, first in clean]
-    rows = encoder.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    rows = [np.array(row[0 if first else 1 : -1], dtype=np.int32) for row, (_, first) in zip(rows, keys)]
-    limit = encoder.max_text_tokens
-    if limit is not None and (long := sum(len(row) > limit for row in rows)):
-        logger.info("%d of %d texts are longer than %d tokens and are cut", long, len(rows), limit)
-    return [row[:limit] for row in rows]
+def _encode_texts(encoder: PageEncoder, captions: Sequence[str]) -> list[np.ndarray]:
+    "The ids of texts alone, from the memory where they are in it."
+    memory = encoder._memory
+    new = [text for text in dict.fromkeys(captions) if text not in memory]
+    found: dict[str, np.ndarray] = {}
+    if new:
+        clean = [drop_token_names(text, encoder.names) + BOI for text in new]  # before which white space is dropped
+        rows = encoder.tokenizer(clean, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        found = {text: np.array(row[:-1], dtype=np.int32) for text, row in zip(new, rows)}
+        limit = encoder.max_text_tokens
+        if limit is not None and (long := sum(len(ids) > limit for ids in found.values())):
+            logger.info("%d of %d texts are longer than %d tokens and are cut", long, len(new), limit)
+    texts = [found[text] if text in found else memory[text] for text in captions]
+    if len(memory) + len(found) > encoder.cache_size:
+        memory.clear()
+    memory.update(found)
+    return texts
+
+
+def _join_page(encoder: PageEncoder, text: np.ndarray, first: bool, left: int | None) -> np.ndarray:
+    "The ids of a page: separator, countdown, text."
+    separator = [] if first else encoder.separator_ids
+    if encoder.max_text_tokens is not None:
+        text = text[: max(0, encoder.max_text_tokens - len(separator))]
+    before = [*separator, *encoder.countdown_ids(left)]
+    return np.concatenate([np.array(before, np.int32), text]) if before else text
 
 # %% ../../nbs/3_models/01_sequence.ipynb #5d18152c
 @dataclass
@@ -439,6 +471,36 @@ def _write_branches(writer: _BatchWriter) -> np.ndarray:
     branch = (begin[:, :, None] + 1 + np.arange(q)).reshape(batch, -1)
     return np.concatenate([np.broadcast_to(np.arange(layout.length), (batch, layout.length)), branch], 1)
 
+# %% ../../nbs/3_models/01_sequence.ipynb #5c0de005
+def _existing(stories: Sequence[Sequence[str]], pages: int) -> np.ndarray:
+    "[B, P] bool: this chunk has this page."
+    return np.arange(pages) < np.array([len(story) for story in stories])[:, None]
+
+
+def _encode_chunks(stories: Sequence[Sequence[str]], encoder: PageEncoder, pages: int, left) -> tuple:
+    "Ids of all pages of chunks, one array a page; how many these are, and those of the countdown among them: [B, P]."
+    exists = _existing(stories, pages)
+    texts = [caption for story in stories for caption in story[:pages]]
+    numbers: list[int | None] = [None] * len(texts)
+    if left is not None:
+        if any(len(row) < len(story[:pages]) for row, story in zip(left, stories, strict=True)):
+            raise ValueError("left must have a number, or None, for each page of each chunk")
+        numbers = [number for row, story in zip(left, stories) for number in row[: len(story[:pages])]]
+    ids = encoder(texts, (np.nonzero(exists)[1] == 0).tolist(), numbers)
+    counts = np.zeros(exists.shape, np.int64)
+    told = np.zeros(exists.shape, np.int64)
+    counts[exists] = [len(row) for row in ids]
+    told[exists] = [len(encoder.countdown_ids(number)) for number in numbers]
+    return ids, counts, told
+
+
+def _ignore_countdowns(writer: _BatchWriter, told: np.ndarray, separator: int) -> None:
+    "Take the labels of the countdowns away: `told` tokens a page [B, P], after `separator` ones in all but the first."
+    layout = writer.layout
+    for step in range(int(told.max(initial=0))):
+        row, number = np.nonzero((told > step) & layout.fits)
+        writer.labels[row, layout.start[row, number] + np.where(number > 0, separator, 0) + step] = IGNORE_INDEX
+
 # %% ../../nbs/3_models/01_sequence.ipynb #bfb1d3c9
 def build_branched_batch(
     stories: Sequence[Sequence[str]],  # B chunks, lists of at most `pages` captions
@@ -449,21 +511,24 @@ def build_branched_batch(
     ends: bool | Sequence[bool] = False,  # one a chunk, or for all: the story ends here, so `</s>` is learned
     features: Tensor | None = None,  # [B, P, V, F]
     last: bool = False,  # only the last page of each chunk is learned and has a branch, as released
+    left: Sequence[Sequence[int | None]] | None = None,  # as `stories`: pages that follow each; None: none is told
 ) -> BranchedBatch:
-    "Chunks of stories in which every page is supervised in one pass."
+    """Chunks of stories in which every page is supervised in one pass.
+
+    `left`: a chunk that begins with page `start` of a story of n pages has `range(n - start)[::-1]`, or more briefly
+    `n - 1 - start - i` for its page i; −1 and None are told nothing. The countdown has no labels.
+    ValueError if a chunk has fewer numbers than pages."""
     batch = len(stories)
-    exists = np.arange(pages) < np.array([len(story) for story in stories])[:, None]
-    texts = [caption for story in stories for caption in story[:pages]]
-    ids = encoder(texts, (np.nonzero(exists)[1] == 0).tolist())
-    counts = np.zeros(exists.shape, np.int64)
-    counts[exists] = [len(x) for x in ids]
-    layout = _lay_out(counts, exists, encoder.image.num_slots, length, np.broadcast_to(np.asarray(ends, bool), batch))
+    ids, counts, told = _encode_chunks(stories, encoder, pages, left)
+    ended = np.broadcast_to(np.asarray(ends, bool), batch)
+    layout = _lay_out(counts, _existing(stories, pages), encoder.image.num_slots, length, ended)
     targets = np.broadcast_to(np.arange(first_target, pages), (batch, pages - first_target))
     if last:
         targets = layout.fits.sum(1, keepdims=True) - 1
     learn = (np.arange(pages) >= np.maximum(targets[:, :1], first_target)) & layout.fits
     writer = _BatchWriter(layout, encoder, targets, learn)
     writer.write_texts(np.concatenate(ids))
+    _ignore_countdowns(writer, told, len(encoder.separator_ids))
     _write_images(writer)
     _write_ends(writer, encoder.eos)
     return BranchedBatch(
