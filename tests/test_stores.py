@@ -274,6 +274,7 @@ def test_a_store_from_the_command_line(told, tmp_path):
     assert load_store(store, 2).seeds == [0, 1]
     train('render', '--stories', 3, '--series', 'harbour', rc=2, part='series None instead of harbour')
     train('render', '--stories', 3, '--set', 'image_size=64', rc=2, part='size 128 instead of 64')
+    train('render', '--stories', 3, '--pages', '10-30', rc=2, part='shortest None instead of 10')
     train('pack', '--source', told, '--set', 'pages=2', rc=2, part='kind storyland instead of pack')
     train('pack', '--source', told, '--set', 'pages=3', rc=2, part='no story has 3 pages')
     train('vae', '--stories', 3, '--steps', 1, rc=2, part='has 2 of 3 stories')

@@ -322,9 +322,24 @@ class DrawingOptions(Options):
     "Data"
 
     stories: int = option('Stories to draw.', 64, at_least=1)
+    pages: int | str = option('Pages of a story, or 10-30: each story has its own number, two fifths the highest.', 30)
     seed: int = option('Seed of the first story.', 0, at_least=0)
     series: str | None = option('Stories of this series of Storyland only. Default: of all.', None)
     workers: int | None = option('Processes that draw. Default: one a core.', None, at_least=0, at_most=MOST_WORKERS)
+
+    def check(self) -> None:
+        self.lengths()
+
+    def lengths(self) -> tuple[int | None, int]:
+        "Pages of the shortest story (None: all have the same) and of the longest; ValueError for what is none."
+        from seed_story.storyland.plot import MOST_PAGES
+
+        found = re.fullmatch(r'(?:([0-9]{1,6})-)?([0-9]{1,6})', str(self.pages))
+        most = int(found[2]) if found else 0
+        fewest = int(found[1]) if found and found[1] else most
+        if not 10 <= fewest <= most <= MOST_PAGES:
+            raise ValueError(f'--pages {self.pages}: it must be a number from 10 to {MOST_PAGES:,}, or two, as 10-30')
+        return (None if fewest == most else fewest), most
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -234,6 +234,7 @@ def _differences(before: dict, asked: dict, held: dict) -> Iterator[tuple[str, A
 def run_render(options: RenderOptions, log: Callable | None = None) -> dict:
     "Draw stories of Storyland into the store."
     data = options.data
+    shortest, pages = data.lengths()
 
     def progress(done: int, total: int, what: str = "") -> None:
         if log:
@@ -243,7 +244,7 @@ def run_render(options: RenderOptions, log: Callable | None = None) -> dict:
         options.folders.store,
         data.stories,
         seed=data.seed,
-        format=StoreFormat(size=options.model.config()["image_size"], series=data.series),
+        format=StoreFormat(pages, options.model.config()["image_size"], series=data.series, shortest=shortest),
         workers=data.workers or None,
         progress=progress,
     )

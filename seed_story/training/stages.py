@@ -380,7 +380,7 @@ def _check_encoded(file: Path, shard: Shard, encoded: torch.Tensor, about: dict[
     remedy = (
         f"delete {file.parent}, or take another store; then run `seed-story train encode --what {file.parent.name}`"
     )
-    size = (len(shard.seeds), len(shard.texts[0][0]))
+    size = (len(shard.seeds), shard.made["pages"])
     if tuple(encoded.shape[:2]) != size:
         raise ValueError(
             f"{file} is of {list(encoded.shape[:2])} stories and pages, its shard of {list(size)}: {remedy}"
