@@ -21,9 +21,10 @@ from seed_story.storyland.cast import (
 )
 from .writing.events import Event
 from .writing.facts import PET_NAMES, REMINDERS
+from .writing.names import NameSupply, check_names, draw_names
 from .writing.outline import Dice, Fact, Step
 from .writing.plan import Plan, make_plan
-from .writing.prose import EVERY_EVENT, PageWriter, compose_page
+from .writing.prose import EVERY_EVENT, PageWriter, compose_page, story_words
 from ..story.arguments import whole_number
 
 # %% ../../nbs/2_storyland/02_plot.ipynb #b0fedc11
@@ -182,19 +183,22 @@ def write_plot(
     wording: int = 0,  # another number: other names and phrasings for the same scenes
     series: Series | str | None = None,  # one of `cast.SERIES`; None: all of Storyland
     allow_held_out: bool = False,  # permit seeds that the project never uses itself
+    names: NameSupply = 'known',  # the cast's: the 85 (of `series`), 'any', or 'unseen': those that 'any' never gives
 ) -> PlotStory:
     """Write story `seed`: texts, scenes and facts. Every way to a story leads through here.
 
-    ValueError if a number is out of range, for an unknown series, and for a held-out seed."""
+    ValueError if a number is out of range, for an unknown series or supply of names, and for a held-out seed."""
     seed = check_seed(seed, allow_held_out)
     pages = whole_number('pages', pages, 10, MOST_PAGES)
     wording = whole_number('wording', wording, 0)
     series = find_series_by_name(series)
     plan = make_plan(seed, pages, series)
     dice = Dice('words', seed, pages, wording)
-    names = dice.shuffled(series.names if series else CHARACTER_NAMES)
+    called = dice.shuffled(series.names if series else CHARACTER_NAMES)
     pets = dice.shuffled(PET_NAMES)
-    cast = [Character(name, *looks) for name, looks in zip(names, plan.looks)]
+    if check_names(names) != 'known':
+        called = draw_names(Dice('names', names, seed, pages, wording), len(plan.looks), names, story_words())
+    cast = [Character(name, *looks) for name, looks in zip(called, plan.looks)]
     told = write_pages(PageWriter(plan, cast, dice, pets), Dice('jitter', seed, pages))
     introduced = {cast[s.introduces].name: i for i, s in enumerate(plan.steps) if s.introduces is not None}
     facts = tuple(describe_fact(f, cast, pets) for f in plan.facts)

@@ -7,13 +7,13 @@ __all__ = ['INTRODUCTION_EVENTS', 'ADJECTIVES', 'NAMED_PHRASES', 'WEARING_PHRASE
            'REMIND_AFTER', 'OPENINGS', 'TIMED', 'LINKS', 'ASIDES', 'describe_character', 'recall_look', 'fit_comma',
            'PageWriter', 'fill_fields', 'fill_values', 'describe_weather', 'can_follow_clause', 'choose_clause',
            'choose_weather', 'open_scene', 'set_scene', 'write_speech', 'add_speaker', 'count_words', 'write_extras',
-           'add_introduction', 'add_reminder', 'draft_page', 'compose_page']
+           'add_introduction', 'add_reminder', 'draft_page', 'compose_page', 'story_words']
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #82808065
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from ..cast import Character
+from ..cast import ACCESSORIES, ACCESSORY_COLOURS, COLOURS, PLACES, PROPS, SPECIES, Character
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #899ecfcc
 from seed_story.storyland.writing.words import (
@@ -31,14 +31,14 @@ from seed_story.storyland.writing.words import (
     capitalise,
     join_names,
     split_phrases,
-    choose_pronoun,
     add_article,
 )
+from .names import choose_pronoun
 from .moods import FEELINGS, SPEECH, SPEECH_VERBS
 
 # %% ../../../nbs/2_storyland/writing/11_prose.ipynb #ce2ad22b
 from .events import parse_events
-from .facts import REMINDERS
+from .facts import DOORS, MAGIC_WORDS, NUMBERS, PET_NAMES, REMINDERS, THEMES
 from .outline import Dice, Step
 from .plan import ALL_EVENTS, Plan
 
@@ -440,3 +440,17 @@ def compose_page(t: PageWriter, i: int, goals: list) -> str:
     while not 15 <= len(text.split()) <= 45:
         text = draft_page(t, i, goals)
     return text
+
+# %% ../../../nbs/2_storyland/writing/11_prose.ipynb #c07b2d94
+@lru_cache(maxsize=1)
+def story_words() -> frozenset[str]:
+    "Every word that the grammar itself can say, in lower case. Names of characters are not among them."
+    tables: list = [PLACE_PHRASES, PLACE_DETAILS, TIME_FIRST, TIME_NEW, TIME_SAME, TIME_IS, PRONOUNS]
+    tables += [WEATHER_NEW, WEATHER_SAME, WEATHER_INDOORS, FEELINGS, SPEECH, SPEECH_VERBS, REMINDERS]
+    tables += [OPENINGS, TIMED, LINKS, ASIDES, ADJECTIVES, NAMED_PHRASES, ACCESSORY_PHRASES, ACCESSORIES, SPECIES]
+    tables += [COLOURS, ACCESSORY_COLOURS, PLACES, PROPS, THEMES, PET_NAMES, MAGIC_WORDS, NUMBERS, DOORS]
+    phrases = [event.phrases for event in EVERY_EVENT.values()]
+    for table in tables:
+        phrases += table.values() if isinstance(table, dict) else [table]
+    said = ' '.join(phrase for group in phrases for phrase in group)
+    return frozenset(re.findall(r'\w+', re.sub(r'\{\w+\}', ' ', said).lower())) | {'a', 'an', 'the', 'friends'}
