@@ -52,5 +52,7 @@ def autocast(device: torch.device | str, mixed: bool = True) -> torch.autocast:
 
 
 def compile_on_gpu(function: Callable[..., Any], device: torch.device | str) -> Callable[..., Any]:
-    "`torch.compile` on a GPU; the function itself on the CPU, where compiling costs more than a toy run."
-    return torch.compile(function) if torch.device(device).type == "cuda" else function
+    """`torch.compile` on a GPU, anew for each shape of the arguments.
+
+    The function itself on the CPU, where compiling costs more than a toy run."""
+    return torch.compile(function, dynamic=False) if torch.device(device).type == "cuda" else function

@@ -7,9 +7,10 @@ __all__ = ['MOST_CHUNK_PAGES', 'MOST_WORKERS', 'STAGE_OPTIONS', 'option', 'piece
            'RunFolders', 'StoreFolder', 'RunFolder', 'NamedPreset', 'ModelOptions', 'ChunkModelOptions',
            'EncodedOptions', 'StoreOptions', 'ChunkOptions', 'ReadingOptions', 'StageTwoData', 'DrawingOptions',
            'SourceOptions', 'EncodingOptions', 'Optimisation', 'budget_used', 'learning_rate', 'FeatureConditioning',
-           'DetokenizerConditioning', 'Conditioning', 'SavingOptions', 'StageTwoSaving', 'RenderOptions', 'PackOptions',
-           'WordsOptions', 'EncodeOptions', 'AssembleOptions', 'TrainingOptions', 'VAEOptions', 'TokenizerOptions',
-           'OracleOptions', 'DetokenizerOptions', 'MLLMOptions', 'AdaptOptions', 'stage_options', 'stage_optimisation']
+           'DetokenizerConditioning', 'ChunkConditioning', 'Conditioning', 'SavingOptions', 'StageTwoSaving',
+           'RenderOptions', 'PackOptions', 'WordsOptions', 'EncodeOptions', 'AssembleOptions', 'TrainingOptions',
+           'VAEOptions', 'TokenizerOptions', 'OracleOptions', 'DetokenizerOptions', 'MLLMOptions', 'AdaptOptions',
+           'stage_options', 'stage_optimisation']
 
 # %% ../../nbs/6_training/00_options.ipynb #6d3af52a
 import difflib
@@ -461,9 +462,35 @@ class DetokenizerConditioning(Options):
         "Whether it must be known what is where in the pictures."
         return self.thing_share > 0 or self.thing_weight != 1 or self.character_weight != 1
 
+# %% ../../nbs/6_training/00_options.ipynb #d3af6e58
+@dataclass(frozen=True, kw_only=True)
+class ChunkConditioning(Options):
+    "Conditioning"
+
+    long_pages: int = option(
+        'Some batches are of longer chunks, of so many pages; 0: none.', 0, at_least=0, at_most=MOST_CHUNK_PAGES
+    )
+    long_share: float = option('… for this share of the batches, which are as large.', 0.25, at_least=0, at_most=1)
+    ending_share: float = option(
+        'Share of the chunks that are the last pages of their story, beside those drawn so.', 0.0, at_least=0, at_most=1
+    )
+    countdown_share: float = option(
+        'Share of the chunks that are told how many pages follow each; 0: the model is not told.',
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
+    chunk_tokens: tuple[int, ...] = option(
+        'Tokens of a chunk, and of a longer one; what is left over is cut. Default: what 99.5 % need.', (), at_least=8
+    )
+
+    def check(self) -> None:
+        if len(self.chunk_tokens) not in (0, 2 if self.long_pages else 1):
+            raise ValueError(f'--chunk-tokens {self.chunk_tokens}: one number, and a second one with --long-pages')
+
 # %% ../../nbs/6_training/00_options.ipynb #d3af6e59
 @dataclass(frozen=True, kw_only=True)
-class Conditioning(Options):
+class Conditioning(ChunkConditioning):
     "Conditioning"
 
     noise: float = option('Largest standard deviation of noise on context features.', 0.5, at_least=0, at_most=100)
@@ -481,6 +508,7 @@ class Conditioning(Options):
     eviction_most: int | None = option('… with windows of 1 to so many pages. Default: 8.', None, at_least=1)
 
     def check(self) -> None:
+        super().check()
         self.policies()
 
     def policies(self) -> 'Eviction | None':
@@ -648,6 +676,12 @@ class MLLMOptions(TrainingOptions):
             raise ValueError(f'--snapshots {max(self.saving.snapshots)} comes after the last of {steps} steps')
         if self.data.data and self.conditioning.last_page_only:
             raise ValueError('--last-page-only needs a page store: streamed chunks are learned whole')
+        for name in ('long_pages', 'ending_share', 'chunk_tokens'):
+            if self.data.data and getattr(self.conditioning, name):
+                raise ValueError(f'{word_of(name)} needs a page store: streamed chunks follow in their order')
+        pages = self.model.config()['pages']
+        if 0 < self.conditioning.long_pages <= pages:
+            raise ValueError(f'--long-pages {self.conditioning.long_pages}: chunks have {pages} pages anyway')
 
 # %% ../../nbs/6_training/00_options.ipynb #bd93ab54
 @dataclass(frozen=True, kw_only=True)

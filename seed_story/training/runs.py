@@ -577,13 +577,14 @@ def streamed_chunks(
         data.data, images=data.images, skip_bad=data.skip_bad, skip_pages=data.skip_pages, limit=data.stories
     )
     texts = [[captions] for captions in stories["captions"]]
-    length = trunk_length(texts, tokenizer, config["pages"], config["num_slots"])
+    told = options.conditioning.countdown_share
+    length = trunk_length(texts, tokenizer, config["pages"], config["num_slots"], countdown=told > 0)
     share = ProcessShare(accelerator.process_index, accelerator.num_processes) if accelerator else ProcessShare()
     return StreamedChunks(
         stories,
         data.images,
         tokenizer,
-        ChunkShape(config["pages"], length, options.optimisation.batch),
+        ChunkShape(config["pages"], length, options.optimisation.batch, countdown_share=told),
         config["image_size"],
         options.optimisation.seed,
         options.conditioning.policies(),

@@ -61,6 +61,7 @@ from seed_story.training.loop import (
     ProcessShare,
     Saving,
     fit,
+    pages_left,
     prepare_for_training,
     save_module,
     step_generator,
@@ -538,17 +539,23 @@ def _freeze_others(unet: Any, resampler: Any, trainable: Literal['whole', 'relea
 EXTRA_FIRST_STARTS = 4  # this many more chances for a chunk that begins with page 1
 
 
-def _pick_chunk(wordings: list, pages: int, rng: np.random.Generator) -> tuple[list[str], int, bool]:
-    "Texts of a random chunk in a random wording, its first page, and whether the story ends with it."
+def _pick_chunk(
+    wordings: list, pages: int, rng: np.random.Generator, ending_share: float = 0.0
+) -> tuple[list[str], int, int]:
+    "Texts of a random chunk in a random wording, its first page, and how many pages of the story follow it."
     story = wordings[rng.integers(len(wordings))]
-    start = max(0, int(rng.integers(-EXTRA_FIRST_STARTS, max(1, len(story) - pages + 1))))
-    return story[start : start + pages], start, start + pages >= len(story)
+    last = max(0, len(story) - pages)
+    if ending_share and rng.random() < ending_share:
+        start = last
+    else:
+        start = max(0, int(rng.integers(-EXTRA_FIRST_STARTS, last + 1)))
+    return story[start : start + pages], start, max(0, last - start)
 
 
-def _shorten_chunk(chunk: list[str], end: bool, rng: np.random.Generator) -> tuple[list[str], bool]:
-    "A random prefix of the chunk, of two pages at least if it has them, and whether the story ends with it."
+def _shorten_chunk(chunk: list[str], after: int, rng: np.random.Generator) -> tuple[list[str], int]:
+    "A random prefix of the chunk, of two pages at least if it has them, and how many pages of the story follow it."
     pages = int(rng.integers(min(2, len(chunk)), len(chunk) + 1))
-    return chunk[:pages], end and pages == len(chunk)
+    return chunk[:pages], after + len(chunk) - pages
 
 # %% ../../nbs/6_training/08_stages.ipynb #c9b9f4db
 @dataclass(eq=False)
@@ -557,7 +564,8 @@ class Chunks(NumberedBatches):
 
     A batch is (BranchedBatch without features, story rows [B], first pages [B], keep mask).
     The mask is None, or, where an `eviction` draws policies, what each page may see of earlier ones.
-    With `shape.last_page_only` a chunk has 2 … `pages` pages, drawn evenly, as released."""
+    With `shape.last_page_only` a chunk has 2 … `pages` pages, drawn evenly, as released.
+    A share of the batches can have another shape, of `longer` chunks; they are of stories that have more pages."""
 
     texts: list  # [S][W][P] strings
     tokenizer: Any
@@ -565,37 +573,55 @@ class Chunks(NumberedBatches):
     seed: int = 0
     eviction: Eviction | None = None
     share: ProcessShare = ProcessShare()
+    longer: ChunkShape | None = None
+    longer_share: float = 0.0  # of the batches
 
     def __post_init__(self) -> None:
         self.image = ImageTokens.from_tokenizer(self.tokenizer)
         self.ends = sentence_end_ids(self.tokenizer)
         self.encoder: PageEncoder | None = None  # made in the process that needs it
+        pages = self.shape.pages
+        self.long_stories = np.array([row for row, story in enumerate(self.texts) if len(story[0]) > pages])
 
     def __getitem__(self, number: int) -> tuple:
-        rows, picked, policies = self._draw(number)
-        chunks, starts, ends = zip(*picked)
+        step, part = divmod(number, self.share.accumulate)
+        shape, stories = self._shape_of(step)
+        rows, picked, policies, told = _draw_chunks(self, step, part, shape, stories)
+        chunks, starts, after = zip(*picked)
         if self.encoder is None:
-            self.encoder = PageEncoder(self.tokenizer, max_text_tokens=self.shape.max_text_tokens, cache_size=2_000_000)
-        options: dict[str, Any] = dict(length=self.shape.length, ends=list(ends), last=self.shape.last_page_only)
-        batch = build_branched_batch(chunks, self.encoder, self.shape.pages, **options)
+            self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens, cache_size=2_000_000)
+        ends = [more == 0 for more in after]
+        options: dict[str, Any] = dict(length=shape.length, ends=ends, last=shape.last_page_only)
+        if shape.countdown_share:
+            options["left"] = [pages_left(len(chunk), *rest) for chunk, *rest in zip(chunks, after, told)]
+        batch = build_branched_batch(chunks, self.encoder, shape.pages, **options)
         kept = policies and keep_mask_by_page(batch, self.image, policies, self.ends)
         return batch, torch.from_numpy(rows), torch.tensor(starts), kept
 
-    def _draw(self, number: int) -> tuple[np.ndarray, list, list | None]:
-        "Story rows, (texts, first page, end) and policies of the chunks that this process reads as batch `number`."
-        shape = self.shape
-        step, part = divmod(number, self.share.accumulate)
-        rng = np.random.default_rng([self.seed, step])
-        part = part * self.share.world_size + self.share.rank
-        rows = rng.integers(len(self.texts), size=shape.batch * self.share.world_size * self.share.accumulate)
-        mine = slice(part * shape.batch, (part + 1) * shape.batch)
-        picked = [_pick_chunk(self.texts[r], shape.pages, rng) for r in rows][mine]
-        policies = [self.eviction.draw(rng) for _ in rows][mine] if self.eviction else None
-        if shape.last_page_only:
-            for k, (chunk, start, end) in enumerate(picked):
-                texts, ends = _shorten_chunk(chunk, end, np.random.default_rng([self.seed, step, 2, mine.start + k]))
-                picked[k] = (texts, start, ends)
-        return rows[mine], picked, policies
+    def _shape_of(self, step: int) -> tuple[ChunkShape, np.ndarray]:
+        "The shape of a step's batch, and the stories that it is drawn from."
+        if self.longer and np.random.default_rng([self.seed, step, 3]).random() < self.longer_share:
+            return self.longer, self.long_stories
+        return self.shape, np.arange(len(self.texts))
+
+# %% ../../nbs/6_training/08_stages.ipynb #c9b9f4dc
+def _draw_chunks(chunks: Chunks, step: int, part: int, shape: ChunkShape, stories: np.ndarray) -> tuple:
+    """Story rows, (texts, first page, pages that follow), policies, and whether that is told.
+
+    They are of the chunks that this process reads as pass `part` of `step`."""
+    rng = np.random.default_rng([chunks.seed, step])
+    part = part * chunks.share.world_size + chunks.share.rank
+    rows = stories[rng.integers(len(stories), size=shape.batch * chunks.share.world_size * chunks.share.accumulate)]
+    mine = range(part * shape.batch, (part + 1) * shape.batch)
+    cut = slice(mine.start, mine.stop)
+    picked = [_pick_chunk(chunks.texts[r], shape.pages, rng, shape.ending_share) for r in rows][cut]
+    policies = [chunks.eviction.draw(rng) for _ in rows][cut] if chunks.eviction else None
+    if shape.last_page_only:
+        for k, (chunk, start, after) in enumerate(picked):
+            texts, more = _shorten_chunk(chunk, after, np.random.default_rng([chunks.seed, step, 2, mine[k]]))
+            picked[k] = (texts, start, more)
+    told = [np.random.default_rng([chunks.seed, step, 4, k]).random() < shape.countdown_share for k in mine]
+    return rows[cut], picked, policies, told
 
 # %% ../../nbs/6_training/08_stages.ipynb #2edfa442
 def chunk_features(
@@ -619,14 +645,16 @@ def trunk_length(
     max_text_tokens: int = 64,
     samples: int = 2000,  # chunks looked at
     seed: int = 0,
+    countdown: bool = False,  # each page is told how many follow it
 ) -> int:
     "A fixed trunk length that holds 99.5 % of random chunks (a multiple of 8)."
     encoder = PageEncoder(tokenizer, max_text_tokens=max_text_tokens)
     rng = np.random.default_rng(seed)
     lengths = []
     for _ in range(samples):
-        chunk, _, _ = _pick_chunk(texts[rng.integers(len(texts))], pages, rng)
-        lengths.append(2 + sum(len(x) + num_slots + 2 for x in encoder(chunk)))
+        chunk, _, after = _pick_chunk(texts[rng.integers(len(texts))], pages, rng)
+        ids = encoder(chunk, left=pages_left(len(chunk), after, countdown))
+        lengths.append(2 + sum(len(x) + num_slots + 2 for x in ids))
     return int(-(-np.quantile(lengths, 0.995) // 8) * 8)
 
 # %% ../../nbs/6_training/08_stages.ipynb #1dad370f
@@ -721,20 +749,48 @@ class ChunkData:
         "The numbered batches."
         if self.stream is not None:
             return self.stream
-        assert self.texts is not None, 'texts or a stream'
-        length = trunk_length(self.texts, self.tokenizer, self.pages, num_slots, self.max_text_tokens)
-        shape = ChunkShape(self.pages, length, optimisation.batch, self.max_text_tokens, conditioning.last_page_only)
-        return Chunks(self.texts, self.tokenizer, shape, optimisation.seed, conditioning.policies(), share)
+        return _numbered_chunks(self, num_slots, optimisation, conditioning, share)
 
     def features_of(self, device: Any) -> Callable[..., torch.Tensor]:
-        "What gives the features [B, P, V, F] of chunks: of (story rows, first pages), or of streamed pictures."
+        """What gives the features [B, P, V, F] of chunks of P pages.
+
+        Of (story rows, first pages, P), or of (streamed pictures, P)."""
         if self.features is not None:
             features = self.features.to(device)
-            return lambda rows, starts: chunk_features(features, rows.to(device), starts.to(device), self.pages)
+            return lambda rows, starts, pages: chunk_features(features, rows.to(device), starts.to(device), pages)
         encoder = self.visual_tokenizer.to(device).eval()
-        return lambda pictures: (
+        return lambda pictures, pages: (
             encode_for_training(pictures.flatten(0, 1), encoder).to(device).unflatten(0, pictures.shape[:2])
         )
+
+# %% ../../nbs/6_training/08_stages.ipynb #3ff27eef
+def _numbered_chunks(
+    data: ChunkData, num_slots: int, optimisation: Optimisation, conditioning: Conditioning, share: ProcessShare
+) -> Chunks:
+    "Random chunks of texts, and longer ones where they are asked for. ValueError if no story is long enough for these."
+    assert data.texts is not None, 'texts or a stream'
+    shape = _chunk_shape(data, data.pages, num_slots, optimisation.batch, conditioning)
+    made = Chunks(data.texts, data.tokenizer, shape, optimisation.seed, conditioning.policies(), share)
+    pages = conditioning.long_pages
+    if pages:
+        if not len(made.long_stories):
+            raise ValueError(f'--long-pages {pages}: no story of the store has more than {data.pages} pages')
+        batch = max(1, optimisation.batch * data.pages // pages)  # as many pages as in the others
+        made.longer = _chunk_shape(data, pages, num_slots, batch, conditioning)
+        made.longer_share = conditioning.long_share
+    return made
+
+
+def _chunk_shape(data: ChunkData, pages: int, num_slots: int, batch: int, conditioning: Conditioning) -> ChunkShape:
+    "The shape of batches of `batch` chunks of `pages` pages."
+    told = conditioning.countdown_share
+    if conditioning.chunk_tokens:
+        length = conditioning.chunk_tokens[pages == conditioning.long_pages]
+    else:
+        how = (data.max_text_tokens, 2000 if pages == data.pages else 500, 0, told > 0)
+        length = trunk_length(data.texts or [], data.tokenizer, pages, num_slots, *how)
+    last = conditioning.last_page_only
+    return ChunkShape(pages, length, batch, data.max_text_tokens, last, conditioning.ending_share, told)
 
 # %% ../../nbs/6_training/08_stages.ipynb #5e0b71c7
 def _scheduled_sampling_losses(loss_of: Callable, chunk: Any, rounds: int, generator: torch.Generator) -> dict:
@@ -784,7 +840,7 @@ class _StageTwoStep:
         most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
         chunk = chunk.to(device)
         kept = None if kept is None else kept.to(device)
-        chunk.features = self.features_of(*found).float()
+        chunk.features = self.features_of(*found, chunk.page_mask.shape[1]).float()
         shape = (*chunk.features.shape[:2], 1, 1)
         noise = conditioning.noise * torch.rand(shape, device=device, generator=generator)
         positions = skip_positions(chunk, skip, generator) if (skip := conditioning.position_skip) else None
@@ -844,9 +900,11 @@ def train_mllm(
 
     Scheduled sampling reaches its share after half of the budget:
     before the model can carry looks on, what it regresses has none. A fifth of its steps are read twice over.
-    Where only the last page is learned there is none, for no earlier page is regressed."""
+    Where only the last page is learned there is none, for no earlier page is regressed.
+    The model's configuration says afterwards whether it is told how many pages follow."""
     device = optimisation.device
     on_gpu = torch.device(device).type == "cuda"
+    mllm.config.page_countdown = conditioning.countdown_share > 0
     mllm = mllm.to(device).train()
     plain = attn_implementation(mllm.llm)
     save = _StageTwoSave(mllm, Path(out), saving, plain, bool(accelerator) and fsdp_requested())
@@ -876,7 +934,8 @@ def regress_pairs(
     mllm = mllm.to(device).eval()
     optimisation = replace(optimisation, batch=min(optimisation.batch, chunks))
     assert data.features is not None, "texts and features"
-    source = data.chunks(mllm.config.num_slots, optimisation, Conditioning(), ProcessShare())
+    told = Conditioning(countdown_share=float(mllm.config.page_countdown))
+    source = data.chunks(mllm.config.num_slots, optimisation, told, ProcessShare())
     stream = source.loader(workers=data.workers)
     beside = dict(latents=latents) | ({} if where is None else dict(where=where))
     found: dict[str, list] = dict(regressed=[], features=[])

@@ -35,7 +35,7 @@ from ..story.files import explain_os_error
 from ..story.lines import StoryError
 from ..story.pictures import ImageError
 from ..story.sources import ImageFolders, find_story_files, image_folders
-from .loop import ChunkShape, NumberedBatches, ProcessShare
+from .loop import ChunkShape, NumberedBatches, ProcessShare, pages_left
 
 logger = logging.getLogger(__name__)
 
@@ -275,8 +275,8 @@ class StoryChunks:
         self.encoder: PageEncoder | None = None  # made in the process that needs it
         self.index = _chunk_index(self.stories.lengths, self.shape.pages)
 
-    def chunk(self, number: int) -> tuple[list[str], np.ndarray, bool]:
-        "Texts, pictures [P, S, S, 3] and whether the story ends there."
+    def chunk(self, number: int) -> tuple[list[str], np.ndarray, int]:
+        "Texts, pictures [P, S, S, 3] and how many pages of the story follow."
         for step in range(len(self.index)):
             try:
                 return self._read(*self.index[(number + step) % len(self.index)])
@@ -286,13 +286,13 @@ class StoryChunks:
                 logger.warning("a chunk of %d pages is left out: %s", self.shape.pages, e)
         raise ValueError("no chunk is left: no picture can be decoded")
 
-    def _read(self, row: int, start: int) -> tuple[list[str], np.ndarray, bool]:
+    def _read(self, row: int, start: int) -> tuple[list[str], np.ndarray, int]:
         "The chunk of story `row` that begins with page `start`."
         story = self.stories.story(row)
         end = start + self.shape.pages
         size = (self.size, self.size)
         pictures = [np.asarray(p.pil().resize(size, Image.Resampling.BICUBIC)) for p in story.pages[start:end]]
-        return [page.text for page in story.pages[start:end]], np.stack(pictures), end >= len(story)
+        return [page.text for page in story.pages[start:end]], np.stack(pictures), max(0, len(story) - end)
 
 # %% ../../nbs/6_training/06_story_stream.ipynb #7743cd46
 class StreamedChunks(StoryChunks, NumberedBatches):
@@ -309,8 +309,14 @@ class StreamedChunks(StoryChunks, NumberedBatches):
         if self.encoder is None:
             self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens)
         numbers = chunk_numbers(step, len(self.index), shape.batch, self.seed, self.share.rank, self.share.world_size)
-        texts, pictures, ends = zip(*map(self.chunk, numbers))
-        batch = build_branched_batch(list(texts), self.encoder, shape.pages, length=shape.length, ends=list(ends))
+        texts, pictures, after = zip(*map(self.chunk, numbers))
+        options: dict[str, Any] = dict(length=shape.length, ends=[more == 0 for more in after])
+        if shape.countdown_share:
+            told = (
+                np.random.default_rng([self.seed, step, self.share.rank, 4]).random(len(texts)) < shape.countdown_share
+            )
+            options["left"] = [pages_left(len(chunk), *rest) for chunk, *rest in zip(texts, after, told)]
+        batch = build_branched_batch(list(texts), self.encoder, shape.pages, **options)
         rng = np.random.default_rng([self.seed, step, self.share.rank])
         policies = [self.eviction.draw(rng) for _ in texts] if self.eviction else None
         kept = policies and keep_mask_by_page(batch, self.image, policies, self.ends)
