@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'NAMED', 'StoryPages', 'AttentionName', 'ModelName', 'BookFolder', 'StoryData', 'ImageFolder',
-           'SkipPages', 'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell', 'parse_size', 'data_storyland',
-           'data_check', 'data_chunk', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help',
-           'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
+           'SkipPages', 'Material', 'CaptionFile', 'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell',
+           'parse_size', 'data_storyland', 'data_check', 'data_chunk', 'data_build', 'fetch', 'convert', 'option_words',
+           'train', 'stage_options_help', 'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
 import difflib
@@ -307,6 +307,44 @@ def data_chunk(
         complain(problem)
     left = f'{reader.skipped} skipped' + (f', {reader.pages_skipped} pages left out' if skip_pages else '')
     typer.echo(f'{path}: {cut.chunks} chunks from {reader.read} stories, {left}; {cut.pages_left} pages fill no chunk')
+
+# %% ../nbs/cli.ipynb #b111d002
+Material = Annotated[Path, typer.Argument(help='A folder of pictures, a CBZ, or a PDF.', parser=named_path)]
+CaptionFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        help='Texts: .json, .tsv, .csv by picture, or .txt, a text a line. Default: a sheet is made.', **NAMED
+    ),
+]
+
+
+@data_app.command('build')
+def data_build(
+    source: Material,
+    out: Annotated[Path, typer.Option(help='Folder to write; called again, it goes on.', **NAMED)],
+    pages: Annotated[int, typer.Option(help='Pages a story.')] = 30,
+    captions: CaptionFile = None,
+    size: Annotated[int, typer.Option(help="Pixels of a picture's longer side, at most.")] = 1024,
+    until: Annotated[str, typer.Option(help='Stop after frames, captions or stories, to change them.')] = 'all',
+) -> int:
+    "Make story data from your own pictures, page by page."
+    from seed_story.building.build import BuildOptions, build_data
+
+    report = build_data(source, out, BuildOptions(pages, size, until), captions)  # type: ignore[arg-type]
+    return _show_report(report)
+
+
+def _show_report(report: Any) -> int:
+    "Print what a build has done; the exit code."
+    for name, value in report.rows:
+        typer.echo(f'{name:24} {value:,}' if isinstance(value, int) else f'{name:24} {value}')
+    for problem in report.problems:
+        complain(problem)
+    if report.path:
+        typer.echo(f'{report.path}: seed-story data check {report.path.parent}')
+    elif report.advice:
+        typer.echo(f'next: {report.advice}')
+    return 1 if report.problems else 0
 
 # %% ../nbs/cli.ipynb #3f409403
 @app.command()

@@ -364,13 +364,25 @@ WINGS = {
     'story': (),
     'sinks': (),
     'records': ('story',),
+    'building': ('story',),
     'storyland': ('story',),
     'models': ('story', 'sinks'),
     'pipeline': ('story', 'storyland', 'models', 'sinks'),
     'released': ('models', 'pipeline', 'story'),
     'training': ('story', 'storyland', 'models', 'sinks', 'pipeline', 'records'),
     'evaluation': ('story', 'storyland', 'models', 'sinks', 'pipeline', 'training', 'records'),
-    'cli': ('story', 'storyland', 'models', 'sinks', 'pipeline', 'training', 'records', 'released', 'evaluation'),
+    'cli': (
+        'story',
+        'building',
+        'storyland',
+        'models',
+        'sinks',
+        'pipeline',
+        'training',
+        'records',
+        'released',
+        'evaluation',
+    ),
 }
 
 

@@ -31,6 +31,7 @@ MANY_PARAMETERS = {
     # commands, an option a parameter
     'tell',
     'data_storyland',
+    'data_build',
 }
 
 # What may be assigned together: parts of one point, vector, size or interval. Their names differ in nothing else.
