@@ -32,6 +32,7 @@ MANY_PARAMETERS = {
     'tell',
     'data_storyland',
     'data_build',
+    'write_set',
 }
 
 # What may be assigned together: parts of one point, vector, size or interval. Their names differ in nothing else.

@@ -19,16 +19,17 @@ from torch import Tensor
 # %% ../../nbs/7_evaluation/02_generate.ipynb #350e4526
 from ..models.features import encode_for_training, encode_images
 from ..story.format import Page, Story
+from ..storyland.writing.names import NameSupply
 
 if TYPE_CHECKING:
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #b4a45647
-def draw_openings(seeds: Iterable[int]) -> list[Page]:
-    "The drawn first pages of the Storyland stories with these `seeds`, one each."
+def draw_openings(seeds: Iterable[int], names: NameSupply = 'known') -> list[Page]:
+    "The drawn first pages of the Storyland stories with these `seeds`, one each; `names` as in `write_plot`."
     from seed_story.storyland.world import make_opening
 
-    return [Page(text, picture) for picture, text in map(make_opening, seeds)]
+    return [Page(text, picture) for picture, text in (make_opening(seed, names=names) for seed in seeds)]
 
 
 def test_seeds(n: int) -> list[int]:
@@ -149,10 +150,11 @@ def tell_stories(
     seeds: Sequence[int],  # of Storyland's openings, one a story
     pages: int = 25,  # of a story, the opening included
     attention: str | None = None,  # policy; None: that of the pipeline's configuration
+    names: NameSupply = 'known',  # of the casts of the openings, see `write_plot`
     **options: Any,  # `steps` and `guidance` of `draw_features`; the others go to `tell_features`
 ) -> list[Story]:
     "Stories told and drawn from the openings of Storyland's `seeds`."
-    given = draw_openings(seeds)
+    given = draw_openings(seeds, names)
     drawing = {k: options.pop(k) for k in ("steps", "guidance") if k in options}
     texts, features = tell_features(pipe, given, pages, attention or pipe.config.attention, seeds, **options)
     return as_stories(texts, draw_features(pipe, features, seeds, **drawing), given, seeds)

@@ -25,6 +25,7 @@ from ..sinks.ledger import key_positions
 from ..records.estimates import Estimate, frechet_distance, kernel_distance, bootstrap_ratio
 from .metrics import band_name, score_picture
 from ..story.processes import map_in_order, worker_count
+from ..storyland.writing.names import NameSupply
 
 if TYPE_CHECKING:
     from seed_story.pipeline.story_pipeline import StoryPipeline
@@ -63,8 +64,8 @@ def _known(job):
     from seed_story.storyland.art import draw_scene
     from seed_story.storyland.plot import write_plot
 
-    seed, pages, size = job
-    told = write_plot(seed, pages=max(pages, 10)).pages[:pages]
+    seed, pages, size, names = job
+    told = write_plot(seed, pages=max(pages, 10), names=names).pages[:pages]
     return (
         [page.text for page in told],
         [page.scene for page in told],
@@ -77,11 +78,12 @@ def write_true_stories(
     pages: int,
     workers: int = 0,  # processes that draw; 0: this one
     size: int = 128,  # pixels: height and width of a picture
+    names: NameSupply = 'known',  # of the casts, see `write_plot`
 ) -> TrueStories:
     """Storyland's stories `seeds`, written for `pages` pages (fewer than 10: the first of 10)."""
     from seed_story.storyland.oracle import read_scene
 
-    jobs = [(seed, pages, size) for seed in seeds]
+    jobs = [(seed, pages, size, names) for seed in seeds]
     processes = worker_count(workers, len(jobs)) if workers else 1
     made = list(map_in_order(_known, jobs, processes, 'forkserver'))
     texts, scenes, pictures = zip(*made)

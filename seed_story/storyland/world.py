@@ -22,6 +22,7 @@ from ..story.format import Page, Story, format_story_line
 from ..story.processes import map_in_order, worker_count
 from .art import draw_scene
 from .plot import MOST_PAGES, PlotStory, check_seed, write_plot
+from .writing.names import NameSupply, check_names
 
 # %% ../../nbs/2_storyland/04_world.ipynb #14eedea1
 SPLITS = dict(train=range(1_000_000), validation=range(1_000_000, 1_100_000), test=range(2_000_000, 2_100_000))
@@ -48,11 +49,12 @@ def make_story(
     wording: int = 0,  # another number: the same pictures told in other words
     size: tuple[int, int] | None = None,  # width and height of the pictures in pixels; None: not drawn
     allow_held_out: bool = False,  # permit seeds that the project never uses itself
+    names: NameSupply = 'known',  # of the cast, see `write_plot`
 ) -> tuple[Story, dict]:
     """`(Story, truth)` of story `seed`. ValueError for impossible numbers and held-out seeds.
 
     `truth` is plain data: cast, facts, and for each page who is there and the scene."""
-    told = write_plot(seed, pages, wording, allow_held_out=allow_held_out)
+    told = write_plot(seed, pages, wording, allow_held_out=allow_held_out, names=names)
     return as_story(told, size), told.to_truth()
 
 # %% ../../nbs/2_storyland/04_world.ipynb #ce3c6be4
@@ -75,9 +77,10 @@ def make_opening(
     seed: int = OPENING_SEED,  # of the story
     size: int = 128,  # pixels of the picture's side
     allow_held_out: bool = False,  # permit seeds that the project never uses itself
+    names: NameSupply = 'known',  # of the cast, see `write_plot`
 ) -> tuple[Image.Image, str]:
     "`(image, text)` of the first page of story `seed`. ValueError for a held-out seed."
-    page = write_plot(seed, allow_held_out=allow_held_out).pages[0]
+    page = write_plot(seed, allow_held_out=allow_held_out, names=names).pages[0]
     return draw_scene(page.scene, size, size), page.text
 
 
@@ -127,15 +130,16 @@ def save_story(
     size: tuple[int, int],  # width and height in pixels
     image_format: ImageFormat,  # how the pictures are stored
     allow_held_out: bool,  # permit seeds that the project never uses itself
+    names: NameSupply,  # of the casts, see `write_plot`
     seed: int,  # of the story
 ) -> tuple[str, str]:
     "Draw story `seed` into a set; returns its lines for `stories.jsonl` and `truth.jsonl`."
-    told = write_plot(seed, pages, allow_held_out=allow_held_out)
-    names = [f'{seed:08d}/{i:04d}.{image_format.suffix}' for i in range(pages)]
+    told = write_plot(seed, pages, allow_held_out=allow_held_out, names=names)
+    files = [f'{seed:08d}/{i:04d}.{image_format.suffix}' for i in range(pages)]
     (folder / 'images' / f'{seed:08d}').mkdir(parents=True)
-    for page, name in zip(told.pages, names):
+    for page, name in zip(told.pages, files):
         image_format.save(draw_scene(page.scene, *size), folder / 'images' / name)
-    return format_story_line(as_story(told), names), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
+    return format_story_line(as_story(told), files), json.dumps(told.to_truth(), ensure_ascii=False) + '\n'
 
 # %% ../../nbs/2_storyland/04_world.ipynb #ba15f8de
 def check_request(
@@ -189,6 +193,7 @@ def write_set(
     progress: Callable[..., object] | None = None,  # called as `progress(done, stories)` after each story
     image_format: ImageFormat = DEFAULT_FORMAT,  # how the pictures are stored
     allow_held_out: bool = False,  # permit seeds that the project never uses itself
+    names: NameSupply = 'known',  # of the casts, see `write_plot`
 ) -> Path:
     """Write stories `seed` … `seed + stories - 1` to `out` (stories.jsonl, truth.jsonl, images/); returns `out`.
 
@@ -199,13 +204,14 @@ def write_set(
     seed = whole_number('seed', seed, 0)
     seeds = range(seed, seed + stories)
     check_request(seeds, pages, size, out, allow_held_out)
+    check_names(names)
     workers = worker_count(workers, stories)
     if not isinstance(image_format, ImageFormat):
         raise ValueError(f'image_format is {shown(image_format)}; give an ImageFormat, as in ImageFormat("jpg")')
     with claim(out), atomic_path(out.resolve() if out.is_symlink() else out) as part:
         check_request(seeds, pages, size, out, allow_held_out)  # another command may have been quicker
         part.mkdir()
-        job = partial(save_story, part, pages, size, image_format, allow_held_out)
+        job = partial(save_story, part, pages, size, image_format, allow_held_out, names)
         with closing(map_in_order(job, seeds, workers)) as lines:
             write_lines(part, lines, stories, progress)
     return out

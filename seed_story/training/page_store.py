@@ -27,6 +27,7 @@ from ..story.arguments import real_number, whole_number
 from ..story.files import atomic_path, claim, short_hash, write_atomic
 from ..story.format import ChunkReader, Story, read_stories
 from ..story.processes import map_in_order, worker_count
+from ..storyland.writing.names import NameSupply, check_names
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,8 @@ class StoreFormat:
     series: str | None = None  # stories of this series of Storyland only
     shortest: int | None = None  # stories have this many to `pages` pages, as `story_pages` draws them; None: `pages`
 
+    names: NameSupply = 'known'  # of the casts, see `write_plot`
+
     def __post_init__(self) -> None:
         from seed_story.storyland.plot import MOST_PAGES, find_series_by_name
 
@@ -128,6 +131,7 @@ class StoreFormat:
         whole_number('size', self.size, 16, 4096)
         whole_number('wordings', self.wordings, 1, 1000)
         find_series_by_name(self.series)
+        check_names(self.names)
 
     def made(self) -> dict[str, Any]:
         "How shards of this format are made."
@@ -161,7 +165,7 @@ def _storyland_story(seed: int, format: StoreFormat) -> tuple[np.ndarray, list, 
     from seed_story.storyland.plot import write_plot
 
     pages = story_pages(seed, format)
-    told = [write_plot(seed, pages=pages, wording=w, series=format.series) for w in range(format.wordings)]
+    told = [write_plot(seed, pages, w, format.series, names=format.names) for w in range(format.wordings)]
     scenes = [page.scene for page in told[0].pages]
     images = np.stack([np.asarray(draw_scene(scene, format.size, format.size)) for scene in scenes])
     rows = [label_scene(scene) | dict(where=map_scene(scene)) for scene in scenes]
@@ -193,7 +197,7 @@ def _write_plan(folder: Path, made: dict[str, Any], shards: dict[str, int]) -> N
     write_atomic(folder / PLAN, json.dumps(dict(made=made, shards=dict(sorted(shards.items()))), indent=1) + '\n')
 
 # %% ../../nbs/6_training/05_page_store.ipynb #9a2319a8
-ADDED: dict[str, Any] = dict(shortest=None)  # what earlier versions did not state of their stores, which have this
+ADDED: dict[str, Any] = dict(shortest=None, names='known')  # earlier versions did not state this of their stores
 
 
 def _open_for_more(out: Path, made: dict[str, Any]) -> dict[str, Shard]:
