@@ -232,6 +232,7 @@ def data_storyland(
     allow_held_out: Annotated[
         bool, typer.Option('--allow-held-out', help='Permit seeds that the project never uses itself.')
     ] = False,
+    names: Annotated[str, typer.Option(help='Of the casts: known (85), any (of thousands), or unseen.')] = 'known',
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bar.')] = False,
 ) -> None:
     "Make stories of Storyland, with pictures and truth."
@@ -250,6 +251,7 @@ def data_storyland(
             progress=lambda *_: bar.update(),
             image_format=ImageFormat(suffix, colours),  # type: ignore[arg-type]  # which words there are is said there
             allow_held_out=allow_held_out,
+            names=names,  # type: ignore[arg-type]
         )
     finally:
         bar.close()

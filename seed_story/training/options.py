@@ -326,6 +326,9 @@ class DrawingOptions(Options):
     pages: int | str = option('Pages of a story, or 10-30: each story has its own number, two fifths the highest.', 30)
     seed: int = option('Seed of the first story.', 0, at_least=0)
     series: str | None = option('Stories of this series of Storyland only. Default: of all.', None)
+    names: Literal['known', 'any', 'unseen'] = option(
+        'Of the casts: the 85 known ones, any of thousands, or unseen, which any never gives.', 'known'
+    )
     workers: int | None = option('Processes that draw. Default: one a core.', None, at_least=0, at_most=MOST_WORKERS)
 
     def check(self) -> None:

@@ -244,7 +244,9 @@ def run_render(options: RenderOptions, log: Callable | None = None) -> dict:
         options.folders.store,
         data.stories,
         seed=data.seed,
-        format=StoreFormat(pages, options.model.config()["image_size"], series=data.series, shortest=shortest),
+        format=StoreFormat(
+            pages, options.model.config()["image_size"], series=data.series, shortest=shortest, names=data.names
+        ),
         workers=data.workers or None,
         progress=progress,
     )
