@@ -21,6 +21,7 @@ MANY_PARAMETERS = {
     # the pipeline's face, in diffusers' manner
     'StoryComponents.__init__',
     'StoryPipeline.__call__',
+    'NarrationPipeline.narrate',
     'StreamingPipeline.stream',
     # a model's forward pass, in transformers' manner
     'StoryMLLM.forward',

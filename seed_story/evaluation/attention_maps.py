@@ -10,7 +10,7 @@ __all__ = ['PAGES_BACK', 'TokenClasses', 'token_classes', 'attention_mass', 'emb
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,7 +106,7 @@ def embed_story(
             *narrator.tokenizer(" ".join(story), add_special_tokens=False)["input_ids"],
         ]
         return ids, [], narrator.embed_ids([ids])
-    pages = [encode_page(narrator, text, f) for text, f in zip(story, features)]
+    pages = [encode_page(narrator, *page) for page in zip(story, features, narrator.pages_left(len(story)))]
     ids, spans = tokenize_story(narrator, pages)
     embeds = narrator.embed_ids([ids])
     is_slot = torch.isin(torch.tensor(ids), torch.tensor(narrator.image_tokens.slots)).to(embeds.device)
@@ -323,7 +323,7 @@ def attention_along(
     """Reads the stories `texts` [S][P] with pictures `features` [S, P, V, F] one by one under the policy `attention`
     and looks at the numbers `pages` (from 2). ValueError for a policy that re-encodes or measures, and for
     pages that the stories do not have."""
-    from seed_story.pipeline.narrate import NarratedPage, begin_page, encode_page, with_image_embeds
+    from seed_story.pipeline.narrate import begin_page, encode_page, with_image_embeds
     from seed_story.pipeline.reading import score_page
 
     policy = pipe.policy(attention)
@@ -335,12 +335,13 @@ def attention_along(
         raise ValueError(f'pages {pages} must lie between 2 and {len(texts[0])}')
     looks = []
     for text, seen in zip(texts, features):
-        story = [encode_page(narrator, text[0], seen[0])]
+        left = narrator.pages_left(len(text))
+        story = [encode_page(narrator, text[0], seen[0], left[0])]
         memory = None
         rows = []
         for number in range(1, pages[-1]):
             memory = begin_page(narrator, memory, [story], policy)
-            page = NarratedPage(text[number], narrator.encoder([text[number]])[0].tolist(), seen[number])
+            page = replace(narrator.encode_text(text[number], left[number]), features=seen[number])
             if number + 1 in pages:
                 rows.append(_look(narrator, memory, story, page))
             else:

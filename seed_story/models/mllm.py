@@ -28,7 +28,7 @@ from seed_story.models.losses import (
 from .lora import LoraMixin, add_lora
 from .resampler import Resampler
 from .sequence import BranchedBatch, ImageTokens, branch_mask
-from ..story.arguments import real_number, shown
+from ..story.arguments import plain_flag, real_number
 
 # %% auto #0
 __all__ = ['StoryMLLMConfig', 'MLLMOutput', 'insert_image_embeds', 'states_at_slots', 'StoryMLLMPreTrainedModel',
@@ -60,8 +60,7 @@ class StoryMLLMConfig(PretrainedConfig):
             raise ValueError(f"rec_loss is {rec_loss!r}; it must be one of: {', '.join(REC_LOSSES)}")
         if feature_norm is not None:
             real_number("feature_norm", feature_norm, above=0)
-        if not isinstance(page_countdown, bool):
-            raise ValueError(f"page_countdown must be true or false, not {shown(page_countdown)}")
+        self.page_countdown = plain_flag("page_countdown", page_countdown)
         self.llm_config = _portable_config(llm_config)
         self.lora = _lora_arguments(lora)
         if num_slots is None and input_resampler:
@@ -73,7 +72,6 @@ class StoryMLLMConfig(PretrainedConfig):
         self.lm_loss_scale = lm_loss_scale
         self.rec_loss_scale = rec_loss_scale
         self.rec_loss = rec_loss
-        self.page_countdown = page_countdown
         super().__init__(**kwargs)
 
 # %% ../../nbs/3_models/07_mllm.ipynb #aa7f67c4

@@ -273,6 +273,10 @@ class PageEncoder:
         "The ids that tell a page that `left` pages follow it; none where that is not told."
         return self._countdowns[left] if left is not None and 0 <= left <= MOST_PAGES_LEFT else []
 
+    def before_ids(self, first: bool = False, left: int | None = None) -> list[int]:
+        "What stands before the text of a page: its separator, unless it is the `first`, and its countdown."
+        return [*([] if first else self.separator_ids), *self.countdown_ids(left)]
+
     def __call__(
         self,
         captions: Sequence[str],
@@ -307,10 +311,9 @@ def _encode_texts(encoder: PageEncoder, captions: Sequence[str]) -> list[np.ndar
 
 def _join_page(encoder: PageEncoder, text: np.ndarray, first: bool, left: int | None) -> np.ndarray:
     "The ids of a page: separator, countdown, text."
-    separator = [] if first else encoder.separator_ids
     if encoder.max_text_tokens is not None:
-        text = text[: max(0, encoder.max_text_tokens - len(separator))]
-    before = [*separator, *encoder.countdown_ids(left)]
+        text = text[: max(0, encoder.max_text_tokens - (0 if first else len(encoder.separator_ids)))]
+    before = encoder.before_ids(first, left)
     return np.concatenate([np.array(before, np.int32), text]) if before else text
 
 # %% ../../nbs/3_models/01_sequence.ipynb #5d18152c

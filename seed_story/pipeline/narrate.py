@@ -22,6 +22,7 @@ from ..sinks.cache import EvictingCache, track_attention
 from ..sinks.memory import Memory, evict, roll_back
 from ..sinks.policies import Dense, Layout, PageSpan, Policy
 from ..sinks.rotary import Rotary
+from ..story.arguments import plain_flag
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]  # progress(done, total, what)
@@ -29,13 +30,26 @@ DENSE = Dense()
 GREEDY = Sampling()
 
 # %% auto #0
-__all__ = ['logger', 'Progress', 'DENSE', 'GREEDY', 'RETRY_TEMPERATURE', 'NarratedPage', 'stack_tensors', 'Narrator',
-           'with_image_embeds', 'encode_page', 'page_span', 'tokenize_story', 'prefill', 'feed_tokens', 'replay_text',
-           'generate_text', 'regress_image', 'append_page', 'draw_uniforms', 'generate_new_text', 'close_page',
-           'begin_page', 'begin_separator', 'replay_page', 'narrate_page', 'handing_out_attention', 'append_to_stories',
-           'narrate', 'released_prompt', 'narrate_as_released']
+__all__ = ['logger', 'Progress', 'DENSE', 'GREEDY', 'RETRY_TEMPERATURE', 'resolve_ending', 'NarratedPage', 'stack_tensors',
+           'Narrator', 'with_image_embeds', 'encode_page', 'page_span', 'tokenize_story', 'prefill', 'feed_tokens',
+           'replay_text', 'generate_text', 'regress_image', 'append_page', 'draw_uniforms', 'generate_new_text',
+           'close_page', 'begin_page', 'begin_text', 'replay_page', 'narrate_page', 'handing_out_attention',
+           'append_to_stories', 'narrate', 'released_prompt', 'narrate_as_released']
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #adda6dc1
+def resolve_ending(mllm: Any, ending: bool | None = None) -> bool:
+    """Whether pages are told how many follow them: `ending`, or, if it is None, what `mllm` was trained for.
+
+    ValueError if it was not trained for an ending that is asked for, and for what is neither true nor false."""
+    trained = bool(getattr(getattr(mllm, 'config', None), 'page_countdown', False))
+    asked = trained if ending is None else plain_flag('ending', ending)
+    if asked and not trained:
+        raise ValueError(
+            'ending: this model was not trained to be told how many pages follow; leave it out, or take another model'
+        )
+    return asked
+
+
 @dataclass
 class NarratedPage:
     "A page as the model wrote or read it, with all that is needed to read it again."
@@ -44,6 +58,7 @@ class NarratedPage:
     ids: list[int]  # token ids of `text`: no separator, no `<img>`
     features: Tensor | None = field(default=None, repr=False)  # of its image, [V, F]; None: not known, or not kept
     image_embeds: Tensor | None = field(default=None, repr=False)  # what the language model reads of them, [Q, D]
+    left: int | None = None  # pages that follow it, as it was told; None: it was told no number
 
 
 def stack_tensors(tensors: Iterable[Tensor | None]) -> Tensor:
@@ -56,19 +71,23 @@ def stack_tensors(tensors: Iterable[Tensor | None]) -> Tensor:
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #f99e1ece
 class Narrator:
-    "An MLLM and its tokenizer, ready to read and write pages. Holds no story: the `Memory` is passed in."
+    """An MLLM and its tokenizer, ready to read and write pages. Holds no story: the `Memory` is passed in.
+
+    ValueError if an `ending` is asked of a model that was not trained for it."""
 
     def __init__(
         self,
         mllm: Any,  # a `StoryMLLM`, or what has its methods
         tokenizer: Any,  # of transformers, with the image tokens
         separator: str = SEPARATOR,  # between the pages
+        ending: bool | None = None,  # pages are told how many follow; None: if the model was trained so
     ):
         self.mllm = mllm
         self.tokenizer = tokenizer
+        self.ending = resolve_ending(mllm, ending)
         self.image_tokens = ImageTokens.from_tokenizer(tokenizer)
         self.encoder = PageEncoder(tokenizer, separator=separator)
-        self.separator_ids: list[int] = tokenizer(separator, add_special_tokens=False)['input_ids']
+        self.separator_ids = self.encoder.separator_ids
         self.sentence_end_ids = sentence_end_ids(tokenizer)
         self.input_embeddings = mllm.get_input_embeddings()
         self.rules = TextRules.from_tokenizer(tokenizer, self.input_embeddings.weight.shape[0], self.device)
@@ -87,11 +106,19 @@ class Narrator:
         "Embeddings of token ids, a list or list of lists: [..., D]."
         return self.input_embeddings(torch.as_tensor(ids, device=self.device))
 
-    def encode_text(self, text: str | Sequence[int]) -> NarratedPage:
-        "A page of a known text, or of its token ids, without an image."
+    def pages_left(self, pages: int) -> list[int | None]:
+        "For each page of a story of so many `pages`, what it is told of how many follow; None: nothing."
+        return [pages - 1 - number if self.ending else None for number in range(pages)]
+
+    def encode_text(self, text: str | Sequence[int], left: int | None = None) -> NarratedPage:
+        "A page of a known text, or of its token ids, without an image; `left`: pages that follow, None: not told."
         if not isinstance(text, str):
-            return NarratedPage('', list(text))
-        return NarratedPage(text, self.encoder([text])[0].tolist())
+            return NarratedPage('', list(text), left=left)
+        return NarratedPage(text, self.encoder([text])[0].tolist(), left=left)
+
+    def encode_texts(self, texts: Sequence[str | Sequence[int]]) -> list[NarratedPage]:
+        "The pages of a whole story of known texts, or token ids, without images."
+        return [self.encode_text(text, left) for text, left in zip(texts, self.pages_left(len(texts)))]
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         "The text of token ids."
@@ -109,12 +136,13 @@ def encode_page(
     narrator: Narrator,
     text: str,  # without it ValueError: what is left when names of special tokens are taken out
     features: Tensor,  # of its image, [V, F]
+    left: int | None = None,  # pages that follow it, as it is told; None: it is told no number
 ) -> NarratedPage:
     "A page that was given: `text` without names of special tokens, `features` [V, F]. ValueError if no text is left."
     cleaned = clean_text(text)
     if not cleaned:
         raise ValueError('the text is empty: give the first sentence of the story')
-    return with_image_embeds(narrator, [replace(narrator.encode_text(cleaned), features=features)])[0]
+    return with_image_embeds(narrator, [replace(narrator.encode_text(cleaned, left), features=features)])[0]
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #1cd24c44
 def page_span(
@@ -134,12 +162,22 @@ def tokenize_story(narrator: Narrator, story: Sequence[NarratedPage]) -> tuple[l
     spans: list[PageSpan] = []
     for number, page in enumerate(story):
         start = len(ids) if number else 0
-        ids += (narrator.separator_ids if number else []) + page.ids
+        ids += narrator.encoder.before_ids(number == 0, page.left) + page.ids
         spans.append(page_span(narrator, start, len(ids), page.ids))
         ids += narrator.image_tokens.ids
     return ids, spans
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #7c42c40f
+def _pad_left(narrator: Narrator, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+    "Token ids [B, L] of rows of any length, and which of them are no holes in front: bool [B, L], None: all."
+    width = max(map(len, rows))
+    pad = narrator.tokenizer.pad_token_id or 0
+    ids = torch.tensor([[pad] * (width - len(row)) + [*row] for row in rows], device=narrator.device)
+    lengths = torch.tensor([len(row) for row in rows], device=narrator.device)
+    alive = torch.arange(width, device=narrator.device) >= width - lengths[:, None]
+    return ids, None if bool(alive.all()) else alive
+
+
 def prefill(
     narrator: Narrator,
     stories: Sequence[Sequence[NarratedPage]],  # one a row; they may have different numbers of pages
@@ -147,16 +185,12 @@ def prefill(
 ) -> Memory:
     "A fresh memory of the pages of each story, in one forward pass."
     rows, spans = zip(*(tokenize_story(narrator, story) for story in stories))
-    width = max(map(len, rows))
-    pad = narrator.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=narrator.device)
+    ids, alive = _pad_left(narrator, rows)
     embeds = narrator.input_embeddings(ids)
     slots = torch.isin(ids, torch.tensor(narrator.image_tokens.slots, device=narrator.device))
     embeds[slots] = stack_tensors(page.image_embeds for story in stories for page in story).flatten(0, 1)
     memory = Memory.empty(len(rows), narrator.device, cache)
-    lengths = torch.tensor([len(row) for row in rows], device=narrator.device)
-    alive = torch.arange(width, device=narrator.device) >= width - lengths[:, None]
-    memory.feed(narrator.mllm, embeds, None if bool(alive.all()) else alive)
+    memory.feed(narrator.mllm, embeds, alive)
     memory.pages = [list(s) for s in spans]
     return memory
 
@@ -337,19 +371,23 @@ def begin_page(
     return memory
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #1249471d
-def begin_separator(narrator: Narrator, memory: Memory) -> Tensor:
-    "Read the separator that begins a page, in every row; the logits [B, vocabulary] after it."
-    rows = len(memory.tokens_seen)
-    return memory.feed(narrator.mllm, narrator.embed_ids([narrator.separator_ids] * rows)).logits[:, -1]
+def begin_text(
+    narrator: Narrator,
+    memory: Memory,  # of B rows, as `begin_page` leaves it
+    left: Sequence[int | None],  # pages that follow, one number a row; None: the page is told no number
+) -> Tensor:
+    "Read what stands before the text of a page, separator and countdown; the logits [B, vocabulary] after it."
+    ids, alive = _pad_left(narrator, [narrator.encoder.before_ids(left=number) for number in left])
+    return memory.feed(narrator.mllm, narrator.input_embeddings(ids), alive).logits[:, -1]
 
 
 def replay_page(
     narrator: Narrator,
     memory: Memory,  # of B rows, as `begin_page` leaves it
-    pages: Sequence[NarratedPage],  # one a row; only their `ids` are looked at
+    pages: Sequence[NarratedPage],  # one a row; only their `ids` and `left` are looked at
 ) -> None:
     "Read known `pages`, one a row, in the very steps in which they were written."
-    begin_separator(narrator, memory)
+    begin_text(narrator, memory, [page.left for page in pages])
     replay_text(narrator, memory, [page.ids for page in pages])
     regress_image(narrator, memory)
 
@@ -362,13 +400,14 @@ def narrate_page(
     seeds: Sequence[int],  # one a story
     number: int,  # of the page
     progress: Progress | None = None,  # progress(done, total, 'text'), for every token
+    left: int | None = None,  # pages that follow it, which it is told; None: it is told no number
 ) -> list[NarratedPage]:
     "Write the next page of every story, and regress the features of its image."
-    logits = begin_separator(narrator, memory)
+    logits = begin_text(narrator, memory, [left] * len(stories))
     earlier = [{page.text for page in story} for story in stories]
     rows = generate_new_text(narrator, memory, logits, sampling, seeds, number, earlier, progress)
     features = regress_image(narrator, memory)
-    pages = [NarratedPage(narrator.decode(ids), ids, f) for ids, f in zip(rows, features)]
+    pages = [NarratedPage(narrator.decode(ids), ids, f, left=left) for ids, f in zip(rows, features)]
     return with_image_embeds(narrator, pages)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #5389d243
@@ -389,6 +428,13 @@ def append_to_stories(
         story.append(page)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #4e2b18d5
+def _opening_left(narrator: Narrator, pages: int, known_pages: Sequence[Sequence[NarratedPage]], stories: int) -> list:
+    "What the opening of each story is told of how many pages follow: what it was told when the `known_pages` were."
+    if not known_pages:
+        return narrator.pages_left(pages)[:1] * stories
+    return [None if page.left is None else page.left + 1 for page in known_pages[0]]
+
+
 @torch.no_grad()
 def narrate(
     narrator: Narrator,
@@ -403,8 +449,11 @@ def narrate(
 ) -> Iterator[list[NarratedPage]]:
     """Yields one page of every story at a time, the opening first.
 
-    `known_pages` are read in the very steps in which they were written, so what follows is what would have followed."""
-    stories = [[encode_page(narrator, text, f)] for text, f in zip(texts, features, strict=True)]
+    `known_pages` are read in the very steps in which they were written, so what follows is what would have followed.
+    They keep the number of pages that they were told; the others count to the last of `pages`."""
+    told = _opening_left(narrator, pages, known_pages, len(texts))
+    left = narrator.pages_left(pages)
+    stories = [[encode_page(narrator, *opening)] for opening in zip(texts, features, told, strict=True)]
     seeds = list(range(len(stories))) if seeds is None else list(seeds)
     memory = None
     yield [story[0] for story in stories]
@@ -414,7 +463,7 @@ def narrate(
             with handing_out_attention(narrator.mllm.llm, policy):
                 memory = begin_page(narrator, memory, stories, policy)
                 if known is None:
-                    known = narrate_page(narrator, memory, stories, sampling, seeds, number, progress)
+                    known = narrate_page(narrator, memory, stories, sampling, seeds, number, progress, left[number])
                 else:
                     replay_page(narrator, memory, known)
         append_to_stories(stories, known, policy)

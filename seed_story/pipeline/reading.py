@@ -56,17 +56,18 @@ def pad_right(
 def score_page(
     narrator: Narrator,
     memory: Memory,  # of B rows, as `begin_page` leaves it
-    pages: Sequence[NarratedPage],  # one a row; only their `ids` are looked at
+    pages: Sequence[NarratedPage],  # one a row; only their `ids` and `left` are looked at
 ) -> ScoredPage:
     "Read the text of one page a row, and regress its image. `memory` ends where `narrate` leaves it: behind `<img>`."
-    before = narrator.separator_ids
+    before = [narrator.encoder.before_ids(left=page.left) for page in pages]
     boi = narrator.image_tokens.boi
     held = (memory.positions >= 0).sum(1)
-    ids, there = pad_right([[*before, *page.ids, boi] for page in pages], boi, narrator.device)
+    ids, there = pad_right([[*given, *page.ids, boi] for given, page in zip(before, pages)], boi, narrator.device)
     asked = there[:, 1:].clone()  # a token is read if there is one after it, and asked for it
     alive = None if bool(asked.all()) else asked.clone()
     logits = memory.feed(narrator.mllm, narrator.input_embeddings(ids[:, :-1]), alive).logits
-    asked[:, : len(before) - 1] = False  # the separator is given
+    for row, given in zip(asked, before):
+        row[: len(given) - 1] = False  # separator and countdown are given
     nats = cross_entropy(logits.float().movedim(-1, 1), ids[:, 1:], reduction='none') * asked
     return ScoredPage(nats.sum(1), asked.sum(1), regress_image(narrator, memory), held)
 
@@ -93,15 +94,21 @@ def read_teacher_forced(
     features: Tensor,  # of the images, [S, P, V, F]; with `own_images` only those of the first pages are needed
     policy: Policy = DENSE,  # what stays in the cache
     own_images: bool = False,  # remember the images that the model made, instead of the true ones
+    left: Sequence[int | None] | None = None,  # pages that follow each, [P]; None: none follow the last, where told
 ) -> Iterator[ScoredPage]:
-    "Yields a `ScoredPage` for each page after the first. ValueError if the stories have no equal number of pages."
+    """Yields a `ScoredPage` for each page after the first. ValueError if the stories have no equal number of pages.
+
+    `left` is for texts that are part of a longer story, and for stories without numbers (`[None] * P`)."""
     _check_stories(texts, features, 1 if own_images else len(texts[0]))
-    stories = [[encode_page(narrator, story[0], image[0])] for story, image in zip(texts, features, strict=True)]
+    left = narrator.pages_left(len(texts[0])) if left is None else left
+    if len(left) != len(texts[0]):
+        raise ValueError(f'left must have a number, or None, for each of the {len(texts[0])} pages, not {len(left)}')
+    stories = [[encode_page(narrator, text[0], f[0], left[0])] for text, f in zip(texts, features, strict=True)]
     memory = None
     for number in range(1, len(texts[0])):
         with handing_out_attention(narrator.mllm.llm, policy):
             memory = begin_page(narrator, memory, stories, policy)
-            pages = [narrator.encode_text(story[number]) for story in texts]
+            pages = [narrator.encode_text(story[number], left[number]) for story in texts]
             found = score_page(narrator, memory, pages)
         remembered = found.features if own_images else features[:, number].to(narrator.device)
         pages = with_image_embeds(narrator, [replace(page, features=f) for page, f in zip(pages, remembered)])

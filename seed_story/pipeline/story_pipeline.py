@@ -188,7 +188,13 @@ class StoryDefaults(StoryComponents):
     @property
     def narrator(self) -> Narrator:
         "The MLLM and its tokenizer, ready to read and write pages."
-        return Narrator(self.mllm, self.tokenizer, self.config.separator)
+        return self.make_narrator()
+
+    def make_narrator(self, ending: bool | None = None) -> Narrator:
+        """One whose stories come to an `ending` on their last page, or do not; None: if the model was trained for it.
+
+        ValueError if an ending is asked of a model that was not."""
+        return Narrator(self.mllm, self.tokenizer, self.config.separator, ending)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #8707b6c5
 def load_image(image: Image.Image | str | Path) -> Image.Image:
@@ -321,6 +327,7 @@ class NarrationPipeline(OpeningPipeline):
         *,
         features: Tensor | None = None,  # [N, V, F], to spare the encoding of `image`
         known_pages: Sequence = (),  # told before: these are read, not written
+        ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
         progress: Progress | None = None,  # progress(done, total, 'text'), for every token
     ) -> Iterator:
         """Yields a `NarratedPage` (`.text`, `.features` [V, F]) for each page, the given one first.
@@ -338,9 +345,10 @@ class NarrationPipeline(OpeningPipeline):
         seeds = list(map(resolve_seed, given_seeds))
         pages = whole_number('pages', self.setting('pages', pages), 1, MOST_STORY_PAGES)
         policy = self.policy(attention)
+        narrator = self.make_narrator(ending)
         features = self._check_openings(images, texts, seeds, sampling, features)
         known = _known_pages(known_pages, len(texts), alone)
-        rows = narrate(self.narrator, texts, features, pages, policy, sampling, seeds, known, progress)
+        rows = narrate(narrator, texts, features, pages, policy, sampling, seeds, known, progress)
         return _finite_pages(rows, alone)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #d4a30001
@@ -471,6 +479,7 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
         top_p: float | None = None,  # share of the probability from which a token is drawn
         max_text_tokens: int | None = None,  # of a page
         *,
+        ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
         progress: Progress | None = None,  # progress(done, total, what), `what` being 'text' or 'picture'
     ) -> Iterator[Page]:
         "Pages as they come, with `image` a PIL picture: the given one, then new ones; `meta['page']` is their number."
@@ -479,7 +488,8 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
         first = load_image(image)
         self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
-        narrated = self.narrate(first, text, pages, attention, seed, sampling, progress=progress)
+        how: dict[str, Any] = dict(ending=ending, progress=progress)
+        narrated = self.narrate(first, text, pages, attention, seed, sampling, **how)
         return self._illustrated(first, narrated, seed, num_inference_steps, guidance_scale, progress)
 
     def _illustrated(self, first, narrated, seed, num_inference_steps, guidance_scale, progress) -> Iterator[Page]:
@@ -510,6 +520,7 @@ class StoryPipeline(StreamingPipeline):
         top_p: float | None = None,  # share of the probability from which a token is drawn
         max_text_tokens: int | None = None,  # of a page
         *,
+        ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
         progress: Progress | None = None,  # progress(done, total, what), `what` being 'text' or 'picture'
     ) -> Story:
         """A story that begins with `image` and `text`. None means the pipeline's default.
@@ -527,6 +538,7 @@ class StoryPipeline(StreamingPipeline):
             temperature,
             top_p,
             max_text_tokens,
+            ending=ending,
             progress=progress,
         )
         return Story(list(told), seed, dict(seed=seed, attention=policy_name(self.policy(attention))))

@@ -20,6 +20,7 @@ from PIL import Image
 from .loading import fingerprint, load_pipeline, model_folder, quiet_libraries
 from ..sinks.policies import attention_policy, policy_name
 from seed_story.story.book import (
+    EARLIER_SETTINGS,
     Book,
     BookError,
     begin_book,
@@ -35,7 +36,7 @@ from seed_story.story.book import (
     save_settings,
     write_index,
 )
-from ..story.arguments import plain_path, plain_text, real_number, whole_number
+from ..story.arguments import plain_flag, plain_path, plain_text, real_number, whole_number
 from ..story.files import ClaimedError, claim, explain_os_error, short_hash
 from ..story.format import Page, open_image
 from ..story.processes import sigterm_as_interrupt
@@ -147,6 +148,8 @@ def _plain_option(name: str, value: Any, most_threads: int) -> Any:
         return whole_number(f'--{name}', value, *bounds[name])
     if name in ('guidance', 'temperature'):
         return real_number(f'--{name}', value, 0, LARGEST)
+    if name == 'ending':
+        return plain_flag('--ending', value)
     return plain_text(f'--{name}', value)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #7795965d
@@ -164,6 +167,7 @@ class TellOptions:
     threads: int | None = None  # of the CPU
     device: str | None = None
     dtype: str | None = None
+    ending: bool | None = None  # the story ends on its last page; None: if the model was trained for it
 
     def given(self) -> dict[str, Any]:
         "The options that the command says."
@@ -210,10 +214,11 @@ def kept_options(book: Book) -> TellOptions:
     "The options that the `book` was begun with; BookError if its settings lack something, or cannot be meant."
     damaged = f'{book.out}/.state/settings.json is damaged'
     names = [field.name for field in fields(TellOptions)]
+    settings = EARLIER_SETTINGS | book.settings
     for name in (*names, 'weights', 'opening'):
-        if book.settings.get(name) is None:
+        if settings.get(name) is None:
             raise BookError(f'{damaged} (it does not say {name}): choose another --out')
-    options = TellOptions(**{name: book.settings[name] for name in names})
+    options = TellOptions(**{name: settings[name] for name in names})
     try:
         return options.check(MOST_KEPT_THREADS)
     except ValueError as e:
@@ -227,6 +232,7 @@ def story_settings(
     book: Book | None,  # to go on with; None begins one
 ) -> dict[str, Any]:
     "All that the pages depend on: what `options` say, else what the `book` was begun with, else the defaults."
+    from seed_story.pipeline.narrate import resolve_ending
     from seed_story.pipeline.story_pipeline import resolve_seed
 
     before = {} if book is None else book.settings
@@ -241,6 +247,7 @@ def story_settings(
         model='tiny',
         device='cpu',
         dtype='float32',
+        ending=resolve_ending(pipe.mllm),
     )
     found = {name: before.get(name, value) for name, value in defaults.items()} | options.given()
     found['attention'] = policy_name(pipe.policy(found['attention']))
@@ -275,7 +282,7 @@ def read_known_pages(
 
     narrator = pipe.narrator
     vocabulary = len(narrator.tokenizer)
-    pages = [NarratedPage(*state) for state in read_page_states(book)]
+    pages = [NarratedPage(text, ids, seen, left=left) for text, ids, seen, left in read_page_states(book)]
     for number, page in enumerate(pages, 1):
         shape = getattr(page.features, 'shape', None)
         fits = shape == features.shape[1:] and min(page.ids) >= 0 and max(page.ids) < vocabulary
@@ -295,7 +302,7 @@ def narrate_pages(
     "The pages of a story, from the opening on; those that the `book` has are read, not written."
     features = pipe.encode(opening.image)
     known = read_known_pages(pipe, book, features) if book is not None else []
-    how: dict[str, Any] = dict(features=features, known_pages=known, progress=bars)
+    how: dict[str, Any] = dict(features=features, known_pages=known, progress=bars, ending=settings['ending'])
     sampling = pipe.sampling(settings['temperature'])
     return pipe.narrate(*opening, settings['pages'], settings['attention'], settings['seed'], sampling, **how)
 

@@ -16,7 +16,7 @@ from seed_story.pipeline.narrate import (
     GREEDY,
     NarratedPage,
     Narrator,
-    begin_separator,
+    begin_text,
     close_page,
     encode_page,
     generate_new_text,
@@ -81,13 +81,13 @@ def close_blank_page(
     close_page(narrator, memory, blanks, policy)
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #3d89c8df
-def _begin_story(narrator: Narrator, texts, ids, features: Tensor | None, policy: Policy):
+def _begin_story(narrator: Narrator, pages: Sequence[NarratedPage], features: Tensor | None, policy: Policy):
     "(memory, openings) of stories; `features` [B, V, F] of the openings' images, None: these are not read."
     if features is None:
-        memory = begin_memory(narrator, ids)
+        memory = begin_memory(narrator, [[*narrator.encoder.before_ids(True, page.left), *page.ids] for page in pages])
         close_text_page(narrator, memory, policy)
         return memory, None
-    openings = [encode_page(narrator, text, f) for text, f in zip(texts, features, strict=True)]
+    openings = [encode_page(narrator, page.text, f, page.left) for page, f in zip(pages, features, strict=True)]
     return prefill(narrator, [[page] for page in openings]), openings
 
 # %% ../../nbs/5_pipeline/04_words_first.ipynb #1e2be964
@@ -106,17 +106,18 @@ def write_texts_first(
 
     The pages have no features. ValueError for a policy that re-encodes or needs attention."""
     check_one_cache(policy)
-    ids = [narrator.encode_text(text).ids for text in texts]
+    left = narrator.pages_left(pages)
+    given = [narrator.encode_text(text, left[0]) for text in texts]
     if blank_features is not None:
-        features = blank_features.expand(len(ids), *blank_features.shape)
-    seeds = list(range(len(ids))) if seeds is None else list(seeds)
+        features = blank_features.expand(len(given), *blank_features.shape)
+    seeds = list(range(len(given))) if seeds is None else list(seeds)
     earlier = [{text} for text in texts]
-    memory, openings = _begin_story(narrator, texts, ids, features, policy)
-    yield [NarratedPage(text, row) for text, row in zip(texts, ids)]
+    memory, openings = _begin_story(narrator, given, features, policy)
+    yield given
     for number in range(1, pages):
-        logits = begin_separator(narrator, memory)
+        logits = begin_text(narrator, memory, [left[number]] * len(given))
         rows = generate_new_text(narrator, memory, logits, sampling, seeds, number, earlier)
-        told = [NarratedPage(narrator.decode(row), row) for row in rows]
+        told = [NarratedPage(narrator.decode(row), row, left=left[number]) for row in rows]
         for known, page in zip(earlier, told):
             known.add(page.text)
         if blank_features is None:
@@ -140,15 +141,15 @@ def regress_images_from_texts(
     if len({len(story) for story in texts}) != 1:
         raise ValueError('stories that are illustrated together need an equal number of pages')
     check_one_cache(policy)
-    ids = [[narrator.encode_text(page).ids for page in story] for story in texts]
-    first = [story[0] for story in texts]
+    stories = [narrator.encode_texts(story) for story in texts]
+    before = [narrator.encoder.before_ids(left=left) for left in narrator.pages_left(len(texts[0]))]
     memory = None
     for number in range(1, len(texts[0])):
         if own_text_only and features is None:
-            memory = begin_memory(narrator, [[] for _ in ids])
+            memory = begin_memory(narrator, [[] for _ in stories])
         elif own_text_only or memory is None:
-            memory, _ = _begin_story(narrator, first, [story[0] for story in ids], features, policy)
-        read_texts(narrator, memory, [[*narrator.separator_ids, *story[number]] for story in ids])
+            memory, _ = _begin_story(narrator, [story[0] for story in stories], features, policy)
+        read_texts(narrator, memory, [[*before[number], *story[number].ids] for story in stories])
         yield regress_image(narrator, memory)
         roll_back(memory, 1)  # its `<img>`
         if not own_text_only:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # %% auto #0
-__all__ = ['shown', 'whole_number', 'real_number', 'plain_text', 'plain_path', 'first_line']
+__all__ = ['shown', 'whole_number', 'plain_flag', 'real_number', 'plain_text', 'plain_path', 'first_line']
 
 # %% ../../nbs/1_story/08_arguments.ipynb #279b95bf
 def shown(value: Any) -> str:
@@ -57,6 +57,13 @@ def whole_number(
     if number is None or (least is not None and number < least) or (most is not None and number > most):
         raise ValueError(f'{name} must be a whole number{_range_words(least, most)}, not {shown(value)}')
     return number
+
+
+def plain_flag(name: str, value: Any) -> bool:
+    "`value` as a bool, also one of numpy or torch; ValueError for anything else, numbers and words included."
+    if not _is_flag(value) or getattr(value, 'ndim', 0):
+        raise ValueError(f'{name} must be true or false, not {shown(value)}')
+    return bool(value)
 
 
 def real_number(

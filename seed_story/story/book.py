@@ -23,9 +23,9 @@ from .files import explain_os_error, same_weights, write_atomic
 from .format import Page, Story, StoryError, format_story_line, read_stories
 
 # %% auto #0
-__all__ = ['CHANGEABLE_SETTINGS', 'BookError', 'Book', 'remove_parts', 'check_folder_free', 'begin_book', 'save_settings',
-           'encode_png', 'read_kept_opening', 'PageState', 'save_state', 'save_page', 'write_index', 'is_index_due',
-           'open_book', 'changed_settings', 'read_page_states', 'book_folders', 'default_folder']
+__all__ = ['CHANGEABLE_SETTINGS', 'EARLIER_SETTINGS', 'BookError', 'Book', 'remove_parts', 'check_folder_free', 'begin_book',
+           'save_settings', 'encode_png', 'read_kept_opening', 'PageState', 'save_state', 'save_page', 'write_index',
+           'is_index_due', 'open_book', 'changed_settings', 'read_page_states', 'book_folders', 'default_folder']
 
 # %% ../../nbs/1_story/03_book.ipynb #55486952
 class BookError(ValueError):
@@ -35,6 +35,7 @@ class BookError(ValueError):
 # What may differ when a story goes on: its pages depend on neither their number nor on where the weights lie,
 # which are compared by themselves.
 CHANGEABLE_SETTINGS = ('pages', 'model')
+EARLIER_SETTINGS = dict(ending=False)  # what books of earlier versions do not say
 
 
 @dataclass
@@ -165,6 +166,7 @@ class PageState(Protocol):
 
     ids: list[int]  # token ids of the text
     features: Any  # of the image, a tensor [V, F]
+    left: int | None  # pages that follow, as it was told; None: it was told no number
 
 
 def save_state(file: Path, narrated: PageState) -> None:
@@ -172,8 +174,11 @@ def save_state(file: Path, narrated: PageState) -> None:
     import torch
     from safetensors.torch import save
 
-    ids = torch.tensor(narrated.ids, dtype=torch.int32)
-    write_atomic(file, save(dict(ids=ids, features=narrated.features.detach().cpu().contiguous())))
+    state = dict(ids=torch.tensor(narrated.ids, dtype=torch.int32))
+    state |= dict(features=narrated.features.detach().cpu().contiguous())
+    if narrated.left is not None:
+        state |= dict(left=torch.tensor([narrated.left], dtype=torch.int32))
+    write_atomic(file, save(state))
 
 # %% ../../nbs/1_story/03_book.ipynb #433354c9
 def save_page(
@@ -269,23 +274,24 @@ def open_book(out: str | Path) -> Book | None:
 # %% ../../nbs/1_story/03_book.ipynb #a46fabbe
 def changed_settings(book: Book, settings: dict) -> list[str]:
     "One line for each of `settings` that the book was not begun with."
+    before = EARLIER_SETTINGS | book.settings
     return [
-        f'{name} was {book.settings.get(name)!r}, now {value!r}'
+        f'{name} was {before.get(name)!r}, now {value!r}'
         for name, value in settings.items()
         if name not in CHANGEABLE_SETTINGS
-        and book.settings.get(name) != value
-        and not (name == 'weights' and same_weights(book.settings.get(name), value))
+        and before.get(name) != value
+        and not (name == 'weights' and same_weights(before.get(name), value))
     ]
 
 
-def _read_state(file: Path) -> tuple[list[int], Any]:
-    "(ids, features) of a page; ValueError, or what safetensors raises, if the file does not hold them."
+def _read_state(file: Path) -> tuple[list[int], Any, int | None]:
+    "(ids, features, pages left) of a page; ValueError, or what safetensors raises, if the file does not hold them."
     from safetensors.torch import load
 
     if file.exists() and not file.is_file():
         raise ValueError('it is not a file')
     state = load(file.read_bytes())
-    if set(state) != {'ids', 'features'}:
+    if set(state) - {'left'} != {'ids', 'features'}:
         raise ValueError(f'it holds {", ".join(sorted(state)) or "nothing"}, not ids and features')
     ids = state['ids']
     features = state['features']
@@ -293,20 +299,25 @@ def _read_state(file: Path) -> tuple[list[int], Any]:
         raise ValueError(f'its ids are not whole numbers in a row, but {ids.dtype} {list(ids.shape)}')
     if features.dim() != 2 or not features.is_floating_point() or not features.isfinite().all():
         raise ValueError(f'its features are not finite numbers [V, F], but {features.dtype} {list(features.shape)}')
-    return ids.tolist(), features
+    left = state.get('left')
+    if left is not None and (left.shape != (1,) or left.is_floating_point() or left.is_complex()):
+        raise ValueError(f'the number of pages left is not one whole number, but {left.dtype} {list(left.shape)}')
+    return ids.tolist(), features, None if left is None else int(left)
 
 
-def read_page_states(book: Book) -> Iterator[tuple[str, list[int], Any]]:
-    "(text, ids, features) of every page after the opening; BookError if a file of the state is missing or broken."
+def read_page_states(book: Book) -> Iterator[tuple[str, list[int], Any, int | None]]:
+    """(text, ids, features, pages left as it was told) of every page after the opening.
+
+    BookError if a file of the state is missing or broken."""
     for number, page in enumerate(book.pages[1:], 1):
         file = book.out / '.state' / f'{number:04d}.safetensors'
         try:
-            ids, features = _read_state(file)
+            ids, features, left = _read_state(file)
         except Exception as e:  # safetensors has its own, which is no ValueError
             gist = explain_os_error(e) if isinstance(e, OSError) else f'{type(e).__name__}: {str(e).splitlines()[0]}'
             what = f'{file} is missing or damaged ({gist})'
             raise BookError(f'{what}: the story cannot go on from it; choose another --out') from e
-        yield page.text, ids, features
+        yield page.text, ids, features, left
 
 # %% ../../nbs/1_story/03_book.ipynb #50cc1b0a
 def book_folders(here: str | Path = '.') -> Iterator[Path]:
