@@ -180,6 +180,10 @@ def tell(
     steps: Annotated[Optional[int], typer.Option(min=1, help='Denoising steps a picture.')] = None,
     guidance: Annotated[Optional[float], typer.Option(help='Guidance scale of the pictures; 1 = none.')] = None,
     temperature: Annotated[Optional[float], typer.Option(help='Temperature of the text; 0 = greedy.')] = None,
+    ending: Annotated[
+        Optional[bool],
+        typer.Option('--ending/--no-ending', help='End the story on its last page. Default: if the model can.'),
+    ] = None,
     threads: Annotated[Optional[int], typer.Option(min=1, help='CPU threads.')] = None,
     device: Annotated[Optional[str], typer.Option(help='cpu, cuda, …; default: cpu.')] = None,
     dtype: Annotated[Optional[str], typer.Option(help='float32, bfloat16 or float16; default: float32.')] = None,
@@ -199,6 +203,7 @@ def tell(
         threads=threads,
         device=device,
         dtype=dtype,
+        ending=ending,
     )
     clock = time.monotonic()
     try:

@@ -89,7 +89,7 @@ def count_tokens_held(pipe: 'StoryPipeline', texts: Sequence[Sequence[str]], att
     policy = pipe.policy(attention)
 
     def held(story: Sequence[str]) -> int:
-        ids, spans = tokenize_story(narrator, [narrator.encode_text(text) for text in story])
+        ids, spans = tokenize_story(narrator, narrator.encode_texts(story))
         return sum(map(len, policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids)))))
 
     return [held(story) for story in texts]

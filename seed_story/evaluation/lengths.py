@@ -335,7 +335,7 @@ def cache_sizes(
     mode = policy.position_mode
     size = pipe.mllm.dtype.itemsize
     width = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
-    stories = [[narrator.encode_text(text) for text in story] for story in texts]
+    stories = [narrator.encode_texts(story) for story in texts]
     for page in pages:
         held = []
         room = []
