@@ -18,7 +18,7 @@ def trained(tmp_path_factory):
     "A run folder after all stages, two steps each."
     store, out = tmp_path_factory.mktemp('store'), tmp_path_factory.mktemp('run')
     toy = ('--steps', 2, '--batch', 2)
-    train('render', store, out, '--stories', 3, '--workers', 1)
+    train('render', store, out, '--stories', 3, '--workers', 1, '--pages', '10-14')
     train('words', store, out)
     for stage in ('vae', 'tokenizer', 'oracle'):
         train(stage, store, out, *toy)
@@ -61,6 +61,36 @@ def test_a_stage_goes_on_from_its_weights_and_under_eviction(trained, tmp_path):
     after = load_component(copy, 'mllm').state_dict()
     moved = max(float((after[k].float() - v.float()).abs().max()) for k, v in before.items())
     assert 0 < moved < 0.05, 'one small step from the old weights'
+
+
+def test_stage_two_goes_on_from_what_ships_and_is_told_how_many_pages_follow(trained, tmp_path, capsys):
+    from seed_story.models.presets import bundled_folder
+    from seed_story.training.runs import load_component
+
+    how = (
+        '--steps',
+        2,
+        '--batch',
+        2,
+        '--pages',
+        5,
+        '--long-pages',
+        10,
+        '--long-share',
+        0.5,
+        '--eviction',
+        'multimodal',
+    )
+    how += ('--ending-share', 0.3, '--countdown-share', 0.85, '--init-from', bundled_folder('tiny'))
+    train('mllm', trained[0], tmp_path / 'run', *how)
+    assert sorted(p.name for p in (tmp_path / 'run').iterdir()) == ['checkpoints', 'logs', 'mllm', 'tokenizer']
+    made, shipped = (load_component(folder, 'mllm') for folder in (tmp_path / 'run', bundled_folder('tiny')))
+    assert made.config.page_countdown and not shipped.config.page_countdown
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(made.parameters(), shipped.parameters())]
+    assert 0 < max(moved) < 0.1
+    words = ['train', 'mllm', '--store', str(trained[0]), '--out', str(tmp_path / 'none'), '--steps', '1']
+    assert run([*words, '--pages', '14', '--long-pages', '15', '--init-from', str(trained[1])]) == 2
+    assert 'no story of the store has more than 14 pages' in capsys.readouterr().err
 
 
 def test_stage_two_streams_from_a_storystream_folder(trained, tmp_path, capsys):

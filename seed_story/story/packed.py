@@ -59,7 +59,7 @@ def read_weights(path: str | Path) -> bytes:
 
 # %% ../../nbs/1_story/05_packed.ipynb #9ac4ed0a
 def unpack_folder(folder: str | Path, out: str | Path) -> Path:
-    """Copy the files of `folder` to the new folder `out`, packed weights plain; returns it.
+    """Copy what is in `folder` to the new folder `out`, packed weights plain; returns it.
 
     FileExistsError if `out` is there, ValueError if what is packed is damaged."""
     folder = Path(folder)
@@ -67,12 +67,13 @@ def unpack_folder(folder: str | Path, out: str | Path) -> Path:
         raise FileExistsError(f'{out} is there: unpack {folder} to a new folder')
     with atomic_path(out) as part:
         part.mkdir()
-        for file in sorted(p for p in folder.iterdir() if p.is_file()):
+        for file in sorted(p for p in folder.rglob('*') if p.is_file()):
+            copy = part / file.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             if file.name.endswith('.safetensors.xz'):
-                plain = file.with_suffix('')
-                (part / plain.name).write_bytes(read_weights(plain))
+                copy.with_suffix('').write_bytes(read_weights(file.with_suffix('')))
             else:
-                shutil.copyfile(file, part / file.name)
+                shutil.copyfile(file, copy)
     return Path(out)
 
 # %% ../../nbs/1_story/05_packed.ipynb #9ac4ed0b

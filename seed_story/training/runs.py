@@ -6,9 +6,9 @@
 __all__ = ['ENCODERS', 'DRAWING_PARTS', 'STAGES', 'PARTS', 'load_component', 'load_text_tokenizer', 'checkpoint_settings',
            'checkpoints_of', 'check_resume', 'saving_of', 'init_folder', 'start_component', 'run_render', 'run_pack',
            'run_words', 'run_encode', 'encoded_pages', 'training_pictures', 'run_vae', 'run_tokenizer', 'run_oracle',
-           'detokenizer_components', 'detokenizer_pairs', 'check_pairs', 'page_maps', 'run_detokenizer', 'run_mllm',
-           'stage_two_data', 'launched_processes', 'launched_accelerator', 'story_samples', 'streamed_chunks',
-           'run_adapt', 'run_assemble', 'run_stage']
+           'detokenizer_components', 'detokenizer_pairs', 'check_pairs', 'page_maps', 'run_detokenizer',
+           'stage_two_tokenizer', 'run_mllm', 'stage_two_data', 'launched_processes', 'launched_accelerator',
+           'story_samples', 'streamed_chunks', 'run_adapt', 'run_assemble', 'run_stage']
 
 # %% ../../nbs/6_training/09_runs.ipynb #3e9b4914
 import contextlib
@@ -449,10 +449,26 @@ def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) ->
     out = options.folders.out
     return train_detokenizer(pairs, components, out, options.optimisation, options.conditioning, saving)
 
+# %% ../../nbs/6_training/09_runs.ipynb #74b1151d
+def stage_two_tokenizer(options: MLLMOptions) -> Any:
+    """The text tokenizer of the run folder.
+
+    A run that begins with trained weights, and has none, takes that of these weights."""
+    from seed_story.models.adapter import load_story_tokenizer
+
+    out = options.folders.out
+    start = init_folder(options)
+    if start is None or (out / "tokenizer").is_dir():
+        return load_text_tokenizer(out)
+    config = options.model.config()
+    if config.get("backbone"):
+        return load_story_tokenizer(config["backbone"], config["num_slots"])
+    return load_text_tokenizer(start)
+
 # %% ../../nbs/6_training/09_runs.ipynb #74b1151e
 def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
     "Stage 2, from a page store or from a stream of stories; by several processes, if accelerate has started them."
-    tokenizer = load_text_tokenizer(options.folders.out)
+    tokenizer = stage_two_tokenizer(options)
     mllm = start_component(options, "mllm", tokenizer)
     _check_words(mllm, tokenizer, options.folders.out)
     accelerator = launched_accelerator()
@@ -468,6 +484,8 @@ def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
     data = stage_two_data(options, tokenizer, accelerator)
     if data.features is not None:
         _check_features(mllm, data.features)
+    if not (options.folders.out / "tokenizer").is_dir() and (accelerator is None or accelerator.is_main_process):
+        _save_folder(tokenizer, options.folders.out / "tokenizer")
     with _leaving_together(accelerator):
         return train_mllm(mllm, data, options.folders.out, optimisation, options.conditioning, saving, accelerator)
 
