@@ -22,7 +22,7 @@ from torch import Tensor
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #601cb2d1
 from ..sinks.cache import cache_bytes
 from ..sinks.ledger import key_positions
-from ..records.estimates import Estimate, frechet_distance, kernel_distance, bootstrap_ratio
+from ..records.estimates import Estimate, frechet_distance, kernel_distance, bootstrap_ratio, paired_ratio
 from .metrics import band_name, score_picture
 from ..story.processes import map_in_order, worker_count
 from ..storyland.writing.names import NameSupply
@@ -203,21 +203,8 @@ def paired_bootstrap(
 ) -> Estimate:
     """`name` on late pages in `record` minus that in `other`, with its 95 % bootstrap interval over the stories, which
     both must have told. NaN if one of them counted nothing. ValueError if their numbers of stories differ."""
-    (a, m), (b, n) = (np.asarray(r.curves[f'late {name}'], float).reshape(2, -1) for r in (record, other))
-    if len(a) != len(b):
-        raise ValueError(f'{name}: {len(a)} and {len(b)} stories cannot be paired')
-    scale = np.exp if name in EXPONENTIATED else np.asarray
-
-    def gap(w: np.ndarray) -> Any:
-        return scale((w @ a) / (w @ m)) - scale((w @ b) / (w @ n))
-
-    if not (m.sum() and n.sum()):
-        return Estimate(math.nan)
-    weights = np.random.default_rng(seed).multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws)
-    weights = weights[((weights @ m) > 0) & ((weights @ n) > 0)]
-    low, high = np.quantile(gap(weights), [0.025, 0.975])
-    value = float(gap(np.ones(len(a))))
-    return Estimate(value, min(float(low), value), max(float(high), value), len(a), float(m.sum()))
+    cases = [np.asarray(r.curves[f'late {name}'], float).reshape(2, -1) for r in (record, other)]
+    return paired_ratio(*cases, np.exp if name in EXPONENTIATED else np.asarray, draws, seed)
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #962358c3
 def breaking_page(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GAPS', 'Appearance', 'find_appearances', 'carry_forward', 'split_words', 'find_repeated_pages', 'distinct_n',
-           'is_complete', 'FactRecall', 'find_recalls', 'TextReader', 'storyland_reader', 'StoryMeasures',
-           'measure_story', 'match_introductions', 'band_name', 'consistency_figures', 'text_figures', 'fact_figures',
+           'is_whole', 'FactRecall', 'find_recalls', 'TextReader', 'storyland_reader', 'StoryMeasures', 'measure_story',
+           'match_introductions', 'band_name', 'consistency_figures', 'text_figures', 'fact_figures',
            'evaluate_stories', 'score_picture', 'evaluate_pictures']
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #82f4d846
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .texts import ToldStory, read_told_story, told_figures
 from ..records.estimates import Estimate, bootstrap_mean, bootstrap_ratio, wilson_share
 from ..story.format import Story
 
@@ -97,10 +98,10 @@ def distinct_n(texts: list, n: int) -> float:
     return len(grams) / grams.total() if grams else math.nan
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #8fa6b92a
-def is_complete(story: Story, pages: int) -> bool:
-    "Does `story` reach page `pages`, every page until there having text and picture?"
+def is_whole(story: Story, pages: int, pictures: bool = True) -> bool:
+    "Does `story` reach page `pages`, every page until there having text and, with `pictures`, a picture?"
     told = list(story)[:pages]
-    return len(told) >= pages and all(page.text.strip() and page.image is not None for page in told)
+    return len(told) >= pages and all(page.text.strip() and (page.image or not pictures) for page in told)
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #b45047e6
 @dataclass(frozen=True)
@@ -140,14 +141,16 @@ class TextReader:
     )
     settings: dict  # 'place' (and 'time', 'weather') → function of the text, None where it is not told
     facts: Callable = lambda text: []  # text → (kind, 'stated' or 'needed', value), …
+    page: Callable | None = None  # text → `ToldPage`; None: debts, goals, ends and names are not measured
 
 
 def storyland_reader() -> TextReader:
     "The reader of Storyland's English."
     from seed_story.storyland.writing import reader
+    from seed_story.storyland.writing.pages import read_page
 
     settings = dict(place=reader.read_place, time=reader.read_time, weather=reader.read_weather)
-    return TextReader(reader.read_names, reader.read_introductions, settings, reader.read_facts)
+    return TextReader(reader.read_names, reader.read_introductions, settings, reader.read_facts, read_page)
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #2ab25b8c
 @dataclass(frozen=True)
@@ -162,7 +165,15 @@ class StoryMeasures:
     recalls: list  # of Recall, in the story's order
     repeats: list
     texts: list
-    complete: bool
+    whole: bool  # every page is there, with text and picture
+    told: ToldStory | None = None  # debts, goal, end and names, if the reader reads pages
+
+    @property
+    def complete(self) -> bool | None:
+        "Whether the story is whole, reaches its goal and ends; None if that was not read, or the story goes on."
+        if self.told is None or self.told.ends is None:
+            return None
+        return self.whole and self.told.reached and self.told.ends
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #e1b123fc
 def measure_story(story: Story, oracle: Any, reader: TextReader, pages: int = 25) -> StoryMeasures:
@@ -171,7 +182,7 @@ def measure_story(story: Story, oracle: Any, reader: TextReader, pages: int = 25
     A missing picture counts as a wrong one.
 
     `oracle` may also be what was read already: a list with one `Reading` a page.
-    A story with fewer than `pages` pages is measured as far as it goes; it is not `complete`."""
+    A story with fewer than `pages` pages is measured as far as it goes; it is not `whole`."""
     told = list(story)[:pages]
     texts = [page.text for page in told]
     pictured = [n for n, page in enumerate(told) if page.image is not None]
@@ -190,6 +201,8 @@ def measure_story(story: Story, oracle: Any, reader: TextReader, pages: int = 25
         where = carry_forward([read(text) for text in texts])
         return [None if w is None else (n in seen and getattr(seen[n], name) == w) for n, w in enumerate(where)]
 
+    species = [list(picture or ()) for picture in shown]
+    pages_told = [reader.page(text) for text in texts] if reader.page else []
     return StoryMeasures(
         find_appearances(names, {name: told['species'] for name, told in known.items()}, shown),
         {name: agrees(name, read) for name, read in reader.settings.items()},
@@ -197,7 +210,8 @@ def measure_story(story: Story, oracle: Any, reader: TextReader, pages: int = 25
         find_recalls([reader.facts(text) for text in texts]),
         find_repeated_pages(texts),
         texts,
-        is_complete(story, pages),
+        is_whole(story, pages, not isinstance(oracle, list)),
+        read_told_story(pages_told, species, len(story) <= pages) if pages_told else None,
     )
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #e32aeb1b
@@ -259,11 +273,12 @@ def consistency_figures(
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #a91d8ee5
 def text_figures(measured: list, given: int = 1) -> dict:
-    "Repetition, variety and length of the told texts, completeness: name → Estimate."
+    "Repetition, variety and length of the told texts, whole and complete stories: name → Estimate."
     told = [m.texts[given:] for m in measured]
     pages = [len(texts) for texts in told]
     return {
-        'complete': wilson_share([m.complete for m in measured]),
+        'complete stories': wilson_share([m.complete for m in measured if m.complete is not None]),
+        'whole pages': wilson_share([m.whole for m in measured]),
         'repeated pages': bootstrap_ratio([sum(m.repeats[given:]) for m in measured], pages),
         'words a page': bootstrap_ratio([sum(len(split_words(text)) for text in texts) for texts in told], pages),
         **{f'distinct-{n}': bootstrap_mean([distinct_n(texts, n) for texts in told]) for n in (1, 2, 3)},
@@ -296,7 +311,7 @@ def evaluate_stories(
     `oracle.read(pictures)` reads pictures, `reader` texts (default: Storyland's).
 
     `readings`: instead of an oracle, what was read already, for each story a list with one `Reading` a page (then
-    nothing is said of `complete` pages). `bands` are ranges of pages to report, `each_page` adds one figure a page;
+    nothing is said of `whole pages`). `bands` are ranges of pages to report, `each_page` adds one figure a page;
     the first `given` pages are not scored. `progress` wraps the stories (e.g. tqdm).
 
     `pages`: so many of each story are measured. ValueError if there are no stories."""
@@ -314,10 +329,9 @@ def evaluate_stories(
         return bootstrap_ratio([sum(j) for j in judged], [len(j) for j in judged])
 
     settings = {f'{name}/{band_name(*b)}': setting(name, *b) for name in reader.settings for b in bands}
-    found = (
-        consistency_figures(measured, bands, given) | settings | fact_figures(measured) | text_figures(measured, given)
-    )
-    return {name: figure for name, figure in found.items() if not (readings and name == 'complete')}
+    found = consistency_figures(measured, bands, given) | settings | fact_figures(measured)
+    found |= text_figures(measured, given) | told_figures([m.told for m in measured if m.told])
+    return {name: figure for name, figure in found.items() if not (readings and name == 'whole pages')}
 
 # %% ../../nbs/7_evaluation/01_metrics.ipynb #fb149a36
 def score_picture(reading: 'Reading', truth: 'Reading') -> dict:

@@ -54,6 +54,7 @@ from seed_story.evaluation.metrics import (
     storyland_reader,
     text_figures,
 )
+from .texts import told_figures
 from ..records.record import Record, record_path, read_records, find_valid_record, write_record
 from ..story.format import Page, Story
 
@@ -309,7 +310,8 @@ def score_outcome(
         figures = {name: f for name, f in figures.items() if '/gap' in name}
     else:
         figures |= fact_figures(measured) | text_figures(measured)
-        del figures['complete']
+        figures |= told_figures([m.told for m in measured if m.told])
+        del figures['whole pages']
     bands = [late_band(job.pages)] if job.slim else shown_bands(job.pages)
     between, distant = _distances(bench, job, found)
     figures = {name: f for name, f in (tally_figures(tallies, bands) | figures).items() if not math.isnan(f.value)}
@@ -510,7 +512,7 @@ def policy_table(records: dict, columns: dict, stale: dict | None = None, first:
         if callable(column):
             return str(column(words, record))
         name, unit = (column, UNITS['%']) if isinstance(column, str) else (column[0], Unit(*column[1:]))
-        return format_estimate(record.figures.get(name), unit, suffix=False)
+        return format_estimate(record.figure(name), unit, suffix=False)
 
     rows = {words: [one(words, record, column) for column in columns.values()] for words, record in records.items()}
     there = [k for k in range(len(columns)) if any(row[k] not in ('–', '') for row in rows.values())]
@@ -525,5 +527,12 @@ def policy_table(records: dict, columns: dict, stale: dict | None = None, first:
 
 
 def gap_columns(what: str) -> dict:
-    "Columns of `policy_table`: `what` by the number of pages since it was last there."
-    return {f'{what}, gap {gap}': f'{what}/gap {gap}' for gap in GAPS}
+    """Columns of `policy_table`: `what` by the number of pages since it was last there, in percent, and of how many.
+
+    Under a policy that tells its own stories these cases are of its own choosing: who comes back after a long while is
+    another one, and more or less often. So each cell says how many there were."""
+
+    def column(gap: str) -> Callable[[str, Record], str]:
+        return lambda words, record: format_estimate(record.figure(f'{what}/gap {gap}'), suffix=False, cases=True)
+
+    return {f'{what}, gap {gap}': column(gap) for gap in GAPS}

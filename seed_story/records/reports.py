@@ -6,7 +6,6 @@
 __all__ = ['PublishedNumber', 'ReportRow', 'check_records', 'report_table', 'list_sources', 'records_table']
 
 # %% ../../nbs/8_records/03_reports.ipynb #410d80f0
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -55,7 +54,7 @@ class ReportRow:
         published = ' · '.join(map(str, self.published)) or '–'
         if record is None or found is None:
             return [label, published, '–', '–', 'not measured', '–']
-        estimate = record.figures.get(self.figure, Estimate(math.nan))
+        estimate = record.figure(self.figure)
         ours = format_value(estimate.value, self.unit)
         if not found.valid:
             ours = f'**stale** {ours}: ' + '; '.join(found.reasons)
