@@ -316,7 +316,7 @@ def data_chunk(
     typer.echo(f'{path}: {cut.chunks} chunks from {reader.read} stories, {left}; {cut.pages_left} pages fill no chunk')
 
 # %% ../nbs/cli.ipynb #b111d002
-Material = Annotated[Path, typer.Argument(help='A folder of pictures, a CBZ, or a PDF.', parser=named_path)]
+Material = Annotated[Path, typer.Argument(help='A video, a folder of pictures, a CBZ, or a PDF.', parser=named_path)]
 CaptionFile = Annotated[
     Optional[Path],
     typer.Option(
@@ -331,14 +331,36 @@ def data_build(
     out: Annotated[Path, typer.Option(help='Folder to write; called again, it goes on.', **NAMED)],
     pages: Annotated[int, typer.Option(help='Pages a story.')] = 30,
     captions: CaptionFile = None,
+    subtitles: Annotated[
+        str, typer.Option(help='A file, a language (eng), or none. Default: those beside the video, or in it.')
+    ] = '',
+    every: Annotated[float, typer.Option(help='Seconds after which a scene without a cut gives a picture.')] = 10,
     size: Annotated[int, typer.Option(help="Pixels of a picture's longer side, at most.")] = 1024,
     until: Annotated[str, typer.Option(help='Stop after frames, captions or stories, to change them.')] = 'all',
+    quiet: Annotated[bool, typer.Option('--quiet', help='No progress bar.')] = False,
 ) -> int:
     "Make story data from your own pictures, page by page."
     from seed_story.building.build import BuildOptions, build_data
 
-    report = build_data(source, out, BuildOptions(pages, size, until), captions)  # type: ignore[arg-type]
+    options = BuildOptions(pages, size, every, subtitles, until)  # type: ignore[arg-type]  # words are checked there
+    with _count_on_bar(quiet) as progress:
+        report = build_data(source, out, options, captions, progress)
     return _show_report(report)
+
+
+@contextmanager
+def _count_on_bar(quiet: bool) -> Iterator[Callable[[float, float, str], None]]:
+    "A callback that shows on a terminal how far each step of a build is."
+    from tqdm import tqdm
+
+    with tqdm(disable=quiet or not sys.stderr.isatty()) as bar:
+
+        def progress(done: float, total: float, what: str) -> None:
+            bar.set_description(what, refresh=False)
+            bar.total = round(total)
+            bar.update(round(done) - bar.n)
+
+        yield progress
 
 
 def _show_report(report: Any) -> int:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .captions import keep_caption, kept_captions, read_captions, write_sheet
+from .frames import VideoFrames
 from seed_story.building.material import (
+    FEWEST_PAGES,
     Keyframe,
     StoryDraft,
     Work,
@@ -24,17 +26,19 @@ from seed_story.building.material import (
     read_json,
     write_frames,
 )
-from .pages import SourcePage, kind_of_source, read_pages
-from ..story.arguments import plain_path, shown, whole_number
+from .pages import kind_of_source, read_pages
+from .subtitles import assign_lines, find_subtitles
+from ..story.arguments import plain_path, real_number, shown, whole_number
 from ..story.files import claim, sha256_of, write_atomic
 from ..story.format import write_stories
 
 # %% auto #0
-__all__ = ['BuildStep', 'BuildOptions', 'BuildReport', 'make_frames', 'make_captions', 'make_drafts', 'fill_drafts', 'check_free',
-           'write_result', 'build_data']
+__all__ = ['BuildStep', 'StepProgress', 'BuildOptions', 'BuildReport', 'check_enough', 'make_frames', 'make_captions',
+           'make_drafts', 'fill_drafts', 'check_free', 'write_result', 'build_data']
 
 # %% ../../nbs/10_building/11_build.ipynb #da35da9e
 BuildStep = Literal['frames', 'captions', 'stories', 'all']
+StepProgress = Callable[[float, float, str], object]  # done, total, of what
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,14 @@ class BuildOptions:
 
     pages: int = 30  # of a story
     size: int = 1024  # pixels, at most, of a picture's longer side
+    every: float = 10.0  # seconds after which a scene of a video gives another picture
+    subtitles: str = ''  # a file, a language or `none`; empty: what is beside the video or in it
     until: BuildStep = 'all'  # the last step that is taken
 
     def __post_init__(self) -> None:
         whole_number('--pages', self.pages, 1, 1000)
         whole_number('--size', self.size, 32, 4096)
+        real_number('--every', self.every, above=0)
         if self.until not in get_args(BuildStep):
             raise ValueError(f'--until must be one of {", ".join(get_args(BuildStep))}, not {shown(self.until)}')
 
@@ -61,23 +68,56 @@ class BuildReport:
     advice: str = ''  # what to do next; empty where all is done
     path: Path | None = None  # of the file that was written
 
-# %% ../../nbs/10_building/11_build.ipynb #37e2fc2c
-def _pictures(source: Path) -> Iterator[tuple[SourcePage, float | None]]:
-    "The pictures of any material that is no video, which stand at no second."
-    return ((page, None) for page in read_pages(source))
+# %% ../../nbs/10_building/11_build.ipynb #4a859d52
+def check_enough(frames: list[Keyframe], pages: int) -> None:
+    "ValueError, before anything is paid, for pictures that are too few for a story."
+    if len(frames) < min(FEWEST_PAGES, pages) and any(frame.start is not None for frame in frames):
+        raise ValueError(
+            f'the video gives {len(frames)} pictures, a story has {min(FEWEST_PAGES, pages)} or more: '
+            'ask for one more often, with --every SECONDS'
+        )
+    group_pages([frame.image for frame in frames], pages)
 
-
+# %% ../../nbs/10_building/11_build.ipynb #b5733266
 def _made_from(source: Path, options: BuildOptions) -> dict[str, Any]:
     "What makes the frames what they are."
     size = source.stat().st_size if source.is_file() else None
-    return dict(source=source.resolve().name, bytes=size, size=options.size)
+    return dict(source=source.resolve().name or 'stories', bytes=size, size=options.size, every=options.every)
 
 
-def make_frames(source: Path, work: Work, options: BuildOptions, report: BuildReport) -> list[Keyframe]:
+def _video_rows(video: VideoFrames, lines: int) -> list[tuple[str, int | float | str]]:
+    "What was found in a video."
+    rows: list[tuple[str, int | float | str]] = [('seconds', round(video.seconds, 1)), ('scenes', video.scenes)]
+    found = {'blank frames': video.blank, 'repeated frames': video.repeats, 'damaged pieces': video.damaged}
+    rows += [(name, count) for name, count in found.items() if count]
+    if video.box:
+        rows.append(('cut to', f'{video.box[2] - video.box[0]}×{video.box[3] - video.box[1]} (black bars)'))
+    return [*rows, ('subtitles', lines)]
+
+
+def _store_frames(source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress) -> None:
+    "Choose the pictures of the material, and store them."
+    if kind_of_source(source) != 'video':
+        write_frames(work.frames, ((page, None) for page in read_pages(source)), options.size)
+        return
+    lines = find_subtitles(source, options.subtitles)
+    video = VideoFrames(source, options.every, progress=lambda done, total: progress(done, total, 'seconds of video'))
+    write_frames(work.frames, video, options.size, lambda frames: assign_lines(frames, lines))
+    report.rows += _video_rows(video, len(lines))
+
+
+def make_frames(
+    source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress
+) -> list[Keyframe]:
     "The frames that are kept, or, where there are none yet, those of the material."
     work.begin(_made_from(source, options))
     if not work.frames.exists():
-        write_frames(work.frames, _pictures(source), options.size)
+        _store_frames(source, work, options, report, progress)
+        try:
+            check_enough(read_frames(work.frames), options.pages)
+        except ValueError:
+            shutil.rmtree(work.folder)  # nothing in it is a person's, and other options are free
+            raise
     frames = read_frames(work.frames)
     report.rows.append(('pictures', len(frames)))
     return frames
@@ -164,10 +204,11 @@ def _drafts_to_write(work: Work, files: list[Path], report: BuildReport) -> list
 
 # %% ../../nbs/10_building/11_build.ipynb #77901c17
 def build_data(
-    source: str | Path,  # a folder of pictures, a CBZ, a PDF
+    source: str | Path,  # a folder of pictures, a CBZ, a PDF, or a video
     out: str | Path,  # folder of the data set, made if it is not there
     options: BuildOptions | None = None,
     captions: str | Path | None = None,  # a file of texts
+    progress: StepProgress = lambda done, total, what: None,
 ) -> BuildReport:
     """Build a StoryStream folder, or go on with one; every step is skipped whose result is there.
 
@@ -179,21 +220,25 @@ def build_data(
     kind_of_source(source)
     check_free(out, work)
     with claim(work.folder):
-        return _build(source, out, work, options, None if captions is None else plain_path('--captions', captions))
+        report = BuildReport()
+        frames = make_frames(source, work, options, report, progress)
+        file = None if captions is None else plain_path('--captions', captions)
+        return _go_on(work, frames, out, options, file, report)
 
 
-def _build(source: Path, out: Path, work: Work, options: BuildOptions, captions: Path | None) -> BuildReport:
-    report = BuildReport()
-    frames = make_frames(source, work, options, report)
+def _go_on(
+    work: Work, frames: list[Keyframe], out: Path, options: BuildOptions, captions: Path | None, report: BuildReport
+) -> BuildReport:
+    "Every step after the choice of pictures."
+    check_enough(frames, options.pages)
     if options.until == 'frames':
         return _stop(report, f'look at {work.frames}, delete what you do not want, and go on without --until frames')
     texts = make_captions(work, frames, captions, report)
     if options.until == 'captions' or not texts:
         how = f'fill in {work.folder / "captions.html"} and give what it saves with --captions'
         return _stop(report, f'{how}, or change the texts in {work.captions}')
-    files = make_drafts(
-        work, source.resolve().stem, [f.image for f in frames if f.image in texts], options.pages, report
-    )
+    name = Path(read_json(work.folder / 'source.json', dict)['source']).stem
+    files = make_drafts(work, name, [f.image for f in frames if f.image in texts], options.pages, report)
     fill_drafts(files, texts)
     if options.until == 'stories':
         return _stop(report, f'look at {work.stories}, change what you like, and go on without --until stories')
