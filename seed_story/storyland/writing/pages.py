@@ -13,11 +13,11 @@ from functools import cache
 
 from ..cast import PLACES, SPECIES
 from .prose import EVERY_EVENT, NAMED_PHRASES
-from .reader import match_any
+from .reader import CAPITALS, find_names, match_any
 
 # %% ../../../nbs/2_storyland/writing/13_pages.ipynb #e9a4801d
 CLAUSES = 'Meanwhile|In|On|At|By|Beside|Out|Deep|High|Up|Down|Then|Here|There'  # how a page may begin: no names
-NAMED = rf"(?!(?:{CLAUSES})\b)[A-ZÀ-ÖØ-Þ][\w'’-]*"
+NAMED = rf"(?!(?:{CLAUSES})\b)[{CAPITALS}][\w'’-]*"
 ONE_NAMED = rf'{NAMED}(?:, the \w+ \w+,?| the \w+| (?:with|in) the \w+ \w+)?'  # 'Mimi', 'Mimi, the blue cat,'
 ALL_NAMED = rf'{ONE_NAMED}(?:, {ONE_NAMED})*(?:,? and {ONE_NAMED})?'
 AGAIN = rf'(?:[Ss]?[Hh]e|[Tt]hey|[Tt]he \w+|{NAMED}(?:, {NAMED})*(?: and {NAMED})?)'
@@ -108,15 +108,32 @@ class ToldPage:
         return (kind, role) if role in ('state', 'need') else ('', '')
 
 
+def _tie_names(text: str) -> str:
+    "`text` with names of several words as one word each: 'Captain_Fluff'."
+    for name in find_names(text):
+        text = text.replace(name, name.replace(' ', '_'))
+    return text
+
+
+def _untie(name: str) -> str:
+    return name.replace('_', ' ')
+
+
+def _names_in(tied: str) -> tuple[str, ...]:
+    return tuple(_untie(name) for name in re.findall(NAMED, tied))
+
+
 def read_page(text: str) -> ToldPage:
     "What `text` tells; of several phrases that fit, the one with most words of its own counts."
-    seen = read_naming(text)
-    named = frozenset(re.findall(NAMED, text))
+    text = _tie_names(text)
+    seen = {_untie(name): species for name, species in read_naming(text).items()}
+    named = frozenset(_names_in(text))
     for own, pattern, event in phrase_table():
         if own in text and (found := pattern.search(text)):
             held = {blank: said for blank, said in found.groupdict().items() if said}
-            subject = tuple(re.findall(NAMED, held.pop('S', '')))
-            other = tuple(re.findall(NAMED, held.pop('O', '')))
+            subject = _names_in(held.pop('S', ''))
+            other = _names_in(held.pop('O', ''))
             values = {blank: said.lower() if blank == 'w' else said for blank, said in held.items() if blank != 'X'}
-            return ToldPage(event, subject, other, held.get('X'), values, seen, named)
+            absent = _untie(held['X']) if 'X' in held else None
+            return ToldPage(event, subject, other, absent, values, seen, named)
     return ToldPage(None, introduced=seen, named=named)
