@@ -201,8 +201,10 @@ def cases_of(record: 'Record', name: str) -> 'list[list[float]] | None':
     return None if held is None else [held[: len(held) // 2], held[len(held) // 2 :]]
 
 
-def paired_difference(record: 'Record', other: 'Record', name: str) -> Estimate:
+def paired_difference(record: 'Record', other: 'Record', name: str, scale: Callable | None = None) -> Estimate:
     """The figure `name` of `record` minus that of `other`, with its interval over the stories that both told.
+
+    `scale` is applied to both ratios before, e.g. `np.exp` to nats a word.
 
     NaN if one does not keep its cases. ValueError if they told other stories."""
     cases = [cases_of(r, name) for r in (record, other)]
@@ -210,7 +212,7 @@ def paired_difference(record: 'Record', other: 'Record', name: str) -> Estimate:
         return Estimate(math.nan)
     if (record.n, record.seed) != (other.n, other.seed):
         raise ValueError(f'{record.name} and {other.name} told other stories: they cannot be paired')
-    return paired_ratio(*cases)
+    return paired_ratio(*cases, *([scale] if scale else []))
 
 # %% ../../nbs/8_records/02_record.ipynb #5e9f44a7
 # NOTEBOOK of nbs/repro, or NOTEBOOK:SETTING for those of its records that state this setting, or SETTING=POLICY for
@@ -600,7 +602,8 @@ def claims_table(claims: list, records: dict) -> str:
         if claim.below is not None:
             wanted = f'< {100 * claim.below:g} %'
         verdict = '–' if math.isnan(figure.value) else 'yes' if claim.holds(figure) else 'no'
-        rows.append(
-            [claim.what, wanted, format_estimate(figure), verdict, f'{record.n} {record.unit}' if record else '–']
-        )
+        of = f'{record.n} {record.unit}' if record else '–'
+        if record and figure.count not in (0, record.n):
+            of = f'{figure.count:,.0f} cases of {of}'
+        rows.append([claim.what, wanted, format_estimate(figure), verdict, of])
     return markdown_table(rows, ['what', 'wanted', 'measured [95 % interval]', 'reached', 'n'])
