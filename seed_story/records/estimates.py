@@ -202,9 +202,11 @@ def _check_cases(cases: ArrayLike) -> np.ndarray:
     return found
 
 
-def _widen_difference(found: Estimate, stories: int) -> Estimate:
-    "A difference of 0 in every one of so many stories with the bound on both sides; any other as it is."
-    if not (found.value == found.low == found.high == 0 and stories):
+def _widen_difference(found: Estimate, stories: int, one: float) -> Estimate:
+    """A difference of 0 in every one of so many stories with the bound on both sides; any other as it is.
+
+    `one`: one of the two shares; what lies outside of 0 … 1 is none, and has no bound."""
+    if not (found.value == found.low == found.high == 0 and stories and 0 <= one <= 1):
         return found
     return replace(found, low=-certain_bound(stories), high=certain_bound(stories))
 
@@ -234,7 +236,7 @@ def paired_ratio(
     low, high = np.quantile(gap(weights), [0.025, 0.975])
     value = float(gap(np.ones(len(a))))
     found = Estimate(value, min(float(low), value), max(float(high), value), len(a), float(m.sum()))
-    return _widen_difference(found, int(((m > 0) & (n > 0)).sum()))
+    return _widen_difference(found, int(((m > 0) & (n > 0)).sum()), float(a.sum() / m.sum()))
 
 # %% ../../nbs/8_records/01_estimates.ipynb #834731e9
 def two_way_bootstrap(
@@ -269,7 +271,7 @@ def two_way_bootstrap(
     value = float(ratios(np.ones((1, stories))).mean())
     count = float(pairs[0][1].sum())
     both = Estimate(value, min(float(low), value), max(float(high), value), stories, count)
-    return _widen_difference(both, stories) if base else widen_certain(both)
+    return _widen_difference(both, stories, float(pairs[0][0].sum() / count)) if base else widen_certain(both)
 
 
 def join_intervals(
