@@ -29,9 +29,9 @@ from seed_story.models.detokenizer import (
 )
 from ..models.devices import execution_device
 from ..models.features import encode_images
-from ..models.sequence import SEPARATOR, ImageTokens, clean_text
+from ..models.sequence import MOST_PAGES_LEFT, SEPARATOR, ImageTokens, clean_text, countdown_text
 from .folders import SavedPipeline, check_kinds
-from .narrate import NarratedPage, Narrator, Progress, narrate
+from .narrate import NarratedPage, Narrator, Progress, narrate, resolve_ending
 from .sampling import Sampling, derive_seed
 from ..sinks.policies import Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
 from ..story.arguments import first_line, plain_text, real_number, shown, whole_number
@@ -228,9 +228,10 @@ def check_text(
     context."""
     if not clean_text(plain_text('text', text)):
         raise ValueError('the text is empty: give the first sentence of the story')
-    count = len(pipe.tokenizer(text, add_special_tokens=False)['input_ids'])
+    told = countdown_text(MOST_PAGES_LEFT if resolve_ending(pipe.mllm) else None)
+    count, countdown = (len(pipe.tokenizer(words, add_special_tokens=False)['input_ids']) for words in (text, told))
     limit = context_length(pipe.mllm)
-    room = limit and limit - sampling.max_text_tokens - 2 * (pipe.mllm.config.num_slots + 4)
+    room = limit and limit - sampling.max_text_tokens - 2 * (pipe.mllm.config.num_slots + 4 + countdown)
     if room is not None and room < 1:
         raise ValueError(f'max_text_tokens is {sampling.max_text_tokens}, too many for a context of {limit} tokens')
     if room is not None and count > room:
