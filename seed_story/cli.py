@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'NAMED', 'StoryPages', 'AttentionName', 'ModelName', 'BookFolder', 'StoryData', 'ImageFolder',
-           'SkipPages', 'Material', 'CaptionFile', 'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell',
-           'parse_size', 'data_storyland', 'data_check', 'data_chunk', 'data_build', 'fetch', 'convert', 'option_words',
-           'train', 'stage_options_help', 'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
+           'SkipPages', 'Material', 'CaptionFile', 'Subtitles', 'TellingModel', 'EndpointURL', 'TellingWay',
+           'KeyVariable', 'TokenPrice', 'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell', 'parse_size',
+           'data_storyland', 'data_check', 'data_chunk', 'data_build', 'fetch', 'convert', 'option_words', 'train',
+           'stage_options_help', 'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
 import difflib
 import json
+import os
 import re
 import sys
 import time
@@ -315,39 +317,71 @@ def data_chunk(
     left = f'{reader.skipped} skipped' + (f', {reader.pages_skipped} pages left out' if skip_pages else '')
     typer.echo(f'{path}: {cut.chunks} chunks from {reader.read} stories, {left}; {cut.pages_left} pages fill no chunk')
 
-# %% ../nbs/cli.ipynb #b111d002
-Material = Annotated[Path, typer.Argument(help='A video, a folder of pictures, a CBZ, or a PDF.', parser=named_path)]
+# %% ../nbs/cli.ipynb #b111d003
+Material = Annotated[
+    Path, typer.Argument(help='A video, a folder of pictures, a CBZ, or a PDF.', parser=named_path, metavar='SOURCE')
+]
 CaptionFile = Annotated[
     Optional[Path],
-    typer.Option(
-        help='Texts: .json, .tsv, .csv by picture, or .txt, a text a line. Default: a sheet is made.', **NAMED
-    ),
+    typer.Option(help='Texts: .json, .tsv or .csv by picture, .txt by line. Default: a sheet to fill in.', **NAMED),
+]
+Subtitles = Annotated[
+    str, typer.Option(help='A file, a language (eng), or none. Default: those beside the video, or in it.')
+]
+TellingModel = Annotated[
+    Optional[str], typer.Option(help='Model that writes the texts. Default: captions are the texts.')
+]
+EndpointURL = Annotated[
+    Optional[str],
+    typer.Option(help='Address of an OpenAI-compatible server, as http://localhost:8000/v1. Default: OPENAI_BASE_URL.'),
+]
+TellingWay = Annotated[
+    str, typer.Option(help='describe: each picture, then told from that; or linked: ten pictures told at once.')
+]
+KeyVariable = Annotated[str, typer.Option(help='Environment variable that holds the key; empty: no key is sent.')]
+TokenPrice = Annotated[
+    Optional[tuple[float, float]], typer.Option(help='Of a million tokens: those asked, those answered.')
 ]
 
-
+# %% ../nbs/cli.ipynb #b111d002
 @data_app.command('build')
 def data_build(
     source: Material,
     out: Annotated[Path, typer.Option(help='Folder to write; called again, it goes on.', **NAMED)],
     pages: Annotated[int, typer.Option(help='Pages a story.')] = 30,
     captions: CaptionFile = None,
-    subtitles: Annotated[
-        str, typer.Option(help='A file, a language (eng), or none. Default: those beside the video, or in it.')
-    ] = '',
+    subtitles: Subtitles = '',
     every: Annotated[float, typer.Option(help='Seconds after which a scene without a cut gives a picture.')] = 10,
     size: Annotated[int, typer.Option(help="Pixels of a picture's longer side, at most.")] = 1024,
+    model: TellingModel = None,
+    endpoint: EndpointURL = None,
+    key_variable: KeyVariable = 'OPENAI_API_KEY',
+    way: TellingWay = 'describe',
+    about: Annotated[str, typer.Option(help='What the material is, and who is in it: the model is told.')] = '',
+    workers: Annotated[int, typer.Option(help='Questions at once.')] = 4,
+    price: TokenPrice = None,
     until: Annotated[str, typer.Option(help='Stop after frames, captions or stories, to change them.')] = 'all',
+    dry_run: Annotated[bool, typer.Option('--dry-run', help='Write nothing; print a plan and what it costs.')] = False,
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bar.')] = False,
 ) -> int:
-    "Make story data from your own pictures, page by page."
+    "Make story data from your own pictures or video."
     from seed_story.building.build import BuildOptions, build_data
+    from seed_story.building.batches import Telling
+    from seed_story.building.endpoint import Endpoint
+    from seed_story.building.plan import plan_build
 
     options = BuildOptions(pages, size, every, subtitles, until)  # type: ignore[arg-type]  # words are checked there
+    if model is None and (endpoint or price or about):
+        raise ValueError('nobody is asked without a model: name one with --model')
+    url = endpoint or os.environ.get('OPENAI_BASE_URL')
+    server = Endpoint(url, model, key_variable) if url and model is not None else None
+    telling = None if model is None else Telling(model, server, way, about, workers, price)  # type: ignore[arg-type]
     with _count_on_bar(quiet) as progress:
-        report = build_data(source, out, options, captions, progress)
+        doing = plan_build if dry_run else build_data
+        report = doing(source, out, options, captions, telling, progress)
     return _show_report(report)
 
-
+# %% ../nbs/cli.ipynb #b111d004
 @contextmanager
 def _count_on_bar(quiet: bool) -> Iterator[Callable[[float, float, str], None]]:
     "A callback that shows on a terminal how far each step of a build is."
