@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .executed import read_notebook
-from .record import PACKAGE
+from .record import PACKAGE, check_clean
 from ..story.arguments import shown
 from ..story.files import explain_os_error
 from ..story.values import check_limits, coerce
@@ -331,9 +331,11 @@ def begin_run(name: str, values: dict[str, Any]) -> list[str]:
     """What a notebook of `nbs/repro` calls behind its parameters, with its `globals()`: they are checked, and made what
     they should be. Returns a remark in Markdown if no committed run had them, else nothing.
 
-    ValueError as from `check_parameters`."""
+    ValueError as from `check_parameters` and `check_clean`."""
     root = find_checkout()
     path = root / 'nbs' / 'repro' / f'{name}.ipynb'
     values |= check_parameters(path, {key: values[key] for key in default_parameters(path) if key in values}, root)
+    if values.get('out') and values.get('measure') is not False:
+        check_clean(root / values['out'])
     note = run_note(name, values, root)
     return [note] if note else []

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'PACKAGE', 'FIELD_KINDS', 'FORMER_NAMES', 'FIGURE_COLUMNS', 'REVISIONS', 'PACK_ABOVE', 'XZ',
            'LONGEST_RECORD', 'installed_versions', 'describe_hardware', 'source_hash', 'running_source', 'code_state',
-           'Record', 'as_estimate', 'case_curves', 'cases_of', 'paired_difference', 'current_revision', 'find_record',
-           'find_records', 'record_text', 'pack_records', 'read_record', 'read_records', 'RecordStatus',
+           'check_clean', 'Record', 'as_estimate', 'case_curves', 'cases_of', 'paired_difference', 'current_revision',
+           'find_record', 'find_records', 'record_text', 'pack_records', 'read_record', 'read_records', 'RecordStatus',
            'find_valid_record', 'has_valid_record', 'record_path', 'compare_records', 'write_record', 'set_aside',
-           'markdown_table', 'Claim', 'claims_table']
+           'markdown_table', 'Claim', 'check_one_model', 'claims_table']
 
 # %% ../../nbs/8_records/02_record.ipynb #b5051d4b
 import datetime
@@ -106,6 +106,19 @@ def code_state(folder: str | Path | None = None) -> dict:
         changes = git('status', '--porcelain', '--untracked-files=no', '--', str(folder))
         state |= {'commit': commit, 'dirty': None if changes is None else bool(changes)}
     return state
+
+# %% ../../nbs/8_records/02_record.ipynb #3db44908
+def check_clean(place: str | Path, folder: str | Path | None = None) -> None:
+    """ValueError where records would go among the committed ones although the package (or `folder`) has changes.
+
+    They would name a commit that does not hold the code which made them."""
+    folder = Path(folder or PACKAGE)
+    results = folder.resolve().parent / 'data' / 'results'
+    if Path(place).resolve().is_relative_to(results) and code_state(folder)['dirty']:
+        raise ValueError(
+            f'{place} is for records of committed code, but {folder.name} has changes: commit them first, '
+            'or choose another place'
+        )
 
 # %% ../../nbs/8_records/02_record.ipynb #d3a50022
 FIELD_KINDS = {  # of a record, where they are more than any value
@@ -589,11 +602,26 @@ class Claim:
         "Whether a figure lies within its bounds."
         return (self.least is None or figure.value >= self.least) and (self.below is None or figure.value < self.below)
 
+# %% ../../nbs/8_records/02_record.ipynb #65b8d333
+def check_one_model(records: dict[str, Record]) -> None:
+    """ValueError that names two of `records` which state different weights: no table shows them as one model.
+
+    Records that state none are passed over."""
+    stated = {name: r.settings['weights'] for name, r in records.items() if r.settings.get('weights')}
+    first = next(iter(stated.items()), ('', ''))
+    for name, weights in stated.items():
+        if not _same_writer(first[1], weights) and not _same_writer(weights, first[1]):
+            raise ValueError(
+                f'{first[0]} was measured with weights {first[1]} and {name} with {weights}: '
+                'one table must not show both as one model; measure them anew'
+            )
+
 # %% ../../nbs/8_records/02_record.ipynb #34ce2022
 def claims_table(claims: list, records: dict) -> str:
     """A Markdown table of `claims` with what `records` (see `read_records`) measured.
 
-    A missing record or figure shows as –."""
+    A missing record or figure shows as –. ValueError if the records are of different weights."""
+    check_one_model({claim.record: records[claim.record] for claim in claims if claim.record in records})
     rows = []
     for claim in claims:
         record = records.get(claim.record)
