@@ -28,6 +28,7 @@ from seed_story.models.sequence import (
 from seed_story.pipeline.narrate import NarratedPage, Narrator, narrate, tokenize_story
 from seed_story.pipeline.reading import read_teacher_forced
 from seed_story.pipeline.sampling import Sampling
+from seed_story.sinks.ledger import PageTracker
 from seed_story.sinks.policies import Layout, attention_policy
 from seed_story.story.book import open_book, read_page_states
 from seed_story.story.lines import clean_text
@@ -199,6 +200,9 @@ def test_what_is_read_is_what_was_trained(name, left):
         boi = spans[-1].boi  # the trunk ends there
         assert ids[: boi + 1] == batch.input_ids[row, : boi + 1].tolist(), 'a story that is read anew'
         assert spans == page_spans(batch, encode.image, narrator.sentence_end_ids)[row], 'and its pages stand there'
+        tracker = PageTracker(encode.image, narrator.sentence_end_ids)
+        tracker.read(ids)
+        assert tracker.pages == spans, 'for a cache that finds pages by itself'
 
 
 # --- policies: a page begins with its separator, countdown or not
