@@ -94,7 +94,7 @@ class ToldPage:
     "What a page tells, read off its text."
 
     event: str | None  # a key of `EVERY_EVENT`; None: no phrase of Storyland stands there
-    subject: tuple = ()  # names of those who act
+    subject: tuple = ()  # names of those who act; without an event, of all
     other: tuple = ()  # names of those to whom it is done
     absent: str | None = None  # who is only talked about
     values: dict = field(default_factory=dict)  # p thing, h place, T feast, N pet's name, w word, n number, c colour
@@ -136,4 +136,4 @@ def read_page(text: str) -> ToldPage:
             values = {blank: said.lower() if blank == 'w' else said for blank, said in held.items() if blank != 'X'}
             absent = _untie(held['X']) if 'X' in held else None
             return ToldPage(event, subject, other, absent, values, seen, named)
-    return ToldPage(None, introduced=seen, named=named)
+    return ToldPage(None, find_names(_untie(text)), introduced=seen, named=named)
