@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['draw_openings', 'test_seeds', 'tell_features', 'count_tokens_held', 'draw_features', 'as_stories', 'tell_stories',
-           'draw_true_stories', 'reconstruct', 'true_features', 'read_stories_along']
+           'evaluate_told', 'draw_true_stories', 'reconstruct', 'true_features', 'read_stories_along']
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #fab6742c
 #| export
@@ -18,6 +18,7 @@ from torch import Tensor
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #350e4526
 from ..models.features import encode_for_training, encode_images
+from ..records.estimates import Estimate
 from ..story.format import Page, Story
 from ..storyland.writing.names import NameSupply
 
@@ -158,6 +159,21 @@ def tell_stories(
     drawing = {k: options.pop(k) for k in ("steps", "guidance") if k in options}
     texts, features = tell_features(pipe, given, pages, attention or pipe.config.attention, seeds, **options)
     return as_stories(texts, draw_features(pipe, features, seeds, **drawing), given, seeds)
+
+# %% ../../nbs/7_evaluation/02_generate.ipynb #ce6a72d1
+def evaluate_told(
+    stories: Sequence[Story],  # of Storyland, with their pictures
+    oracle: Any,  # `read(pictures)` gives a reading of each
+    pages: int = 25,  # so many of each story
+    given: int = 1,  # so many first pages are not counted
+    **options: Any,  # `bands`, `each_page` and `progress` of `evaluate_stories`
+) -> dict[str, Estimate]:
+    "All figures of told stories, of their texts and of their pictures: name → Estimate."
+    from seed_story.evaluation.metrics import evaluate_stories
+    from seed_story.evaluation.pictures import judge_pictures, picture_figures
+
+    figures = evaluate_stories(stories, oracle, pages=pages, given=given, **options)
+    return figures | picture_figures([judge_pictures(story, oracle, pages) for story in stories], given)
 
 # %% ../../nbs/7_evaluation/02_generate.ipynb #037a1500
 def draw_true_stories(seeds: Iterable[int], pages: int = 30) -> tuple[list, Tensor, list[int]]:
