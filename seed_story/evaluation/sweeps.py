@@ -57,6 +57,7 @@ from seed_story.evaluation.metrics import (
 from .texts import told_figures
 from ..records.record import Record, record_path, read_records, find_valid_record, write_record
 from ..story.format import Page, Story
+from ..storyland.writing.names import NameSupply
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #ec28c39c
 def parse_models(words: str) -> dict[str, str]:
@@ -154,6 +155,7 @@ class BenchOptions:
     batch: int = 100  # stories that are told at once
     workers: int = 0  # processes that draw true pictures; 0: this one
     network: str | None = None  # another one for distances between pictures, see `image_encoder`
+    names: NameSupply = 'known'  # of the casts of the stories, see `write_plot`
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #5bfc8e3a
 @dataclass
@@ -179,7 +181,7 @@ class Bench:
         return image_encoder(self.options.network or self.options.oracle, self.pipe.device)
 
     def _known(self, pages: int):
-        return write_true_stories(self.seeds, pages, self.options.workers)
+        return write_true_stories(self.seeds, pages, self.options.workers, names=self.options.names)
 
     def _truth(self, pages: int):
         return true_features(self.pipe, self.known(pages).pictures)
@@ -206,7 +208,7 @@ def run_job(bench: Bench, job: Job) -> Outcome:
         return _read_along(bench, job)
     if job.protocol == 'tell':
         began = time.monotonic()
-        given = draw_openings(bench.seeds)
+        given = draw_openings(bench.seeds, bench.options.names)
         texts, features = tell_features(bench.pipe, given, job.pages, job.attention, bench.seeds, bench.batch)
         return Outcome(texts, features.float().cpu(), time.monotonic() - began)
     return _write_first(bench, job)
@@ -227,7 +229,7 @@ def _write_first(bench: Bench, job: Job) -> Outcome:
     "Texts written with no picture in sight, and their pictures."
     pipe = bench.pipe
     blank = job.protocol == 'first-blank'
-    opening = pipe.encode([page.pil() for page in draw_openings(bench.seeds)]).float().cpu()
+    opening = pipe.encode([page.pil() for page in draw_openings(bench.seeds, bench.options.names)]).float().cpu()
     key = job.attention, job.pages, blank
     if key not in bench.written:  # once for all ways to illustrate them
         began = time.monotonic()
@@ -245,7 +247,7 @@ def _write_texts(bench: Bench, job: Job, blank: Tensor | None) -> list[list[str]
 
     pipe = bench.pipe
     texts = []
-    opening = [page.text for page in draw_openings(bench.seeds)]
+    opening = [page.text for page in draw_openings(bench.seeds, bench.options.names)]
     policy = pipe.policy(job.attention)
     sampling = pipe.sampling()
     for part in bench.parts():
@@ -375,11 +377,12 @@ def _distances(bench: Bench, job: Job, found: Outcome) -> tuple[dict, dict]:
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #bca70b02
 def _settings(pipe, weights: str, name: str, job: Job, options: BenchOptions) -> dict:
-    "What decides the result of a job; `dtype`, if the weights are not fp32."
+    "What decides the result of a job; `dtype` if the weights are not fp32, `names` if they are not the known ones."
     found: dict[str, str | int] = dict(model=name, weights=weights)
     found |= dict(protocol=job.protocol, attention=job.attention)
     found |= dict(pages=job.pages, stories=options.stories, device=options.device)
     kind = str(pipe.mllm.dtype).removeprefix('torch.')
+    found |= dict(names=options.names) if options.names != 'known' else {}
     return found if kind == 'float32' else found | dict(dtype=kind)
 
 

@@ -121,11 +121,12 @@ MIDDLES = '''b bb d dd g k l lb ld ll lm lt m mb mm n nd ng nk nn p pp r rb rd r
 z zz'''.split()
 ENDS = 'a e i o u ia io el en ik il in is ix ol on us ut ax ette ino'.split()
 CODAS = 'b k lf mp nk p x z zz'.split()
-RUDE = '''anal anus arse ass bast bitc blow bol boob bum butt coc cock crap cum cun dam dead die dik dum fag fat
-fuk gag gas gay god gom gook gun hell hit hoe hom hor jap jerk jew jiz kik kil kkk kok kot krap kum kut
-lesb lust mad min mor naz neg nig nip nut paki pap pee pen pid pig pik pill pimp pis pok poo porn pot pov
-prik puk pus put rac rap reta sad sat sex shit sik sin slut smel smut snob snot sod spas spi stal stu sui
-tard ten tit trap tur ugl vag vom war wet wog wop yid zip'''.split()
+RUDE = '''anal anus arse ass bast bitc blow bol boob bum butt coc cock crap cum cun dam dead debil die dik dild
+dong dum fag fap fat fuk gag gas gay god gom gonad gook gun hell hit hoe hom hor jap jerk jew jiz kak kik
+kil kkk kok kot krap kum kunt kut lesb lust mad min mor naz neg nig nip nut paki pap pee pen pid pig pik
+pill pimp pis pok poo porn pot pov prik pub puk pus put rac rap reta sad sat semen sex shit sik sin slut
+smel smut snob snot sod spas spi stal stu sui tard ten tit trap trut tur ugl vag vom wank war wet wog wop
+yid zip'''.split()
 
 # %% ../../../nbs/2_storyland/writing/00_names.ipynb #a2ae61d8
 def is_rude(name: str) -> bool:

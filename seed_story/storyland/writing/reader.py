@@ -28,7 +28,7 @@ def match_any(words: Iterable[str]) -> str:
 CAPITALS = ''.join(chr(c) for c in range(0x41, 0x530) if chr(c).isupper())
 ONE_NAME = rf"[{CAPITALS}]\w*(?:['’-][{CAPITALS}]\w*)?"
 ABBREVIATED = r'(?:(?:Mr|Mrs|Ms|Dr)\. )?'
-NAME_PATTERN = rf'{ABBREVIATED}{ONE_NAME}(?: {ABBREVIATED}{ONE_NAME})*'
+NAME_PATTERN = rf'{ABBREVIATED}{ONE_NAME}(?: {ABBREVIATED}{ONE_NAME}){{0,3}}'
 FUNCTION_WORDS = frozenset(
     '''a about above across after again all almost along also although always an and any anyone anything around as at
 away back be because been before behind below beside between both but by can could day did do does down during
@@ -43,7 +43,7 @@ with without would yes yesterday yet you your'''.split()
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #96e3f01b
 def _begins_sentence(text: str, start: int) -> bool:
-    before = text[:start].rstrip()
+    before = text[max(0, start - 20) : start].rstrip()
     return not before or before[-1] in '.!?:;"“”„»«…—–(*'
 
 
@@ -97,7 +97,7 @@ def locate_names(
     known: Iterable[str] = (),  # names known already: they count wherever they stand
 ) -> Iterator[tuple[int, int, str]]:
     "Where each name in `text` begins and ends, and the name; also those whom `text` introduces by a usual word."
-    known = [*known, *(name for name, _ in find_introductions(text))]
+    known = list(dict.fromkeys([*known, *(name for name, _ in find_introductions(text))]))
     text = NOT_A_NAME.sub(lambda m: m[0] if m[0][4:] in known else m[0].lower(), text)
     for run in re.finditer(rf'\b{NAME_PATTERN}', text):
         if name := _as_name(run[0], _begins_sentence(text, run.start()), known):
@@ -123,7 +123,7 @@ def read_names(text: str, cast: dict | None = None) -> list:
     found = [
         (start, name)
         for start, end, name in locate_names(text, cast.values())
-        if not TALKED_ABOUT.search(text[:start]) and text[end : end + 1] not in ("'", '’')
+        if not TALKED_ABOUT.search(text[max(0, start - 20) : start]) and text[end : end + 1] not in ("'", '’')
     ]
     for species, name in cast.items():
         found += [(m.start(), name) for m in re.finditer(rf'\b[Tt]he {species}\b', text)]
@@ -243,7 +243,7 @@ def read_missing(text: str) -> list:
     "A friend who is lost, or found again."
     if not re.search(r'\blost\b|\b(?:trace|sign) of', text):
         return []
-    named = [(text[:start], name) for start, _, name in locate_names(text)]
+    named = [(text[max(0, start - 20) : start], name) for start, _, name in locate_names(text)]
     for role, before in (('needed', r'\blost $'), ('stated', r'\b(?:of|from|without|about) $')):
         if found := [name for said, name in named if re.search(before, said)]:
             return [('missing', role, found[0])]
