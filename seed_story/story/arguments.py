@@ -61,7 +61,7 @@ def whole_number(
 
 def plain_flag(name: str, value: Any) -> bool:
     "`value` as a bool, also one of numpy or torch; ValueError for anything else, numbers and words included."
-    if not _is_flag(value) or getattr(value, 'ndim', 0):
+    if not _is_flag(value) or bool(getattr(value, 'ndim', 0)):
         raise ValueError(f'{name} must be true or false, not {shown(value)}')
     return bool(value)
 
