@@ -323,7 +323,9 @@ Material = Annotated[
 ]
 CaptionFile = Annotated[
     Optional[Path],
-    typer.Option(help='Texts: .json, .tsv or .csv by picture, .txt by line. Default: a sheet to fill in.', **NAMED),
+    typer.Option(
+        help='Texts: .json, .tsv or .csv by picture, .txt by line; or: subtitles. Default: a sheet to fill in.', **NAMED
+    ),
 ]
 Subtitles = Annotated[
     str, typer.Option(help='A file, a language (eng), or none. Default: those beside the video, or in it.')

@@ -353,6 +353,8 @@ def test_video_becomes_stories(tmp_path, capsys):
     assert cli.run([*build, '--until', 'frames']) == 0
     frames = json.loads((tmp_path / 'data' / 'work' / 'frames' / 'frames.json').read_text())
     assert [(round(f['start'], 1), f['subtitle']) for f in frames] == [(float(k), f'Line {k}.') for k in range(6)]
+    assert cli.run([*build[:-1], str(tmp_path / 'said'), '--captions', 'subtitles']) == 0
+    assert [page.text for page in next(read_stories(tmp_path / 'said'))] == [f'Line {k}.' for k in range(6)]
     (tmp_path / 'texts.txt').write_text('\n'.join(colours))
     assert cli.run([*build, '--captions', str(tmp_path / 'texts.txt')]) == 0
     [story] = read_stories(tmp_path / 'data')

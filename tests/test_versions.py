@@ -25,7 +25,20 @@ ROOT = Path(__file__).resolve().parent.parent
 ENDS = ('lowest', 'newest')
 WITHOUT_OLD_WHEELS = (3, 13)  # from this Python on, the lowest numpy and pillow would have to be compiled
 TELL = 'from seed_story.cli import main; main()'
-TESTS = ('cache', 'cache_use', 'faults', 'folders', 'fuzz', 'loading', 'policies', 'stores', 'stream', 'tell', 'train')
+TESTS = (
+    'build',
+    'cache',
+    'cache_use',
+    'faults',
+    'folders',
+    'fuzz',
+    'loading',
+    'policies',
+    'stores',
+    'stream',
+    'tell',
+    'train',
+)
 FOR_TESTS = ('pytest', 'hypothesis', 'datasets>=3', 'tensorboardX')
 VERSIONS = 'import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))'
 
@@ -34,7 +47,7 @@ def requirements() -> list[Requirement]:
     "What settings.ini asks for, torch left out."
     ini = ConfigParser(delimiters=['='], interpolation=None)
     ini.read(ROOT / 'settings.ini', encoding='utf-8')
-    words = f'{ini["DEFAULT"]["requirements"]} {ini["DEFAULT"]["small_requirements"]}'.split()
+    words = ' '.join(ini['DEFAULT'][f'{extra}requirements'] for extra in ('', 'small_', 'build_')).split()
     return [wanted for wanted in map(Requirement, words) if wanted.name != 'torch']
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .batches import Teller, Telling, answer_all, open_teller
-from .captions import keep_caption, kept_captions, read_captions, write_sheet
+from .captions import given_captions, keep_caption, kept_captions, write_sheet
 from .frames import VideoFrames
 from seed_story.building.material import (
     FEWEST_PAGES,
@@ -36,8 +36,8 @@ from ..story.format import write_stories
 
 # %% auto #0
 __all__ = ['BuildStep', 'StepProgress', 'BuildOptions', 'BuildReport', 'check_enough', 'make_frames', 'make_captions',
-           'ask_for_captions', 'make_drafts', 'ask_for_stories', 'fill_drafts', 'check_free', 'write_result',
-           'build_data']
+           'ask_for_captions', 'new_drafts', 'keep_drafts', 'kept_drafts', 'with_captions', 'ask_for_stories',
+           'check_free', 'write_result', 'build_data']
 
 # %% ../../nbs/10_building/12_build.ipynb #584a2bbe
 BuildStep = Literal['frames', 'captions', 'stories', 'all']
@@ -113,7 +113,7 @@ def make_frames(
     source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress
 ) -> list[Keyframe]:
     "The frames that are kept, or, where there are none yet, those of the material."
-    work.begin(_made_from(source, options))
+    work.note('source', _made_from(source, options))
     if not work.frames.exists():
         _store_frames(source, work, options, report, progress)
         try:
@@ -128,9 +128,9 @@ def make_frames(
 # %% ../../nbs/10_building/12_build.ipynb #b9a79ebf
 def make_captions(work: Work, frames: list[Keyframe], file: Path | None) -> dict[str, str]:
     "The captions that are kept, those of a file among them; a sheet shows them."
-    if file is not None:
-        for image, text in read_captions(file, frames).items():
-            keep_caption(work.captions, image, text)
+    given = given_captions(file, frames)
+    for image, text in given.items():
+        keep_caption(work.captions, image, text)
     texts = kept_captions(work.captions, frames)
     write_sheet(work.folder / 'captions.html', frames, texts)
     return texts
@@ -162,23 +162,41 @@ def ask_for_captions(
     write_sheet(work.folder / 'captions.html', frames, texts)
     return texts
 
-# %% ../../nbs/10_building/12_build.ipynb #bfb1465c
-def make_drafts(work: Work, images: list[str], pages: int, report: BuildReport) -> list[Path]:
-    "The files of the drafts; where there are none yet, empty ones are written."
+# %% ../../nbs/10_building/12_build.ipynb #209537cf
+def new_drafts(work: Work, images: list[str], pages: int) -> dict[Path, StoryDraft]:
+    "Pictures in stories of `pages`, without texts, by the files that they would have."
     name = Path(read_json(work.folder / 'source.json', dict)['source']).stem
+    groups, _ = group_pages(images, pages)
+    files = [work.stories / f'{k:04d}.json' for k in range(len(groups))]
+    return {
+        file: StoryDraft(f'{name}-{k}', group, [''] * len(group)) for k, (file, group) in enumerate(zip(files, groups))
+    }
+
+
+def keep_drafts(work: Work, images: list[str], pages: int) -> None:
+    "Write the drafts, if there are none; ValueError if those that are there have another number of pages."
+    work.note('stories', dict(pages=pages))
     if not work.stories.exists():
-        groups, left = group_pages(images, pages)
         part = work.folder / '.stories'
         shutil.rmtree(part, ignore_errors=True)
-        for k, group in enumerate(groups):
-            StoryDraft(f'{name}-{k}', group, [''] * len(group)).save(part / f'{k:04d}.json')
+        for file, draft in new_drafts(work, images, pages).items():
+            draft.save(part / file.name)
         os.replace(part, work.stories)
-        report.rows += [('pictures left over', left)] if left else []
-    return sorted(work.stories.glob('*.json'))
 
 
+def kept_drafts(work: Work) -> dict[Path, StoryDraft]:
+    "The drafts by their files."
+    return {file: read_draft(file) for file in sorted(work.stories.glob('*.json'))}
+
+
+def with_captions(draft: StoryDraft, texts: dict[str, str]) -> StoryDraft:
+    "The draft whose pages without a text have their caption."
+    told = zip(draft.images, draft.texts)
+    return StoryDraft(draft.id, draft.images, [text if text.strip() else texts.get(image, '') for image, text in told])
+
+# %% ../../nbs/10_building/12_build.ipynb #e62f869b
 def ask_for_stories(
-    work: Work, files: list[Path], frames: list[Keyframe], teller: Teller, report: BuildReport, progress: StepProgress
+    work: Work, frames: list[Keyframe], teller: Teller, report: BuildReport, progress: StepProgress
 ) -> None:
     "The texts of drafts that have none, as a model gives them; a problem for each that none could be had for."
     known = {frame.image: frame for frame in frames}
@@ -196,7 +214,7 @@ def ask_for_stories(
 
     failed = answer_all(
         write,
-        [file for file in files if not any(read_draft(file).texts)],
+        [file for file, draft in kept_drafts(work).items() if not any(draft.texts)],
         lambda file, draft: draft.save(file),
         teller.chat,
         teller.telling.workers,
@@ -205,16 +223,6 @@ def ask_for_stories(
     report.problems += [
         f'{file} has no texts, {reason}: call again to ask again, or write them' for file, reason in failed
     ]
-
-
-def fill_drafts(files: list[Path], texts: dict[str, str]) -> None:
-    "Captions become the texts of pages that have none."
-    for file in files:
-        draft = read_draft(file)
-        if not draft.written:
-            told = zip(draft.images, draft.texts)
-            draft.texts = [text if text.strip() else texts.get(image, '') for image, text in told]
-            draft.save(file)
 
 # %% ../../nbs/10_building/12_build.ipynb #f0a8b707
 def check_free(out: Path, work: Work) -> None:
@@ -242,24 +250,18 @@ def write_result(work: Work, out: Path, drafts: list[StoryDraft]) -> Path:
     shutil.rmtree(fresh)
     return path
 
-# %% ../../nbs/10_building/12_build.ipynb #29e68c8b
-def _drafts_to_write(work: Work, files: list[Path], report: BuildReport) -> list[StoryDraft]:
-    "The drafts whose every page has its text and its picture; of the others, why they are left out."
+# %% ../../nbs/10_building/12_build.ipynb #f6aa97d6
+def _drafts_to_write(work: Work, drafts: dict[Path, StoryDraft], report: BuildReport) -> list[StoryDraft]:
+    "The drafts whose every page that has a picture has its text; of the others, why they are left out."
     sound = []
-    for file in files:
-        draft = read_draft(file)
+    for file, draft in drafts.items():
         kept = [k for k, image in enumerate(draft.images) if (work.frames / image).is_file()]
-        if len(kept) < len(draft.images):
-            report.problems.append(
-                f'{file}: {len(draft.images) - len(kept)} pages are left out, their pictures are gone'
-            )
-        draft = StoryDraft(draft.id, [draft.images[k] for k in kept], [draft.texts[k] for k in kept])
-        missing = [str(k + 1) for k, text in enumerate(draft.texts) if not text.strip()]
-        if missing or not kept:
+        missing = [str(k + 1) for k in kept if not draft.texts[k].strip()]
+        if missing:
             pages = ', '.join(missing[:5]) + (', …' if len(missing) > 5 else '')
-            report.problems.append(f'{file}: the story is left out, page {pages or "none"} has a text: write it there')
-        else:
-            sound.append(draft)
+            report.problems.append(f'{file}: the story is left out, no text is on page {pages}: write it there')
+        elif kept:
+            sound.append(StoryDraft(draft.id, [draft.images[k] for k in kept], [draft.texts[k] for k in kept]))
     return sound
 
 # %% ../../nbs/10_building/12_build.ipynb #c38e7970
@@ -278,7 +280,7 @@ def build_data(
     source: str | Path,  # a folder of pictures, a CBZ, a PDF, or a video
     out: str | Path,  # folder of the data set, made if it is not there
     options: BuildOptions | None = None,
-    captions: str | Path | None = None,  # a file of texts
+    captions: str | Path | None = None,  # a file of texts; or `subtitles`: what is said or written is the text
     telling: Telling | None = None,  # by a model; None: captions are the texts of the pages
     progress: StepProgress = lambda done, total, what: None,
     transport: Any = None,  # of httpx, in place of the network
@@ -317,18 +319,25 @@ def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller:
     if report.problems or options.until == 'captions' or not (texts or told_from_pictures):
         how = f'fill in {work.folder / "captions.html"} and give what it saves with --captions'
         return _stop(report, f'{how}, or change the texts in {work.captions}')
+    if work.stories.exists():
+        work.note('stories', dict(pages=options.pages))
     images = [frame.image for frame in frames if told_from_pictures or frame.image in texts]
-    files = make_drafts(work, images, options.pages, report)
+    if teller or options.until == 'stories':
+        keep_drafts(work, images, options.pages)
     if teller:
-        ask_for_stories(work, files, frames, teller, report, build.progress)
-    else:
-        fill_drafts(files, texts)
+        ask_for_stories(work, frames, teller, report, build.progress)
+    drafts = kept_drafts(work) if work.stories.exists() else new_drafts(work, images, options.pages)
+    drafts = {file: with_captions(draft, {} if teller else texts) for file, draft in drafts.items()}
     if options.until == 'stories':
+        for file, draft in drafts.items():
+            draft.save(file)
         return _stop(report, f'look at {work.stories}, change what you like, and go on without --until stories')
-    drafts = _drafts_to_write(work, files, report)
-    report.rows += [('stories', len(drafts)), ('pages', sum(len(draft.images) for draft in drafts))]
-    if drafts:
-        report.path = write_result(work, build.out, drafts)
+    written = _drafts_to_write(work, drafts, report)
+    told = {image for draft in written for image in draft.images}
+    report.rows += [('stories', len(written)), ('pages', sum(len(draft.images) for draft in written))]
+    report.rows += [('pictures in no story', len(frames) - len(told))] if len(frames) > len(told) else []
+    if written:
+        report.path = write_result(work, build.out, written)
     return report
 
 

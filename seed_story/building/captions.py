@@ -15,7 +15,7 @@ from ..story.arguments import shown
 from ..story.files import write_atomic
 
 # %% auto #0
-__all__ = ['read_captions', 'write_sheet', 'kept_captions', 'keep_caption']
+__all__ = ['SUBTITLES', 'read_captions', 'given_captions', 'write_sheet', 'kept_captions', 'keep_caption']
 
 # %% ../../nbs/10_building/09_captions.ipynb #e10e32ee
 def _rows(path: Path) -> dict[str, str] | list[str]:
@@ -62,6 +62,16 @@ def read_captions(path: Path, frames: list[Keyframe]) -> dict[str, str]:
         if not isinstance(text, str):
             raise ValueError(f'{path}: the caption of {name} is {shown(text)}: write a text')
     return {names[name]: ' '.join(text.split()) for name, text in rows.items()}
+
+
+SUBTITLES = 'subtitles'  # in place of a file: what is said or written there is the text
+
+
+def given_captions(file: Path | None, frames: list[Keyframe]) -> dict[str, str]:
+    "The texts of a file, or the subtitles, if it is called so; none for none."
+    if str(file) == SUBTITLES:
+        return {frame.image: frame.subtitle for frame in frames if frame.subtitle}
+    return {} if file is None else read_captions(file, frames)
 
 # %% ../../nbs/10_building/09_captions.ipynb #2ed5b6b9
 _SHEET = """<!doctype html>

@@ -45,7 +45,7 @@ class Endpoint:
     url: str  # what stands before `/chat/completions`, as in http://localhost:8000/v1
     model: str
     key_variable: str = 'OPENAI_API_KEY'  # the environment variable that holds the key; empty: no key is sent
-    timeout: float = 300.0  # seconds for an answer
+    timeout: float = 600.0  # seconds for an answer
     tries: int = 6  # of a request while the server is busy or cannot be reached
     patience: float = 120.0  # seconds that a server may ask to wait
 
@@ -61,6 +61,8 @@ class Endpoint:
             raise ValueError('--model is empty: name the model that the endpoint shall use')
         real_number('timeout', self.timeout, above=0)
         whole_number('tries', self.tries, 1)
+        if not re.fullmatch('[!-~]*', self.key()):
+            raise ValueError(f'{self.key_variable} holds blanks or letters that no key has: put the key alone there')
         if self.key() and parts.scheme == 'http' and parts.hostname not in LOCAL_HOSTS:
             raise ValueError(
                 f'{self.url} would be sent the key of {self.key_variable} for everybody to read: '

@@ -188,18 +188,16 @@ class Work:
             else:
                 part.unlink()
 
-    def begin(self, made_from: dict[str, Any]) -> None:
-        "Note what it is built from; ValueError if that was something else before."
-        note = self.folder / 'source.json'
-        if note.exists():
-            before = read_json(note, dict)
-            changed = [key for key in made_from if before.get(key) != made_from[key]]
-            if changed:
-                key = changed[0]
-                raise ValueError(
-                    f'{self.folder} was begun with {key} {shown(before.get(key))}, now it is {shown(made_from[key])}: '
-                    'choose another --out, or remove that folder'
-                )
+    def note(self, what: str, options: dict[str, Any]) -> None:
+        "Note what `what` is made with; ValueError if that was something else before."
+        note = self.folder / f'{what}.json'
+        if not note.exists():
+            write_atomic(note, json.dumps(options, ensure_ascii=False, indent=1) + '\n')
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(note, json.dumps(made_from, ensure_ascii=False, indent=1) + '\n')
+        before = read_json(note, dict)
+        for key, value in options.items():
+            if before.get(key) != value:
+                raise ValueError(
+                    f'{self.folder} was begun with {key} {shown(before.get(key))}, now it is {shown(value)}: '
+                    f'choose another --out, or remove {note.name} and what was made with it'
+                )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .batches import Telling
 from .build import BuildOptions, BuildReport, StepProgress, check_enough
-from .captions import kept_captions, read_captions
+from .captions import given_captions, kept_captions
 from .frames import VideoFrames
 from .material import Keyframe, Work, group_pages, read_draft, read_frames
 from .pages import kind_of_source, read_pages
@@ -66,9 +66,8 @@ def plan_build(
     else:
         frames, size = _look_through(source, options, progress)
     check_enough(frames, options.pages)
-    texts = kept_captions(work.captions, frames)
-    if captions is not None:
-        texts |= read_captions(plain_path('--captions', captions), frames)
+    file = None if captions is None else plain_path('--captions', captions)
+    texts = kept_captions(work.captions, frames) | given_captions(file, frames)
     report = BuildReport([('pictures', len(frames)), ('captions there', len(texts))])
     stories = _open_stories(work, frames, options.pages)
     report.rows.append(('stories to write', len(stories)))
