@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHANCES', 'FEW_CHANCES', 'POINTS', 'SQUARE', 'WORST', 'OPEN', 'COPY', 'ARTEFACT', 'ToldPicture', 'read_told_pictures',
            'find_slots', 'guess_casts', 'guess_scenes', 'soften_pictures', 'compare_softened', 'worst_mean', 'Redrawn',
-           'redraw', 'PageVerdict', 'judge_pictures', 'tally_pictures', 'picture_figures', 'verdict_sheet']
+           'redraw', 'PageVerdict', 'list_faults', 'judge_pictures', 'tally_pictures', 'picture_figures',
+           'verdict_sheet']
 
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #bbbdd45c
 import math
@@ -80,7 +81,7 @@ def find_slots(x: Sequence[float]) -> list[tuple[int, tuple[float, ...]]]:
     nearest = min(fits)[0]
     return [(count, chosen) for far, count, chosen in fits if far <= nearest + 0.03]
 
-
+# %% ../../nbs/7_evaluation/08_pictures.ipynb #d06aabd2
 def guess_casts(reading: 'Reading', holding: str | None) -> 'list[tuple[int, tuple[Actor, ...]]]':
     "The figures that `reading` names (four at most) as of a cast of so many, in each size; the first holds `holding`."
     from seed_story.storyland.cast import Actor, Character
@@ -106,16 +107,15 @@ def guess_casts(reading: 'Reading', holding: str | None) -> 'list[tuple[int, tup
         for count, places in slots
     ]
 
-
+# %% ../../nbs/7_evaluation/08_pictures.ipynb #d8c263a3
 def guess_scenes(reading: 'Reading') -> 'list[list[Scene]]':
     "Scenes that `reading` may be of: for each possibility a list of what is left to chance."
     from seed_story.storyland.cast import Prop, Scene
     from seed_story.storyland.plot import THING_X
 
     things = sorted(reading.props)
-    first, rest = things[:1], things[1:]
     ways: list[tuple[str | None, list[str]]] = [(None, things)]
-    ways += [(thing, rest) for thing in first if reading.x]
+    ways += [(thing, things[1:]) for thing in things[:1] if reading.x]
     found = []
     for (held, lying), side in product(ways, (0, 1)):
         for count, cast in guess_casts(reading, held):
@@ -192,7 +192,7 @@ def redraw(picture: Tensor, reading: 'Reading') -> Redrawn:
 COPY = 0.075
 ARTEFACT = 0.12
 
-
+# %% ../../nbs/7_evaluation/08_pictures.ipynb #37dbf5c0
 @dataclass(frozen=True)
 class PageVerdict:
     "What is right and wrong with the picture of one page."
@@ -235,15 +235,21 @@ class PageVerdict:
     @property
     def faults(self) -> list[str]:
         "What is wrong, in few words each."
-        if self.shown is None:
-            return ['no picture']
-        found = [f'no {self.told.thing}'] if self.told.thing and not self.thing_shown else []
-        found += [f'no {kind}' for kind in self.missing] + [f'a {kind} too many' for kind in self.extra]
-        for number in (0, 1):
-            wrong = [kind for kind, right in zip(self.both, self.right(number)) if not right]
-            found += [f'{kind} not {self.told.acts[kind][number]}' for kind in wrong if self.told.acts]
-        found += [f'artefact {self.artefact:.2f}'] if self.artefact > ARTEFACT else []
-        return found + ([f'as page {self.copy_of}'] if self.copy_of else [])
+        return list_faults(self)
+
+# %% ../../nbs/7_evaluation/08_pictures.ipynb #3b0a0113
+def list_faults(verdict: PageVerdict) -> list[str]:
+    "What is wrong with the picture of a page, in few words each."
+    told = verdict.told
+    if verdict.shown is None:
+        return ['no picture']
+    found = [f'no {told.thing}'] if told.thing and not verdict.thing_shown else []
+    found += [f'no {kind}' for kind in verdict.missing] + [f'a {kind} too many' for kind in verdict.extra]
+    for number in (0, 1):
+        wrong = [kind for kind, right in zip(verdict.both, verdict.right(number)) if not right]
+        found += [f'{kind} not {told.acts[kind][number]}' for kind in wrong if told.acts]
+    found += [f'artefact {verdict.artefact:.2f}'] if verdict.artefact > ARTEFACT else []
+    return found + ([f'as page {verdict.copy_of}'] if verdict.copy_of else [])
 
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #64ca32c0
 def judge_pictures(
