@@ -107,7 +107,7 @@ class ToldPage:
         kind, _, role = (self.event or '').partition('_')
         return (kind, role) if role in ('state', 'need') else ('', '')
 
-
+# %% ../../../nbs/2_storyland/writing/13_pages.ipynb #a90c4d17
 def _tie_names(text: str) -> str:
     "`text` with names of several words as one word each: 'Captain_Fluff'."
     for name in find_names(text):
@@ -122,7 +122,7 @@ def _untie(name: str) -> str:
 def _names_in(tied: str) -> tuple[str, ...]:
     return tuple(_untie(name) for name in re.findall(NAMED, tied))
 
-
+# %% ../../../nbs/2_storyland/writing/13_pages.ipynb #5b71ee20
 def read_page(text: str) -> ToldPage:
     "What `text` tells; of several phrases that fit, the one with most words of its own counts."
     text = _tie_names(text)
