@@ -2,7 +2,7 @@
 # How `tiny` and `small` learn heroes of any name, stories of 10 to 30 pages, told page numbers, and facts that lie 29 pages back.
 # Both go on from weights that there are, side by side, on new stories. The work may be cut into parts: each call ends after LIMIT seconds, the same call goes on.
 # usage: runs/storytellers.sh [OUT]      environment:
-#   STORE     page store (fast disk or memory: 1.5 MB a story)   STORIES (12000), SEED (200000) of the first, WORKERS (28) that draw, 0.11 s of a core a story, ENCODERS (6)
+#   STORE     page store (fast disk or memory: 1.5 MB a story)   STORIES (9984), SEED (200000) of the first, WORKERS (26) that draw, 0.11 s of a core a story, ENCODERS (6)
 #   LIMIT     seconds of this call (560)          GPUS  2: a card each; 1: they share it      DEVICE (cuda)
 #   TINY, SMALL   seconds of training in all calls together (900, 1100; 0 leaves it out). Not begun without its weights: `seed-story fetch small`
 #   FROM_TINY, FROM_SMALL   pipeline folders whose language model is trained further (data/tiny, data/small), e.g. what BACK holds of a machine that is gone
@@ -12,14 +12,14 @@
 #   TINY_BATCH (64), SMALL_BATCH (16), TINY_LR (1.2e-3), SMALL_LR (8e-4), HOW: more options of both;  TINY_TOKENS, SMALL_TOKENS: of a chunk of 10 pages, and of 30
 #   WARM      1: what is compiled is compiled while stories are drawn (PyTorch keeps it in OUT/cache); 0: not
 # Four calls on two H200, for instance:
-#   1. LIMIT=230 (stories, features; tiny begins)   2. LIMIT=570 (small begins as well)   3. ADAPT=150 LIMIT=570 (tiny ends, stage 3)   4. ADAPT=150 MEASURE=32 LIMIT=250
+#   1. LIMIT=220 (stories, features; tiny begins)   2. LIMIT=570 (small begins as well)   3. ADAPT=170 LIMIT=570 (tiny ends, stage 3)   4. ADAPT=170 MEASURE=32 LIMIT=230
 # A rehearsal: DEVICE=cpu GPUS=1 WARM=0 STORIES=4 WORKERS=1 TINY=40 SMALL=40 TINY_BATCH=3 SMALL_BATCH=3 LIMIT=100 ADAPT=5 MEASURE=1 PAGES=3 runs/storytellers.sh out/rehearsal
 set -euo pipefail
-OUT=${1:-out/storytellers}; STORE=${STORE:-out/storytellers_pages}; STORIES=${STORIES:-12000}; SEED=${SEED:-200000}; WORKERS=${WORKERS:-28}; LIMIT=${LIMIT:-560}; GPUS=${GPUS:-2}; DEVICE=${DEVICE:-cuda}
+OUT=${1:-out/storytellers}; STORE=${STORE:-out/storytellers_pages}; STORIES=${STORIES:-9984}; SEED=${SEED:-200000}; WORKERS=${WORKERS:-26}; LIMIT=${LIMIT:-560}; GPUS=${GPUS:-2}; DEVICE=${DEVICE:-cuda}
 TINY=${TINY:-900}; SMALL=${SMALL:-1100}; DATA=${DATA:-data}; FROM_TINY=${FROM_TINY:-$DATA/tiny}; FROM_SMALL=${FROM_SMALL:-$DATA/small}; DRAW=${DRAW:-$DATA/tiny}; BACK=${BACK:-}; ADAPT=${ADAPT:-0}; MEASURE=${MEASURE:-0}
 TINY_BATCH=${TINY_BATCH:-64}; SMALL_BATCH=${SMALL_BATCH:-16}; TINY_LR=${TINY_LR:-1.2e-3}; SMALL_LR=${SMALL_LR:-8e-4}; TINY_TOKENS=${TINY_TOKENS:-680 1960}; SMALL_TOKENS=${SMALL_TOKENS:-1152 3408}; WARM=${WARM:-1}
 HOW=${HOW:---eviction multimodal+multimodal:sentences=1 --eviction-share .6 --long-pages 30 --long-share .3 --ending-share .15 --countdown-share .85}
-ADAPTED=${ADAPTED:-1536}; ENCODERS=${ENCODERS:-6}; PAGES=${PAGES:-25}; SEED_STORY=${SEED_STORY:-seed-story}; PYTHON=${PYTHON:-python3}
+ADAPTED=${ADAPTED:-1536}; ENCODERS=${ENCODERS:-6}; WARMED=${WARMED:-128}; PAGES=${PAGES:-25}; SEED_STORY=${SEED_STORY:-seed-story}; PYTHON=${PYTHON:-python3}
 mkdir -p "$OUT/logs"; OUT=$(realpath "$OUT"); mkdir -p "$STORE"; STORE=$(realpath "$STORE"); began=$SECONDS
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 TORCHDYNAMO_SUPPRESS_ERRORS=1 TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$OUT/cache}
 past() { echo $((SECONDS - began)); }
@@ -52,11 +52,11 @@ begin() {  # begin NAME: its training goes on, if it has not ended
 }
 warm() {  # warm NAME: a few steps on the first stories, of both lengths of chunks, with and without gradients
   local name=$1 from tokens words; options "$name"
-  (run "warm_$name" "$(card "$name")" "${words[@]}" --out "$OUT/warm_$name" --stories 128 --steps 12 --long-share .5 --scheduled-sampling 1) || say "$name could not be compiled beforehand: $(tail -n 1 "$OUT/logs/warm_$name.out")"
+  (run "warm_$name" "$(card "$name")" "${words[@]}" --out "$OUT/warm_$name" --stories "$WARMED" --steps "${WARM_STEPS:-12}" --long-share .5 --scheduled-sampling 1) || say "$name could not be compiled beforehand: $(tail -n 1 "$OUT/logs/warm_$name.out")"
   rm -rf "$OUT/warm_$name"
 }
 warm_all() {
-  (run encode 0 encode --out "$DRAW" --what features --device "$DEVICE" --stories 128 --wait 120) || return 0
+  (run encode 0 encode --out "$DRAW" --what features --device "$DEVICE" --stories "$WARMED" --wait 120) || return 0
   local name; for name in tiny small; do if wanted "$name" && ! ended "$name"; then warm "$name" & fi; done; wait; say compiled
 }
 if [ ! -f "$STORE/all" ]; then
