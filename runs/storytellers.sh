@@ -44,7 +44,7 @@ back() {
   for name in unet feature_resampler; do if [ -f "$OUT/adapted" ] && tar cf "$OUT/part.tar" -C "$OUT" "tiny/$name"; then mv "$OUT/part.tar" "$BACK/$name.tar"; fi; done
   tar czf "$OUT/part.tar" -C "$OUT" $(cd "$OUT" && ls -d logs */logs measures 2>/dev/null) && mv "$OUT/part.tar" "$BACK/logs.tgz"
 }
-declare -A pid
+declare -A pid=()
 begin() {  # begin NAME: its training goes on, if it has not ended
   local name=$1 from tokens words seconds; options "$name"; if [ "$name" = tiny ]; then seconds=$TINY; else seconds=$SMALL; fi
   (run "$name" "$(card "$name")" "${words[@]}" --out "$OUT/$name" --stories "$STORIES" --seconds "$seconds") & pid[$name]=$!
