@@ -262,12 +262,9 @@ class PageEncoder:
         self.bos = tokenizer.bos_token_id
         self.eos = tokenizer.eos_token_id
         self.pad = tokenizer.pad_token_id
-        self.separator_ids: list[int] = self._encode(separator)
-        self._countdowns = [self._encode(countdown_text(left)) for left in range(MOST_PAGES_LEFT + 1)]
+        given = [separator, *map(countdown_text, range(MOST_PAGES_LEFT + 1))]
+        self.separator_ids, *self._countdowns = tokenizer(given, add_special_tokens=False)["input_ids"]
         self._memory: dict[str, np.ndarray] = {}
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def countdown_ids(self, left: int | None) -> list[int]:
         "The ids that tell a page that `left` pages follow it; none where that is not told."

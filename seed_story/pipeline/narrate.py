@@ -70,10 +70,8 @@ def stack_tensors(tensors: Iterable[Tensor | None]) -> Tensor:
     return torch.stack(there)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #f99e1ece
-class Narrator:
-    """An MLLM and its tokenizer, ready to read and write pages. Holds no story: the `Memory` is passed in.
-
-    ValueError if an `ending` is asked of a model that was not trained for it."""
+class _NarratorParts:
+    "An MLLM, its tokenizer, and what follows from them. ValueError for an `ending` that it was not trained for."
 
     def __init__(
         self,
@@ -101,6 +99,12 @@ class Narrator:
     def rotary(self) -> Rotary:
         "How the language model turns its keys; ValueError if they cannot be moved."
         return Rotary.from_model(self.mllm.llm)
+
+# %% ../../nbs/5_pipeline/02_narrate.ipynb #5c0de041
+class Narrator(_NarratorParts):
+    """An MLLM and its tokenizer, ready to read and write pages. Holds no story: the `Memory` is passed in.
+
+    ValueError if an `ending` is asked of a model that was not trained for it."""
 
     def embed_ids(self, ids: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
         "Embeddings of token ids, a list or list of lists: [..., D]."

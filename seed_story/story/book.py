@@ -283,7 +283,7 @@ def changed_settings(book: Book, settings: dict) -> list[str]:
         and not (name == 'weights' and same_weights(before.get(name), value))
     ]
 
-
+# %% ../../nbs/1_story/03_book.ipynb #5c0de040
 def _read_state(file: Path) -> tuple[list[int], Any, int | None]:
     "(ids, features, pages left) of a page; ValueError, or what safetensors raises, if the file does not hold them."
     from safetensors.torch import load
