@@ -332,13 +332,13 @@ def verdict_sheet(
     size: int = 256,  # pixels of a picture's longer side
     given: int = 1,  # so many first pages of a story are left out
 ) -> 'Image.Image':
-    "Every page of `stories` with its number in story and book, and what is wrong with it, or *good*."
+    "Every page of `stories` with its number in story and book, and what is wrong with it, or *no fault found*."
     from seed_story.story.storybook import contact_sheet
 
     shown = Story([])
-    for number, story in enumerate(stories, 1):
+    for story in stories:
         verdicts = judge_pictures(story, oracle)
         for page, verdict in list(zip(story, verdicts))[given:]:
-            words = ', '.join(verdict.faults) or 'good'
-            shown.pages.append(Page(f'story {number}, page {verdict.page}: {words}', page.image))
+            words = ', '.join(verdict.faults) or 'no fault found'
+            shown.pages.append(Page(f'story {story.id}, page {verdict.page}: {words}', page.image))
     return contact_sheet(shown, columns, size)
