@@ -47,6 +47,24 @@ def test_pictures_and_texts_become_stories(tmp_path, capsys):
     assert not list(tmp_path.rglob('*.lock')) and not list(tmp_path.rglob('*.part'))
 
 
+def test_the_sheet_in_a_browser(browser, tmp_path):
+    "It opens offline with every picture, keeps what is typed, and saves what --captions reads."
+    drawings = draw(tmp_path / 'drawings', 6)
+    build_data(drawings, tmp_path / 'data')
+    sheet = (tmp_path / 'data' / 'work' / 'captions.html').as_uri()
+    browser.open(sheet)
+    browser.wait('[...document.images].every(i => (i.loading = "eager", i.complete) && i.naturalWidth === 64)')
+    browser.eval("""for (const [k, f] of fields.entries()) { f.value = k ? 'Page <' + k + '>.' : ''; f.oninput() }""")
+    browser.open(sheet)  # again
+    assert browser.eval('document.getElementById("count").textContent') == '5 of 6 written'
+    saved = browser.eval("""new Promise(done => {
+        URL.createObjectURL = blob => { blob.text().then(done); return '#' }
+        document.getElementById('save').click() })""")
+    (tmp_path / 'captions.json').write_text(saved)
+    report = build_data(drawings, tmp_path / 'data', captions=tmp_path / 'captions.json')
+    assert [page.text for page in next(read_stories(report.path))] == [f'Page <{k}>.' for k in range(1, 6)]
+
+
 LOCKED = zlib.decompress(
     base64.b85decode(  # a PDF of an empty page, with a password
         'c-oCo%Wm5+5WMp%_TpnhQhWn~4^3jAXp0z5+DnkbiVs(XAqBDwB>l-'
