@@ -342,6 +342,12 @@ def _save_place(save_directory: Any, safe_serialization: Any) -> Path:
 class _SavingPipeline(CheckedPipeline):
     "A diffusers pipeline that is saved as a whole or not at all."
 
+    def save_beside(self, folder: Path) -> None:
+        "Write what a pipeline keeps beside its components."
+
+    def load_beside(self, folder: Path) -> None:
+        "Read it again; WeightsError if it is damaged."
+
     def save_pretrained(
         self, save_directory: str | PathLike, safe_serialization: bool = True, *args: Any, **kwargs: Any
     ) -> None:
@@ -350,10 +356,12 @@ class _SavingPipeline(CheckedPipeline):
         if out.exists():
             (out / 'model_index.json').unlink(missing_ok=True)  # what is half-written is no pipeline
             super().save_pretrained(out, safe_serialization, *args, **kwargs)
+            self.save_beside(out)
             return
         try:
             with atomic_path(out) as part:
                 super().save_pretrained(part, safe_serialization, *args, **kwargs)
+                self.save_beside(part)
         except OSError as error:
             raise ValueError(f'{out} cannot be saved: {explain_os_error(error)}') from error
 
@@ -384,6 +392,7 @@ class SavedPipeline(_SavingPipeline):
         except NotImplementedError as error:  # of a device map
             raise ValueError(f'{folder} cannot be loaded in this way: {first_line(error)}') from error
         check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
+        pipe.load_beside(Path(folder))
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval()

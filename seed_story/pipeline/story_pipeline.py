@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -32,15 +33,19 @@ from ..models.features import encode_images
 from ..models.sequence import MOST_PAGES_LEFT, SEPARATOR, ImageTokens, clean_text, countdown_text
 from .folders import SavedPipeline, check_kinds
 from .narrate import NarratedPage, Narrator, Progress, narrate, resolve_ending
+from .openings import KnownOpenings, opening_notes, read_known_openings
 from .sampling import Sampling, derive_seed
 from ..sinks.policies import Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
 from ..story.arguments import first_line, plain_text, real_number, shown, whole_number
 from ..story.format import ImageError, Page, Story, open_image
 
+logger = logging.getLogger(__name__)
+
 # %% auto #0
-__all__ = ['MOST_STORY_PAGES', 'resolve_policy', 'StoryComponents', 'resolve_seed', 'picture_seed', 'StoryDefaults', 'load_image',
-           'context_length', 'check_text', 'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'DrawingPipeline',
-           'IllustrationPipeline', 'StreamingPipeline', 'StoryPipeline']
+__all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'InformedPipeline', 'StoryComponents', 'resolve_seed',
+           'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'OpeningPipeline',
+           'NarrationPipeline', 'try_drawing', 'DrawingPipeline', 'IllustrationPipeline', 'StreamingPipeline',
+           'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(
@@ -93,8 +98,30 @@ def _check_defaults(given: dict[str, Any]) -> None:
     resolve_policy(given['attention'], given['window_pages'], given['max_distance'] or 1)
     plain_text('separator', given['separator'])
 
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #3b7c19e4
+def feature_width(mllm: Any) -> int:
+    "F of the features that the language model reads."
+    reads = mllm.config.input_resampler
+    return reads.get('kv_dim') or reads['embed_dim']
+
+
+class InformedPipeline(SavedPipeline):
+    "A pipeline that may know what openings its language model was trained on."
+
+    known_openings: KnownOpenings | None = None  # None: not known
+    mllm: Any
+
+    def save_beside(self, folder: Path) -> None:
+        "Write what is known of openings."
+        if self.known_openings:
+            self.known_openings.save(folder)
+
+    def load_beside(self, folder: Path) -> None:
+        "Read what is known of openings, if the folder says it."
+        self.known_openings = read_known_openings(folder, feature_width(self.mllm))
+
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #e25dbaab
-class StoryComponents(SavedPipeline):
+class StoryComponents(InformedPipeline):
     "What a story pipeline is made of, and the defaults of its stories, which are saved with it."
 
     model_cpu_offload_seq: Any = 'visual_tokenizer->feature_resampler->unet->vae'
@@ -156,7 +183,6 @@ class StoryDefaults(StoryComponents):
 
     _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
     config: Any
-    mllm: Any
     tokenizer: Any
 
     def setting(self, name: str, value: Any = None) -> Any:
@@ -252,14 +278,23 @@ class OpeningPipeline(StoryDefaults):
 
     def _check_features(self, features: Any) -> Tensor:
         "`features`; ValueError unless they are finite, [N, V, F], and of the width that the language model reads."
-        reads = self.mllm.config.input_resampler
-        width = reads.get('kv_dim') or reads['embed_dim']
+        width = feature_width(self.mllm)
         if not isinstance(features, Tensor) or features.ndim != 3 or features.shape[-1] != width:
             found = list(features.shape) if isinstance(features, Tensor) else shown(features)
             raise ValueError(f'features must be a tensor [N, V, {width}], not {found}')
         if features.is_meta or not torch.isfinite(features).all():
             raise ValueError('features hold numbers that are not finite, or none at all: encode the picture again')
         return features
+
+    def check_opening(self, image: Any, text: str, features: Tensor | None = None) -> list[str]:
+        """A line for each thing of an opening that is far from all that the model was trained on.
+
+        None where the model's folder does not say what that was. `features` [1, V, F] spare the encoding of `image`."""
+        check_text(self, text, self.sampling())
+        if self.known_openings is None:
+            return []
+        features = self.encode(image) if features is None else self._check_features(features)
+        return opening_notes(self.known_openings, self.narrator, features, text)
 
     def _check_openings(self, images, texts, seeds, sampling: Sampling, features: Tensor | None) -> Tensor:
         "The features of `images`; ValueError for texts that cannot be used, and for unequal numbers."
@@ -489,8 +524,11 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
         first = load_image(image)
         self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
-        how: dict[str, Any] = dict(ending=ending, progress=progress)
+        features = self.encode(first)
+        how: dict[str, Any] = dict(ending=ending, progress=progress, features=features)
         narrated = self.narrate(first, text, pages, attention, seed, sampling, **how)
+        for line in self.check_opening(first, text, features):
+            logger.warning(line)
         return self._illustrated(first, narrated, seed, num_inference_steps, guidance_scale, progress)
 
     def _illustrated(self, first, narrated, seed, num_inference_steps, guidance_scale, progress) -> Iterator[Page]:

@@ -9,7 +9,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -472,6 +472,7 @@ def tell_story(
     resume: bool = False,  # go on with the book that is there
     options: TellOptions | None = None,  # None: nothing is said, defaults or the resumed book's settings count
     quiet: bool = False,  # no progress bars
+    say: Callable[[str], object] = logger.warning,  # called with one line, before the first page of a far opening
 ) -> Book:
     """Tell a book into the folder `out`, or go on with the one there.
 
@@ -487,7 +488,7 @@ def tell_story(
             return book
         opening = find_opening(image, text, book, options.model or before.model or 'tiny')
         given = [*options.given(), *(['opening'] if image is not None else [])]
-        return _tell(opening, folder, book, replace(before, **options.given()), given, quiet)
+        return _tell(opening, folder, book, replace(before, **options.given()), given, quiet, say)
 
 
 def _tell(
@@ -497,6 +498,7 @@ def _tell(
     options: TellOptions,  # said by the command, or by the `book`
     given: Collection[str],  # names of what the command said
     quiet: bool,  # no progress bars
+    say: Callable[[str], object],  # called with one line, if the opening is far from what the model knows
 ) -> Book:
     "Load the model, and tell."
     model = options.model or 'tiny'
@@ -506,5 +508,8 @@ def _tell(
     pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32')
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings, given)
+    settings['notes'] = pipe.check_opening(*opening) if book is None else book.settings.get('notes', [])
+    if book is None and settings['notes']:
+        say('; '.join(settings['notes']))
     with quiet_libraries(), torch_threads(settings['threads']):
         return tell_book(pipe, book, out, opening, settings, quiet)

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['MOST_CHUNK_PAGES', 'MOST_WORKERS', 'STAGE_OPTIONS', 'option', 'piece', 'word_of', 'Options', 'Leaf', 'StageOptions',
-           'RunFolders', 'StoreFolder', 'RunFolder', 'NamedPreset', 'ModelOptions', 'ChunkModelOptions',
-           'EncodedOptions', 'StoreOptions', 'ChunkOptions', 'ReadingOptions', 'StageTwoData', 'DrawingOptions',
-           'SourceOptions', 'EncodingOptions', 'Optimisation', 'budget_used', 'learning_rate', 'FeatureConditioning',
-           'DetokenizerConditioning', 'ChunkConditioning', 'Conditioning', 'SavingOptions', 'StageTwoSaving',
-           'RenderOptions', 'PackOptions', 'WordsOptions', 'EncodeOptions', 'AssembleOptions', 'TrainingOptions',
-           'VAEOptions', 'TokenizerOptions', 'OracleOptions', 'DetokenizerOptions', 'MLLMOptions', 'AdaptOptions',
-           'stage_options', 'stage_optimisation']
+           'RunFolders', 'StoreFolder', 'RunFolder', 'PipelineFolder', 'NamedPreset', 'ModelOptions',
+           'ChunkModelOptions', 'EncodedOptions', 'StoreOptions', 'ChunkOptions', 'ReadingOptions', 'StageTwoData',
+           'DrawingOptions', 'SourceOptions', 'SummaryData', 'EncodingOptions', 'Optimisation', 'budget_used',
+           'learning_rate', 'FeatureConditioning', 'DetokenizerConditioning', 'ChunkConditioning', 'Conditioning',
+           'SavingOptions', 'StageTwoSaving', 'RenderOptions', 'PackOptions', 'WordsOptions', 'EncodeOptions',
+           'AssembleOptions', 'SummaryOptions', 'TrainingOptions', 'VAEOptions', 'TokenizerOptions', 'OracleOptions',
+           'DetokenizerOptions', 'MLLMOptions', 'AdaptOptions', 'stage_options', 'stage_optimisation']
 
 # %% ../../nbs/6_training/00_options.ipynb #6d3af52a
 import difflib
@@ -217,6 +217,13 @@ class RunFolder(RunFolders):
 
     store: Path | None = option('Folder of the page store; not read.', None)  # type: ignore[assignment]  # wider here
 
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineFolder(RunFolders):
+    "Folders"
+
+    out: Path = option('Pipeline folder, as assemble makes it.')
+
 # %% ../../nbs/6_training/00_options.ipynb #d0060e8c
 @dataclass(frozen=True, kw_only=True)
 class NamedPreset(Options):
@@ -359,6 +366,13 @@ class SourceOptions(ReadingOptions):
             raise ValueError(f'--source {self.source}: there is no such file or folder')
 
 # %% ../../nbs/6_training/00_options.ipynb #1c8246d8
+@dataclass(frozen=True, kw_only=True)
+class SummaryData(StoreOptions):
+    "Data"
+
+    device: str = option('cpu, cuda, cuda:1, …', 'cpu')
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodingOptions(StoreOptions):
     "Data"
@@ -610,6 +624,15 @@ class AssembleOptions(StageOptions):
     folders: RunFolder
     model: ModelOptions = piece(ModelOptions)
 
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryOptions(StageOptions):
+    "Tell a pipeline folder what pictures, texts and names it knows, from stories that it was not trained on."
+
+    stage = 'summary'
+    folders: PipelineFolder
+    data: SummaryData = piece(SummaryData)
+
 # %% ../../nbs/6_training/00_options.ipynb #e23144cc
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(StageOptions):
@@ -712,6 +735,7 @@ STAGE_OPTIONS: dict[str, type[StageOptions]] = {
         MLLMOptions,
         AdaptOptions,
         AssembleOptions,
+        SummaryOptions,
     )
 }
 
