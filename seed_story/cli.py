@@ -192,7 +192,9 @@ def tell(
     dtype: Annotated[Optional[str], typer.Option(help='float32, bfloat16 or float16; default: float32.')] = None,
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bars.')] = False,
 ):
-    "Tell an illustrated story: OUT/story.jsonl, OUT/images/ and OUT/index.html, page by page."
+    """Tell an illustrated story: OUT/story.jsonl, OUT/images/ and OUT/index.html, page by page.
+
+    The bundled models know Storyland's animals and names; what of an opening is far from that is said in one line."""
     from seed_story.pipeline.tell import StoryInterrupted, TellOptions, tell_story
 
     given = TellOptions(
@@ -210,7 +212,7 @@ def tell(
     )
     clock = time.monotonic()
     try:
-        book = tell_story(image, text, out, resume, given, quiet)
+        book = tell_story(image, text, out, resume, given, quiet, complain)
     except StoryInterrupted as e:
         complain(e)
         return 130
