@@ -693,9 +693,11 @@ def value_bounds(name: str) -> tuple[float, float]:
 
 
 def _cases_by_seed(records: Iterable[Record], name: str) -> 'np.ndarray | None':
-    "Hits and counts [2, K, S] of the figure `name`; None if a record does not keep them."
+    "Hits and counts [2, K, S] of the figure `name`; None if there is no record, or one does not keep them."
     cases = [cases_of(record, name) for record in records]
-    return None if any(c is None for c in cases) else np.asarray(cases, float).transpose(1, 0, 2)
+    if not cases or any(c is None for c in cases):
+        return None
+    return np.asarray(cases, float).transpose(1, 0, 2)
 
 
 def mean_over_seeds(records: dict, name: str) -> Estimate:
@@ -706,9 +708,9 @@ def mean_over_seeds(records: dict, name: str) -> Estimate:
     if len(found) == 1:
         return found[0]
     cases = _cases_by_seed(records.values(), name)
-    return join_intervals(found, *value_bounds(name)) if cases is None else two_way_bootstrap(*cases)
+    return join_intervals(found, *value_bounds(name)) if cases is None else two_way_bootstrap(cases[0], cases[1])
 
-
+# %% ../../nbs/7_evaluation/07_ablations.ipynb #cc7d9894
 def paired_over_seeds(records: dict, base: dict, name: str, base_name: str | None = None) -> Estimate:
     """How much greater the figure `name` is than `base_name` (None: the same figure) in the records `base`, seed by
     seed.
@@ -716,9 +718,9 @@ def paired_over_seeds(records: dict, base: dict, name: str, base_name: str | Non
     Where the records keep their cases, on the same stories; else as if both had told stories of their own."""
     seeds = [seed for seed in records if seed in base]
     sides = ((records, name), (base, base_name or name))
-    both = [_cases_by_seed([of[seed] for seed in seeds], what) for of, what in sides] if seeds else [None]
-    if all(cases is not None for cases in both):
-        return two_way_bootstrap(*both[0], base=tuple(both[1]))
+    ours, theirs = (_cases_by_seed([of[seed] for seed in seeds], what) for of, what in sides)
+    if ours is not None and theirs is not None:
+        return two_way_bootstrap(ours[0], ours[1], base=(theirs[0], theirs[1]))
 
     def gap(seed: int) -> Estimate:
         a, b = (of[seed].figures.get(what, Estimate(math.nan)) for of, what in sides)

@@ -203,8 +203,8 @@ def paired_bootstrap(
 ) -> Estimate:
     """`name` on late pages in `record` minus that in `other`, with its 95 % bootstrap interval over the stories, which
     both must have told. NaN if one of them counted nothing. ValueError if their numbers of stories differ."""
-    cases = [np.asarray(r.curves[f'late {name}'], float).reshape(2, -1) for r in (record, other)]
-    return paired_ratio(*cases, np.exp if name in EXPONENTIATED else np.asarray, draws, seed)
+    a, b = (np.asarray(r.curves[f'late {name}'], float).reshape(2, -1) for r in (record, other))
+    return paired_ratio(a, b, np.exp if name in EXPONENTIATED else np.asarray, draws, seed)
 
 # %% ../../nbs/7_evaluation/03_lengths.ipynb #962358c3
 def breaking_page(

@@ -227,7 +227,7 @@ def name_figures(told: Sequence[ToldStory]) -> dict[str, Estimate]:
         'pages read': _told_share([story.read for story in told]),
     }
 
-
+# %% ../../nbs/7_evaluation/09_texts.ipynb #ce68e09d
 TOLD_FIGURES = (  # in the order of tables
     'complete stories',
     'goal announced',

@@ -47,7 +47,7 @@ def widen_certain(estimate: Estimate) -> Estimate:
     if at not in (0, 1) or not (estimate.low == estimate.high == at) or not 0 < estimate.n <= estimate.count:
         return estimate
     reach = certain_bound(estimate.n)
-    return replace(estimate, **(dict(low=1 - reach) if at else dict(high=reach)))
+    return replace(estimate, low=1 - reach) if at else replace(estimate, high=reach)
 
 # %% ../../nbs/8_records/01_estimates.ipynb #02d490a5
 def bootstrap_ratio(
@@ -273,7 +273,7 @@ def two_way_bootstrap(
     both = Estimate(value, min(float(low), value), max(float(high), value), stories, count)
     return _widen_difference(both, stories, float(pairs[0][0].sum() / count)) if base else widen_certain(both)
 
-
+# %% ../../nbs/8_records/01_estimates.ipynb #b6d4227c
 def join_intervals(
     estimates: Iterable[Estimate],  # of each seed, with its interval over the stories that all seeds share
     least: float = -math.inf,

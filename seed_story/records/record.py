@@ -220,12 +220,13 @@ def paired_difference(record: 'Record', other: 'Record', name: str, scale: Calla
     `scale` is applied to both ratios before, e.g. `np.exp` to nats a word.
 
     NaN if one does not keep its cases. ValueError if they told other stories."""
-    cases = [cases_of(r, name) for r in (record, other)]
-    if None in cases:
+    a = cases_of(record, name)
+    b = cases_of(other, name)
+    if a is None or b is None:
         return Estimate(math.nan)
     if (record.n, record.seed) != (other.n, other.seed):
         raise ValueError(f'{record.name} and {other.name} told other stories: they cannot be paired')
-    return paired_ratio(*cases, *([scale] if scale else []))
+    return paired_ratio(a, b, scale) if scale else paired_ratio(a, b)
 
 # %% ../../nbs/8_records/02_record.ipynb #5e9f44a7
 # NOTEBOOK of nbs/repro, or NOTEBOOK:SETTING for those of its records that state this setting, or SETTING=POLICY for

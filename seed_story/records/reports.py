@@ -70,7 +70,8 @@ def _bounds(row: ReportRow, estimate: Estimate) -> str:
 
 def _setting(row: ReportRow, record: Record) -> str:
     "The settings that the row names, and the machine."
-    settings = [f'{name} {record.settings[name]}' for name in row.setting if name in record.settings]
+    held = {name: record.settings[name] for name in row.setting if name in record.settings}
+    settings = [f'{name} {model_label(value) if name == "model" else value}' for name, value in held.items()]
     return ', '.join([*settings, record.hardware.get('gpu') or record.hardware.get('cpu', '')])
 
 
