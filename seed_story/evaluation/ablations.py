@@ -46,6 +46,7 @@ from ..models.presets import bundled_folder, override, preset
 from seed_story.records.record import (
     Record,
     RecordStatus,
+    case_curves,
     cases_of,
     read_record,
     find_record,
@@ -563,6 +564,7 @@ def run_trial(trial: Trial) -> Record:
         'reach': Estimate(float(pipe.config.max_distance)),
     }
     figures |= measure_variant(trial.room, pipe, trial.measure)
+    kept = {name: f for name, f in figures.items() if re.search('/looks/|/facts|true/', name)}
     return write_record(
         trial.path,
         trial.command,
@@ -571,6 +573,7 @@ def run_trial(trial: Trial) -> Record:
         seed=trial.seed,
         seconds=time.time() - began,
         settings=trial.settings(),
+        curves=case_curves(kept),  # seeds and stories are drawn together, see `mean_over_seeds`
         notes='one variant from one seed; training/seconds count time shared with other trainings on the same GPU',
     )
 
