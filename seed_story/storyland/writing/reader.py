@@ -74,18 +74,19 @@ INTRODUCTION_PATTERNS = tuple(
     re.compile(p + f'(?:{WORN_PATTERN})?', re.I)
     for p in (
         rf'\ban? {LOOKS_PATTERN} (?:named|called|by the name of) {NAMED_PATTERN}',
-        rf'\b{NAMED_PATTERN}, an? {LOOKS_PATTERN}\b',
+        rf'\b{NAMED_PATTERN}(?P<mark>,| was| is) an? {LOOKS_PATTERN}\b',
     )
 )
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #c4f0a1d8
 def find_introductions(text: str) -> Iterator[tuple[str, re.Match[str]]]:
-    "Each name that `text` introduces, and where: after 'named', or before ', a blue cat'."
+    "Each name that `text` introduces, and where: after 'named', or before ', a blue cat' or 'was a blue cat'."
     named, placed_first = INTRODUCTION_PATTERNS
     for m in named.finditer(text):
         yield m['name'], m
     for m in placed_first.finditer(text):
-        if name := _as_name(m['name'], _begins_sentence(text, m.start()), ()):
+        first = m['mark'] == ',' and _begins_sentence(text, m.start())  # 'Meanwhile, a blue cat …'
+        if name := _as_name(m['name'], first, ()):
             yield name, m
 
 # %% ../../../nbs/2_storyland/writing/12_reader.ipynb #2fd87a45
