@@ -197,22 +197,11 @@ def tell(
     The bundled models know Storyland's animals and names; what of an opening is far from that is said in one line."""
     from seed_story.pipeline.tell import StoryInterrupted, TellOptions, tell_story
 
-    given = TellOptions(
-        pages=pages,
-        attention=attention,
-        seed=seed,
-        model=model,
-        steps=steps,
-        guidance=guidance,
-        temperature=temperature,
-        threads=threads,
-        device=device,
-        dtype=dtype,
-        ending=ending,
-    )
+    how: dict[str, Any] = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance)
+    how |= dict(temperature=temperature, threads=threads, device=device, dtype=dtype, ending=ending)
     clock = time.monotonic()
     try:
-        book = tell_story(image, text, out, resume, given, quiet, complain)
+        book = tell_story(image, text, out, resume, TellOptions(**how), quiet, complain)
     except StoryInterrupted as e:
         complain(e)
         return 130

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import seed_story.cli
+import seed_story.pipeline.loading
 import seed_story.pipeline.tell
 import seed_story.story.files
 from small_model import command, small_model
@@ -359,3 +360,17 @@ def test_stdout_that_lacks_a_letter(words, tmp_path):
         code = seed_story.cli.run([str(w) for w in (*words, '--pages', 1, '--out', tmp_path / 'a → b')])
     out.flush()
     assert (code, err.getvalue()) == (0, '') and b'a \\u2192 b' in out.buffer.getvalue() and out.errors == 'strict'
+
+
+def test_what_of_an_opening_is_far_is_said_once_before_the_story(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(seed_story.pipeline.tell, 'load_pipeline', seed_story.pipeline.loading.load_pipeline)
+    Image.new('RGB', (64, 64), (200, 120, 40)).save(tmp_path / 'plain.png')
+    german = ['--image', str(tmp_path / 'plain.png'), '--text', 'Es war einmal eine Katze.']
+    words = ['tell', *german, '--pages', '1', '--quiet', '--out', str(tmp_path / 'book')]
+    assert seed_story.cli.run(words) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith('seed-story: the picture is far') and '; the text is far' in line
+    kept = json.loads((tmp_path / 'book' / '.state' / 'settings.json').read_text('utf-8'))
+    assert '; '.join(kept['notes']) == line.removeprefix('seed-story: ')
+    assert seed_story.cli.run(['tell', '--resume', '--steps', '5', '--out', str(tmp_path / 'book'), '--quiet']) == 0
+    assert capsys.readouterr().err == ''

@@ -490,7 +490,7 @@ def tell_story(
         given = [*options.given(), *(['opening'] if image is not None else [])]
         return _tell(opening, folder, book, replace(before, **options.given()), given, quiet, say)
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb62c
 def _tell(
     opening: Opening,
     out: Path,  # folder of a book that is begun
