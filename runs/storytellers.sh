@@ -4,7 +4,7 @@
 # usage: runs/storytellers.sh [OUT]      environment:
 #   STORE     page store (fast disk or memory: 1.5 MB a story)   STORIES (9984), SEED (200000) of the first, WORKERS (26) that draw, 0.11 s of a core a story, ENCODERS (6)
 #   LIMIT     seconds of this call (560)          GPUS  2: a card each; 1: they share it      DEVICE (cuda)
-#   TINY, SMALL   seconds of training in all calls together (900, 1100; 0 leaves it out). Not begun without its weights: `seed-story fetch small`
+#   TINY, SMALL   seconds of training in all calls together (880, 1070; 0 leaves it out). Not begun without its weights: `seed-story fetch small`
 #   FROM_TINY, FROM_SMALL   pipeline folders whose language model is trained further (data/tiny, data/small), e.g. what BACK holds of a machine that is gone
 #   BACK      folder that is given the newest weights as tar files, every two minutes and at the end
 #   ADAPT     seconds of stage 3 (0: none), on features of the new `tiny`, when its seconds are over. DRAW: the folder of vae, unet and feature_resampler (data/tiny)
@@ -12,14 +12,14 @@
 #   TINY_BATCH (64), SMALL_BATCH (16), TINY_LR (1.2e-3), SMALL_LR (8e-4), HOW: more options of both;  TINY_TOKENS, SMALL_TOKENS: of a chunk of 10 pages, and of 30
 #   WARM      1: what is compiled is compiled while stories are drawn (PyTorch keeps it in OUT/cache); 0: not
 # Four calls on two H200, for instance:
-#   1. LIMIT=220 (stories, features; tiny begins)   2. LIMIT=570 (small begins as well)   3. ADAPT=170 LIMIT=570 (tiny ends, stage 3)   4. ADAPT=170 MEASURE=32 LIMIT=230
-# A rehearsal: DEVICE=cpu GPUS=1 WARM=0 STORIES=4 WORKERS=1 TINY=40 SMALL=40 TINY_BATCH=3 SMALL_BATCH=3 LIMIT=100 ADAPT=5 MEASURE=1 PAGES=3 runs/storytellers.sh out/rehearsal
+#   1. LIMIT=220 (stories, features; tiny begins)   2. LIMIT=560 (small begins as well)   3. ADAPT=150 LIMIT=560 (tiny ends, stage 3)   4. ADAPT=150 MEASURE=32 LIMIT=190
+# A rehearsal (small wants 13 GB): DEVICE=cpu GPUS=1 WARM=0 STORIES=2 WORKERS=1 ENCODERS=1 TINY=20 SMALL=0 TINY_BATCH=2 ADAPT=5 ADAPT_BATCH=8 MEASURE=1 PAGES=5 LIMIT=500 runs/storytellers.sh out/rehearsal
 set -euo pipefail
 OUT=${1:-out/storytellers}; STORE=${STORE:-out/storytellers_pages}; STORIES=${STORIES:-9984}; SEED=${SEED:-200000}; WORKERS=${WORKERS:-26}; LIMIT=${LIMIT:-560}; GPUS=${GPUS:-2}; DEVICE=${DEVICE:-cuda}
-TINY=${TINY:-900}; SMALL=${SMALL:-1100}; DATA=${DATA:-data}; FROM_TINY=${FROM_TINY:-$DATA/tiny}; FROM_SMALL=${FROM_SMALL:-$DATA/small}; DRAW=${DRAW:-$DATA/tiny}; BACK=${BACK:-}; ADAPT=${ADAPT:-0}; MEASURE=${MEASURE:-0}
+TINY=${TINY:-880}; SMALL=${SMALL:-1070}; DATA=${DATA:-data}; FROM_TINY=${FROM_TINY:-$DATA/tiny}; FROM_SMALL=${FROM_SMALL:-$DATA/small}; DRAW=${DRAW:-$DATA/tiny}; BACK=${BACK:-}; ADAPT=${ADAPT:-0}; MEASURE=${MEASURE:-0}
 TINY_BATCH=${TINY_BATCH:-64}; SMALL_BATCH=${SMALL_BATCH:-16}; TINY_LR=${TINY_LR:-1.2e-3}; SMALL_LR=${SMALL_LR:-8e-4}; TINY_TOKENS=${TINY_TOKENS:-680 1960}; SMALL_TOKENS=${SMALL_TOKENS:-1152 3408}; WARM=${WARM:-1}
 HOW=${HOW:---eviction multimodal+multimodal:sentences=1 --eviction-share .6 --long-pages 30 --long-share .3 --ending-share .15 --countdown-share .85}
-ADAPTED=${ADAPTED:-1536}; ENCODERS=${ENCODERS:-6}; WARMED=${WARMED:-128}; PAGES=${PAGES:-25}; SEED_STORY=${SEED_STORY:-seed-story}; PYTHON=${PYTHON:-python3}
+ADAPTED=${ADAPTED:-$((STORIES < 1536 ? STORIES : 1536))}; ENCODERS=${ENCODERS:-6}; WARMED=${WARMED:-128}; PAGES=${PAGES:-25}; SEED_STORY=${SEED_STORY:-seed-story}; PYTHON=${PYTHON:-python3}
 mkdir -p "$OUT/logs"; OUT=$(realpath "$OUT"); mkdir -p "$STORE"; STORE=$(realpath "$STORE"); began=$SECONDS
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 TORCHDYNAMO_SUPPRESS_ERRORS=1 TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$OUT/cache}
 past() { echo $((SECONDS - began)); }
