@@ -11,7 +11,7 @@ __all__ = ['CHANCES', 'FEW_CHANCES', 'POINTS', 'SQUARE', 'WORST', 'OPEN', 'COPY'
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #bbbdd45c
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +189,7 @@ def redraw(picture: Tensor, reading: 'Reading') -> Redrawn:
     return Redrawn(float(worst_mean(weighed[None])), weighed, ways[best][nearest])
 
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #9ffc3333
-COPY = 0.075
+COPY = 0.1
 ARTEFACT = 0.12
 
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #37dbf5c0
@@ -278,12 +278,17 @@ def judge_pictures(
         own = np.asarray(pictures[n].convert('RGB'))
         drawn = np.asarray(draw_scene(again.scene, *pictures[n].size))
         sharp = [float(sharpness(torch.from_numpy(each.copy())[None])[0]) for each in (own, drawn)]
-        others = [m for m in soft if told[m].differs(expected)]
+        others = [m for m in soft if told[m].differs(expected) and _read_alike(shown[m], shown[n])]
         soft[n] = soften_pictures(image)[0]
         found.append(
             PageVerdict(n + 1, expected, shown[n], again.artefact, (sharp[0], sharp[1]), _find_copy(soft, n, others))
         )
     return found
+
+# %% ../../nbs/7_evaluation/08_pictures.ipynb #28a76ef4
+def _read_alike(one: 'Reading', other: 'Reading') -> bool:
+    "Do both pictures show the same figures, acts and things at the same place?"
+    return all(getattr(one, what) == getattr(other, what) for what in ('place', 'poses', 'moods', 'props'))
 
 
 def _find_copy(soft: dict[int, Tensor], page: int, others: list[int]) -> int | None:
@@ -317,12 +322,15 @@ def tally_pictures(verdicts: Sequence[PageVerdict]) -> dict[str, tuple[float, fl
 def picture_figures(judged: Iterable[Sequence[PageVerdict]], given: int = 1) -> dict[str, Estimate]:
     """The figures of stories from the verdicts of their pages: name → Estimate.
 
-    The first `given` pages of each are not counted. `count` of *sharpness* is a sum, of no meaning by itself."""
+    The first `given` pages of each are not counted. `count` is of pages or figures."""
     tallies = [tally_pictures(verdicts[given:]) for verdicts in judged]
-    return {
+    found = {
         name: bootstrap_ratio([t[name][0] for t in tallies], [t[name][1] for t in tallies])
         for name in (tallies[0] if tallies else ())
     }
+    if found:  # sharpness is a ratio of sums
+        found['sharpness'] = replace(found['sharpness'], count=found['artefact'].count)
+    return found
 
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #fb0cdb76
 def verdict_sheet(
