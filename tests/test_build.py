@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 from kills import contents, killed_at
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from seed_story import cli
 from seed_story.building.asking import Malformed, ask_until_sound, read_page_texts
 from seed_story.building.batches import Telling
 from seed_story.building.build import BuildOptions, build_data
-from seed_story.building.endpoint import Chat, Endpoint, EndpointError, Sender
+from seed_story.building.endpoint import Answer, Chat, Endpoint, EndpointError, Sender, read_completion
 from seed_story.story.format import read_stories
 
 KEY = 'sk-toy-0123456789'
@@ -274,6 +276,26 @@ def test_what_no_patience_mends_ends_it_at_once(server, reply, reason, tmp_path)
     with pytest.raises(EndpointError, match=re.escape(reason)) as caught:
         ask(server, tmp_path)
     assert len(server.bodies) == 1 and KEY not in str(caught.value)
+
+
+KEYS = st.sampled_from(['choices', 'message', 'content', 'usage', 'prompt_tokens', 'finish_reason', 'model', 'text'])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON, st.text(max_size=80), st.integers(1, 5))
+@settings(max_examples=150, deadline=None)
+def test_whatever_comes_is_an_answer_or_malformed(body, text, count):
+    read_completion(body, '')
+    for said in (text, json.dumps(body), f'Sure: ```{json.dumps(body)}'):
+        try:
+            texts = read_page_texts(Answer(said), count)
+        except Malformed:
+            continue
+        assert len(texts) == count and all(isinstance(t, str) and t.strip() for t in texts)
 
 
 def test_a_slow_answer_is_given_up(server, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, TypeVar
 
 from .endpoint import Answer, Chat
@@ -15,7 +16,7 @@ from ..story.arguments import shown
 from ..story.lines import clean_text
 
 # %% auto #0
-__all__ = ['MOST_CHARACTERS', 'TRIES', 'Malformed', 'read_caption', 'read_page_texts', 'ask_until_sound']
+__all__ = ['MOST_CHARACTERS', 'MOST_ANSWER', 'TRIES', 'Malformed', 'read_caption', 'read_page_texts', 'ask_until_sound']
 
 # %% ../../nbs/10_building/08_asking.ipynb #6de31b89
 class Malformed(ValueError):
@@ -58,11 +59,14 @@ def read_caption(answer: Answer) -> str:
         raise Malformed(f'it says {shown(text)}; do what was asked')
     return _page_text(text.strip('"'))
 
-# %% ../../nbs/10_building/08_asking.ipynb #86df695c
+# %% ../../nbs/10_building/08_asking.ipynb #c7f787c3
+MOST_ANSWER = 1_000_000  # characters that are looked at
+
+
 def _first_json(text: str) -> Any:
     "The first list or object of JSON in a text; Malformed if there is none."
     decoder = json.JSONDecoder()
-    for start in re.finditer(r'[\[{]', text):
+    for start in islice(re.finditer(r'[\[{]', text[:MOST_ANSWER]), 100):
         try:
             return decoder.raw_decode(text, start.start())[0]
         except (ValueError, RecursionError):  # none begins here

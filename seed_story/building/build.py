@@ -93,6 +93,8 @@ def _video_rows(video: VideoFrames, lines: int) -> list[tuple[str, int | float |
     rows: list[tuple[str, int | float | str]] = [('seconds', round(video.seconds, 1)), ('scenes', video.scenes)]
     found = {'blank frames': video.blank, 'repeated frames': video.repeats, 'damaged pieces': video.damaged}
     rows += [(name, count) for name, count in found.items() if count]
+    if video.seconds < 0.9 * video.length - 1:
+        rows.append(('ends early', f'after {video.seconds:.1f} of {video.length:.1f} s: is the file cut off?'))
     if video.box:
         rows.append(('cut to', f'{video.box[2] - video.box[0]}×{video.box[3] - video.box[1]} (black bars)'))
     return [*rows, ('subtitles', lines)]

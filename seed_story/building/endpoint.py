@@ -28,7 +28,8 @@ from ..story.lines import printable
 
 # %% auto #0
 __all__ = ['LOCAL_HOSTS', 'PICTURE_PIXELS', 'MOST_BYTES', 'EndpointError', 'Endpoint', 'text_part', 'image_part', 'text_tokens',
-           'picture_tokens', 'Answer', 'Spending', 'spent_in_all', 'read_answer', 'cost', 'Sender', 'send', 'Chat']
+           'picture_tokens', 'Answer', 'Spending', 'spent_in_all', 'read_answer', 'cost', 'read_completion', 'Sender',
+           'send', 'Chat']
 
 # %% ../../nbs/10_building/07_endpoint.ipynb #bb7a5147
 class EndpointError(ValueError):
@@ -168,7 +169,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_completion(body: Any, prompt: str) -> Answer:
+def read_completion(body: Any, prompt: str) -> Answer:
     "The answer in the JSON of a completion; an empty one where it holds none."
     choices = _mapping(body).get('choices')
     choice = _mapping(choices[0] if isinstance(choices, list) and choices else None)
@@ -321,7 +322,7 @@ def send(sender: Sender, messages: list[dict]) -> Answer:
             if refusal := _refusal(response, endpoint):
                 raise EndpointError(f'{endpoint.url} {refusal}')
             if (body := _completion(response)) is not None:
-                return _without_key(_read_completion(body, _prompt_of(messages)), endpoint.key())
+                return _without_key(read_completion(body, _prompt_of(messages)), endpoint.key())
             reason = f'status {response.status_code}: {_said(response, endpoint.key())}'
         sender._wait(number, _asked_to_wait(response))
     raise EndpointError(f'{endpoint.url} does not answer ({reason}): see that it runs, all answers are kept')

@@ -19,7 +19,7 @@ from .pages import SourcePage
 from ..story.arguments import first_line
 
 # %% auto #0
-__all__ = ['CUT', 'SHORTEST', 'content_score', 'open_video', 'VideoScene', 'VideoFrames']
+__all__ = ['CUT', 'SHORTEST', 'content_score', 'open_video', 'start_of', 'VideoScene', 'VideoFrames']
 
 # %% ../../nbs/10_building/04_frames.ipynb #d7c12309
 CUT = 27.0  # the score from which on two frames are of two scenes
@@ -57,10 +57,16 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, streams[0]
 
 
+def start_of(container: Any) -> float:
+    "The second of a file at which players begin to count."
+    return float((container.start_time or 0) / 1e6)
+
+
 def _decoded(container: Any, stream: Any, damaged: Callable[[], object]) -> Iterator[tuple[float, Any]]:
-    "(second, frame) one after the other; `damaged` is called for each packet that cannot be decoded."
+    "(second, frame) one after the other; `damaged` is called for each piece that cannot be decoded."
     av = need('av', 'a video')
     rate = float(stream.average_rate or 25)
+    began = start_of(container)
     packets = container.demux(stream)
     number = 0
     while True:
@@ -75,7 +81,10 @@ def _decoded(container: Any, stream: Any, damaged: Callable[[], object]) -> Iter
         if packet is None:
             return
         for frame in frames:
-            yield number / rate if frame.time is None else float(frame.time), frame
+            if frame.is_corrupt:
+                damaged()
+                continue
+            yield number / rate if frame.time is None else max(0.0, float(frame.time) - began), frame
             number += 1
 
 # %% ../../nbs/10_building/04_frames.ipynb #49409965
@@ -149,10 +158,11 @@ class VideoFrames:
         self.repeats_of = Repeats(near)
         self.progress = progress
         self.seconds = 0.0
+        self.length = 0.0  # seconds that the file says it has
         self.scenes = 0
         self.blank = 0
         self.repeats = 0
-        self.damaged = 0  # packets
+        self.damaged = 0  # pieces: packets, or frames that came out of them broken
         self.box: tuple[int, int, int, int] | None = None  # within black bars; None: there are none
 
     def _count_damage(self) -> None:
@@ -161,7 +171,7 @@ class VideoFrames:
     def _scenes(self) -> Iterator[VideoScene]:
         "Scenes, and their parts of at most `every` seconds."
         with open_video(self.path) as (container, stream):
-            length = float((container.duration or 0) / 1e6)
+            self.length = float((container.duration or 0) / 1e6)
             scene = None
             began = 0.0  # of the whole scene
             before = None
@@ -170,7 +180,7 @@ class VideoFrames:
                 cut = before is not None and second - began >= SHORTEST and content_score(before, small) >= CUT
                 if scene is not None and (cut or second - scene.start >= self.every):
                     yield scene
-                    self.progress(second, length)
+                    self.progress(second, self.length)
                 if scene is None or cut:
                     self.scenes += 1
                     began = second

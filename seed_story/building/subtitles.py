@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .frames import open_video
+from .frames import open_video, start_of
 from .material import Keyframe
 from .needs import need
-from ..story.arguments import first_line
+from ..story.arguments import first_line, plain_path
 
 # %% auto #0
 __all__ = ['SUBTITLE_SUFFIXES', 'SpokenLine', 'read_subtitles', 'embedded_subtitles', 'find_subtitles', 'assign_lines']
@@ -89,7 +89,7 @@ def embedded_subtitles(video: Path, language: str | None = None) -> list[SpokenL
                 found = packet.decode() if packet.size else []
             except av.FFmpegError:  # a damaged line is none
                 continue
-            start = float((packet.pts or 0) * packet.time_base)
+            start = float((packet.pts or 0) * packet.time_base) - start_of(container)
             end = start + float((packet.duration or 0) * packet.time_base)
             rects = [
                 rect for item in found for rect in (item if hasattr(item, '__iter__') else [item])
@@ -111,7 +111,7 @@ def find_subtitles(video: Path, wanted: str = '') -> list[SpokenLine]:
     if wanted == 'none':
         return []
     if Path(wanted).suffix.lower() in SUBTITLE_SUFFIXES:
-        return read_subtitles(Path(wanted))
+        return read_subtitles(plain_path('--subtitles', wanted))
     if wanted:
         lines = embedded_subtitles(video, wanted)
         if not lines:
