@@ -54,7 +54,7 @@ def _as_name(run: str, first: bool, known: Iterable[str]) -> str:
     words = run.split()
     while words:
         for name in known:
-            if set(words) <= set(name.split()):
+            if set(words) <= set(name.split()) and (words[-1] not in TITLES or words == name.split()):
                 return name
         word = words[0].lower()
         titled = len(words) > 1 and words[0] in TITLES
