@@ -222,7 +222,8 @@ def paired_ratio(
 
     Where no story differs, the bound of `certain_bound` on both sides. NaN if one of them counted nothing. ValueError
     if their numbers of stories differ."""
-    (a, m), (b, n) = _check_cases(cases), _check_cases(base)
+    a, m = _check_cases(cases)
+    b, n = _check_cases(base)
     if len(a) != len(b):
         raise ValueError(f'{len(a)} and {len(b)} stories cannot be paired')
 
