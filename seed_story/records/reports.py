@@ -85,12 +85,13 @@ def _samples(record: Record, estimate: Estimate) -> str:
 def check_records(records: dict, wanted: dict | None = None) -> dict:
     """Name → `RecordStatus` of `records` (see `read_records`).
 
-    `wanted`: folder → settings that its records must have today, and `model=NAME` → those of all records of a model
-    that state any of them; what a record does not state is told in its notes."""
+    `wanted`: folder → settings that its records must have today, and `model=NAME` → those of all records below a folder
+    NAME, or called so, that state any of them; what a record does not state is told in its notes."""
 
     def settings(name: str) -> dict:
-        held = records[name].settings
-        of_model = (wanted or {}).get(f'model={held.get("model")}', {})
+        held = {key: value for key, value in records[name].settings.items() if value is not None}
+        model = held.get('model')
+        of_model = (wanted or {}).get(f'model={model}', {}) if model in name.split('/') else {}
         known = of_model if of_model.keys() & held.keys() else {}
         return known | (wanted or {}).get(name.split('/')[0], {})
 
