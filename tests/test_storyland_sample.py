@@ -32,7 +32,7 @@ def test_sample_has_not_drifted(number, seed):
 
 
 def test_a_set_is_the_same_for_every_telling_of_its_seed(tmp_path):
-    lines = [save_story(tmp_path / name, 10, (32, 32), ImageFormat(), False, 77) for name in 'ab']
+    lines = [save_story(tmp_path / name, 10, (32, 32), ImageFormat(), False, 'known', 77) for name in 'ab']
     assert lines[0] == lines[1]
     pictures = [sorted((tmp_path / name).rglob('*.png')) for name in 'ab']
     assert [p.read_bytes() for p in pictures[0]] == [p.read_bytes() for p in pictures[1]] and len(pictures[0]) == 10
