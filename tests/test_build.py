@@ -21,6 +21,7 @@ from seed_story.building.asking import Malformed, ask_until_sound, read_page_tex
 from seed_story.building.batches import Telling
 from seed_story.building.build import BuildOptions, build_data
 from seed_story.building.endpoint import Answer, Chat, Endpoint, EndpointError, Sender, read_completion
+from seed_story.story.files import claim
 from seed_story.story.format import read_stories
 
 KEY = 'sk-toy-0123456789'
@@ -65,6 +66,21 @@ def test_the_sheet_in_a_browser(browser, tmp_path):
     (tmp_path / 'captions.json').write_text(saved)
     report = build_data(drawings, tmp_path / 'data', captions=tmp_path / 'captions.json')
     assert [page.text for page in next(read_stories(report.path))] == [f'Page <{k}>.' for k in range(1, 6)]
+
+
+def test_two_builds_do_not_share_a_folder(tmp_path, capsys):
+    drawings = draw(tmp_path / 'drawings', 6)
+    with claim(tmp_path / 'data' / 'work'):
+        assert cli.run(['data', 'build', str(drawings), '--out', str(tmp_path / 'data')]) == 2
+    assert 'is being written by process' in capsys.readouterr().err
+
+
+def test_another_data_set_stays(tmp_path, capsys):
+    drawings = draw(tmp_path / 'drawings', 6)
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'stories.jsonl').write_text('of somebody')
+    assert cli.run(['data', 'build', str(drawings), '--out', str(tmp_path / 'data')]) == 2
+    assert 'not of this build' in capsys.readouterr().err and len(contents(tmp_path / 'data')) == 1
 
 
 LOCKED = zlib.decompress(
@@ -242,6 +258,7 @@ def test_a_busy_or_broken_server_is_asked_again(server, reply, tmp_path):
         (said('["One text.", "Two texts.", "Three texts."]'), 'it has 3 texts'),
         (said('Once upon a time.'), 'no JSON'),
         (said('{"story": 3}'), '1 texts'),
+        (said('["One text.", " "]'), "of page 2, a text is ' '"),
         ({'cat': 1}, 'it was empty'),
     ],
 )

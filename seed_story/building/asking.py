@@ -98,7 +98,12 @@ def read_page_texts(answer: Answer, count: int) -> list[str]:
     items = _as_list(_first_json(_whole(answer)))
     if len(items) != count:
         raise Malformed(f'it has {len(items)} texts, there are {count} pages; write exactly {count}')
-    texts = [_as_text(item) for item in items]
+    texts = []
+    for page, item in enumerate(items, 1):
+        try:
+            texts.append(_as_text(item))
+        except Malformed as e:
+            raise Malformed(f'of page {page}, {e}') from None
     if count > 2 and len(set(texts)) == 1:
         raise Malformed('all texts are the same; write one for each page')
     return texts

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .asking import ask_until_sound, read_caption, read_page_texts
+from .asking import Malformed, ask_until_sound, read_caption, read_page_texts
 from .endpoint import Chat, cost, image_part, picture_tokens, text_part
 from .material import Keyframe
 from ..story.pictures import open_image
@@ -110,7 +110,10 @@ def write_linked(chat: Chat, frames: list[Keyframe], folder: Path, about: str = 
     texts: list[str] = []
     for k, part in enumerate(parts):
         question = part_question(frames[part], folder, (k, len(parts)), about)
-        texts += _ask_for_texts(chat, question, part.stop - part.start)
+        try:
+            texts += _ask_for_texts(chat, question, part.stop - part.start)
+        except Malformed as e:
+            raise Malformed(f'for pages {part.start + 1} to {part.stop}, {e}') from None
     return texts if len(parts) == 1 else _ask_for_texts(chat, link_question(texts, about), len(texts))
 
 # %% ../../nbs/10_building/10_writing.ipynb #b39a414b
