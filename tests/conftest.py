@@ -197,6 +197,7 @@ class Browser:
 
 @pytest.fixture(scope='session')
 def browser():
+    pytest.importorskip('websocket')
     program = find_chromium()
     if not program:
         pytest.skip('no Chromium found: install the package chromium, or name one in the variable CHROMIUM')
