@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import lzma
 import random
 import re
@@ -26,15 +27,17 @@ from .narrate import Narrator
 from .reading import pad_right
 from ..sinks.memory import Memory
 from ..story.arguments import first_line
-from ..story.files import write_atomic
+from ..story.files import short_hash, write_atomic
 from ..story.packed import read_weights
 from ..story.weights import AGAIN, WeightsError, check_weight_file
 
+logger = logging.getLogger(__name__)
+
 # %% auto #0
-__all__ = ['RANK', 'FLOOR', 'RARE', 'WORD', 'MOST_WORDS', 'OPEN_SHARE', 'FAR_WORDS', 'FAR_SHARE', 'OPENINGS_FILE', 'MOST_NAMED',
-           'KnownPictures', 'summarise_pictures', 'text_surprise', 'text_words', 'names_within', 'KnownTexts',
-           'summarise_texts', 'remove_known_openings', 'KnownOpenings', 'read_known_openings', 'opening_notes',
-           'summarise_openings']
+__all__ = ['logger', 'RANK', 'FLOOR', 'RARE', 'WORD', 'MOST_WORDS', 'OPEN_SHARE', 'FAR_WORDS', 'FAR_SHARE', 'OPENINGS_FILE',
+           'MOST_NAMED', 'KnownPictures', 'summarise_pictures', 'text_surprise', 'text_words', 'names_within',
+           'KnownTexts', 'summarise_texts', 'training_hash', 'remove_known_openings', 'KnownOpenings',
+           'read_known_openings', 'opening_notes', 'summarise_openings']
 
 # %% ../../nbs/5_pipeline/09_openings.ipynb #df11dc0f
 RANK = 62  # directions whose variance is kept one by one
@@ -188,6 +191,12 @@ def summarise_texts(
 OPENINGS_FILE = 'openings.safetensors'
 
 
+def training_hash(folder: str | Path) -> str:
+    "What tells the training of a model's language model from others; nothing if its `folder` does not say."
+    file = Path(folder) / 'mllm' / 'training.json'
+    return short_hash(file.read_bytes()) if file.is_file() else ''
+
+
 def remove_known_openings(folder: str | Path) -> None:
     "Remove what the model in `folder` is said to know: it has new weights."
     for suffix in ('', '.xz'):
@@ -209,6 +218,7 @@ class KnownOpenings:
             picture_limit=self.pictures.limit,
             text_limit=self.texts.limit,
             unknown_limit=self.texts.unknown_limit,
+            training=training_hash(folder),
             words=' '.join(sorted(self.texts.words)),
             names=None if names is None else ' '.join(sorted(names)),
         )
@@ -219,8 +229,8 @@ class KnownOpenings:
         return file
 
 # %% ../../nbs/5_pipeline/09_openings.ipynb #07befa13
-def _parse_summary(content: bytes) -> KnownOpenings:
-    "The summary in a file. ValueError, or what a library raises, for other content."
+def _parse_summary(content: bytes) -> tuple[KnownOpenings, str]:
+    "The summary in a file, and of which training it is. ValueError, or what a library raises, for other content."
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')])
     about = json.loads(header['__metadata__']['about'])
     held = {name: tensor.float() for name, tensor in load_tensors(content).items()}
@@ -233,29 +243,35 @@ def _parse_summary(content: bytes) -> KnownOpenings:
         raise ValueError('it holds numbers that cannot be')
     names = None if about['names'] is None else frozenset(about['names'].split())
     pictures = KnownPictures(held['mean'], held['axes'], held['variances'], *numbers[:2])
-    return KnownOpenings(pictures, KnownTexts(*numbers[2:], frozenset(about['words'].split()), names))
+    known = KnownOpenings(pictures, KnownTexts(*numbers[2:], frozenset(about['words'].split()), names))
+    return known, about.get('training', '')
 
 
 def read_known_openings(
     folder: str | Path,  # of a model
     width: int | None = None,  # F of its features; None: any
 ) -> KnownOpenings | None:
-    "The summary in the `folder` of a model; None if there is none. WeightsError if it is damaged, or of another model."
+    """The summary in the `folder` of a model; None if there is none, or only that of an earlier training.
+
+    WeightsError if it is damaged, or of another model."""
     file = Path(folder) / OPENINGS_FILE
     packed = file.with_name(f'{file.name}.xz')
     if not file.exists() and not packed.exists():
         return None
     place = check_weight_file(file if file.exists() else packed)
     try:
-        found = _parse_summary(read_weights(file))
+        found, training = _parse_summary(read_weights(file))
         if width not in (None, len(found.pictures.mean)):
             raise ValueError(f'of features of {len(found.pictures.mean)} numbers, not {width}')
-        return found
     except (SafetensorError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = first_line(error)
         raise WeightsError(
             f'{place} is no summary of openings of this model ({reason}): {AGAIN}, or remove it'
         ) from error
+    if training and training_hash(folder) not in ('', training):
+        logger.warning('%s is of other weights: make it anew with `seed-story train summary --out %s`', place, folder)
+        return None
+    return found
 
 # %% ../../nbs/5_pipeline/09_openings.ipynb #215bc028
 MOST_NAMED = 5  # words that a line names
