@@ -115,13 +115,19 @@ def make_frames(
     source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress
 ) -> list[Keyframe]:
     "The frames that are kept, or, where there are none yet, those of the material."
+    if not work.frames.exists() and (work.captions.exists() or work.stories.exists()):
+        raise ValueError(
+            f'{work.folder} has captions or stories, but no pictures that they are of: '
+            'choose another --out, or remove captions and stories there'
+        )
     work.note('source', _made_from(source, options))
     if not work.frames.exists():
         _store_frames(source, work, options, report, progress)
         try:
             check_enough(read_frames(work.frames), options.pages)
-        except ValueError:
-            shutil.rmtree(work.folder)  # nothing in it is a person's, and other options are free
+        except ValueError:  # other options are free
+            shutil.rmtree(work.frames)
+            (work.folder / 'source.json').unlink()
             raise
     frames = read_frames(work.frames)
     report.rows.append(('pictures', len(frames)))
@@ -216,7 +222,7 @@ def ask_for_stories(
 
     failed = answer_all(
         write,
-        [file for file, draft in kept_drafts(work).items() if not any(draft.texts)],
+        [file for file, draft in kept_drafts(work).items() if not any(draft.texts) and known.keys() & {*draft.images}],
         lambda file, draft: draft.save(file),
         teller.chat,
         teller.telling.workers,
