@@ -92,7 +92,7 @@ def _as_text(item: Any) -> str:
         raise Malformed(f'an item was {shown(item)}; write strings')
     return _page_text(item)
 
-
+# %% ../../nbs/10_building/08_asking.ipynb #8dbce11f
 def read_page_texts(answer: Answer, count: int) -> list[str]:
     "The `count` texts of an answer; Malformed if it holds fewer, more, or something else."
     items = _as_list(_first_json(_whole(answer)))

@@ -25,6 +25,7 @@ from seed_story.building.material import (
     read_draft,
     read_frames,
     read_json,
+    remove_unfinished,
     write_frames,
 )
 from .pages import kind_of_source, read_pages
@@ -110,7 +111,7 @@ def _store_frames(source: Path, work: Work, options: BuildOptions, report: Build
     write_frames(work.frames, video, options.size, lambda frames: assign_lines(frames, lines))
     report.rows += _video_rows(video, len(lines))
 
-
+# %% ../../nbs/10_building/12_build.ipynb #0a9fd6ec
 def make_frames(
     source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress
 ) -> list[Keyframe]:
@@ -305,14 +306,14 @@ def build_data(
     file = None if captions is None else plain_path('--captions', captions)
     build = _Build(work, out, options, BuildReport(), progress)
     with claim(work.folder), open_teller(work.answers, telling, transport) as teller:
-        work.tidy()
+        remove_unfinished(work.folder)
         frames = make_frames(source, work, options, build.report, progress)
         try:
             return _go_on(build, frames, file, teller)
         finally:
             build.report.rows += teller.rows() if teller else []
 
-
+# %% ../../nbs/10_building/12_build.ipynb #a9f77915
 def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller: Teller | None) -> BuildReport:
     "Every step after the choice of pictures."
     work = build.work

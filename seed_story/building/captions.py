@@ -43,7 +43,7 @@ def _by_any_name(frames: list[Keyframe]) -> dict[str, str]:
         names |= {name: f.image for name, f in zip(found, frames) if name and found.count(name) == 1}
     return names
 
-
+# %% ../../nbs/10_building/09_captions.ipynb #a972ab68
 def read_captions(path: Path, frames: list[Keyframe]) -> dict[str, str]:
     """The text of each picture that a file has one for, by its name among the frames.
 

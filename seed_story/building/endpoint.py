@@ -38,7 +38,7 @@ class EndpointError(ValueError):
 
 LOCAL_HOSTS = ('localhost', '127.0.0.1', '::1')
 
-
+# %% ../../nbs/10_building/07_endpoint.ipynb #0abf1acf
 @dataclass(frozen=True)
 class Endpoint:
     "An address, a model, and how patient to be. ValueError for an address that is none, or would give the key away."
@@ -150,7 +150,7 @@ def spent_in_all(answers: Path) -> Spending:
         found.add(read_answer(file))
     return found
 
-
+# %% ../../nbs/10_building/07_endpoint.ipynb #8f3cb841
 def read_answer(file: Path) -> Answer:
     "The answer in a file; ValueError if it holds none."
     try:

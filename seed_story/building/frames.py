@@ -61,7 +61,7 @@ def start_of(container: Any) -> float:
     "The second of a file at which players begin to count."
     return float((container.start_time or 0) / 1e6)
 
-
+# %% ../../nbs/10_building/04_frames.ipynb #e278229c
 def _decoded(container: Any, stream: Any, damaged: Callable[[], object]) -> Iterator[tuple[float, Any]]:
     "(second, frame) one after the other; `damaged` is called for each piece that cannot be decoded."
     av = need('av', 'a video')
@@ -165,33 +165,6 @@ class VideoFrames:
         self.damaged = 0  # pieces: packets, or frames that came out of them broken
         self.box: tuple[int, int, int, int] | None = None  # within black bars; None: there are none
 
-    def _count_damage(self) -> None:
-        self.damaged += 1
-
-    def _scenes(self) -> Iterator[VideoScene]:
-        "Scenes, and their parts of at most `every` seconds."
-        with open_video(self.path) as (container, stream):
-            self.length = float((container.duration or 0) / 1e6)
-            scene = None
-            began = 0.0  # of the whole scene
-            before = None
-            for second, frame in _decoded(container, stream, self._count_damage):
-                small = _small_hsv(frame)
-                cut = before is not None and second - began >= SHORTEST and content_score(before, small) >= CUT
-                if scene is not None and (cut or second - scene.start >= self.every):
-                    yield scene
-                    self.progress(second, self.length)
-                if scene is None or cut:
-                    self.scenes += 1
-                    began = second
-                if scene is None or cut or second - scene.start >= self.every:
-                    scene = VideoScene(second)
-                scene.add(second, frame)
-                before = small
-                self.seconds = second
-            if scene is not None:
-                yield scene
-
     def __iter__(self) -> Iterator[tuple[SourcePage, float]]:
         "(picture, the second from which on it stands) of each keyframe that shows something new."
         brightest = _brightest(self.path)
@@ -200,7 +173,7 @@ class VideoFrames:
             self.box = box if box != (0, 0, brightest.shape[1], brightest.shape[0]) else None
         with open_video(self.path) as (_, stream):
             shape = float(stream.sample_aspect_ratio or 1)
-        for scene in self._scenes():
+        for scene in _scenes_of(self):
             image = _picture(scene.middle(), shape, self.box)
             if is_blank(image):
                 self.blank += 1
@@ -210,3 +183,32 @@ class VideoFrames:
                 yield SourcePage(f'{int(scene.start // 60)}:{scene.start % 60:04.1f}', image), round(scene.start, 3)
         if not self.seconds and not self.scenes:
             raise ValueError(f'{self.path} is damaged, no frame of it can be decoded: copy it again')
+
+# %% ../../nbs/10_building/04_frames.ipynb #80b90cf7
+def _scenes_of(video: VideoFrames) -> Iterator[VideoScene]:
+    "Scenes, and their parts of at most `every` seconds; counted."
+
+    def damaged() -> None:
+        video.damaged += 1
+
+    with open_video(video.path) as (container, stream):
+        video.length = float((container.duration or 0) / 1e6)
+        scene = None
+        began = 0.0  # of the whole scene
+        before = None
+        for second, frame in _decoded(container, stream, damaged):
+            small = _small_hsv(frame)
+            cut = before is not None and second - began >= SHORTEST and content_score(before, small) >= CUT
+            if scene is not None and (cut or second - scene.start >= video.every):
+                yield scene
+                video.progress(second, video.length)
+            if scene is None or cut:
+                video.scenes += 1
+                began = second
+            if scene is None or cut or second - scene.start >= video.every:
+                scene = VideoScene(second)
+            scene.add(second, frame)
+            before = small
+            video.seconds = second
+        if scene is not None:
+            yield scene

@@ -23,7 +23,7 @@ from ..story.lines import LineFault, parse_line
 
 # %% auto #0
 __all__ = ['FEWEST_PAGES', 'Keyframe', 'read_json', 'write_frames', 'read_frames', 'group_pages', 'StoryDraft', 'read_draft',
-           'Work']
+           'Work', 'remove_unfinished']
 
 # %% ../../nbs/10_building/06_material.ipynb #133e72dc
 @dataclass(frozen=True)
@@ -180,14 +180,6 @@ class Work:
         "Of what an endpoint has answered."
         return self.folder / 'answers'
 
-    def tidy(self) -> None:
-        "Remove what a build that was killed had begun to write."
-        for part in [p for p in self.folder.rglob('.*.part') if re.fullmatch(r'\..+\.\d+\.part', p.name)]:
-            if part.is_dir():
-                shutil.rmtree(part)
-            else:
-                part.unlink()
-
     def note(self, what: str, options: dict[str, Any]) -> None:
         "Note what `what` is made with; ValueError if that was something else before."
         note = self.folder / f'{what}.json'
@@ -201,3 +193,12 @@ class Work:
                     f'{self.folder} was begun with {key} {shown(before.get(key))}, now it is {shown(value)}: '
                     f'choose another --out, or remove {note.name} and what was made with it'
                 )
+
+# %% ../../nbs/10_building/06_material.ipynb #22149836
+def remove_unfinished(folder: Path) -> None:
+    "Remove what a build that was killed had begun to write."
+    for part in [p for p in folder.rglob('.*.part') if re.fullmatch(r'\..+\.\d+\.part', p.name)]:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()

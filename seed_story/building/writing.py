@@ -157,7 +157,7 @@ def estimate_captions(count: int, subtitles: int, size: tuple[int, int]) -> Aski
     found.prompt_tokens += subtitles // 4
     return found
 
-
+# %% ../../nbs/10_building/10_writing.ipynb #a60ebf42
 def add_story(found: AskingEstimate, pages: int, way: Way, subtitles: int, size: tuple[int, int]) -> None:
     "Count a story of so many pages, and characters of subtitles, told one way."
     if way == 'describe':
