@@ -9,9 +9,9 @@ import inspect
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from PIL import Image
@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 # %% auto #0
 __all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'InformedPipeline', 'StoryComponents', 'resolve_seed',
            'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'OpeningPipeline',
-           'NarrationPipeline', 'try_drawing', 'DrawingPipeline', 'IllustrationPipeline', 'StreamingPipeline',
-           'StoryPipeline']
+           'NarrationPipeline', 'try_drawing', 'DrawingPipeline', 'IllustrationPipeline', 'StoryOpening',
+           'load_opening', 'BeginningPipeline', 'StreamingPipeline', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(
@@ -498,14 +498,44 @@ class IllustrationPipeline(DrawingPipeline):
             parts.append(self._draw(some, numbers, nothing, steps, scale, output_type, progress))
         return torch.cat(parts) if output_type == 'pt' else [image for part in parts for image in part]
 
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #7d01aa32
+class StoryOpening(NamedTuple):
+    "The pages that a story begins with, one of each for every page."
+
+    images: list[Image.Image]
+    texts: list[str]
+
+
+def load_opening(image: Any, text: Any) -> StoryOpening:
+    "One picture and its text, or a list of each. ValueError for unequal numbers, ImageError for an unusable picture."
+    if isinstance(text, str) or not isinstance(text, (list, tuple)):
+        return StoryOpening([load_image(image)], [plain_text('text', text)])
+    images = _listed('image', image)
+    if not 0 < len(images) == len(text):
+        raise ValueError(f'an opening needs a picture for each text, not {len(images)} for {len(text)}')
+    return StoryOpening([load_image(one) for one in images], [plain_text('text', words) for words in text])
+
+
+class BeginningPipeline(NarrationPipeline):
+    "Stories that begin with one page or several."
+
+    def _read_on(self, opening: StoryOpening, features: Tensor) -> list[NarratedPage]:
+        "The pages of an opening behind its first, to be read; what is far from all that is known is logged, once."
+        pages = [(words, self.check_opening(None, words, f[None])) for words, f in zip(opening.texts, features)]
+        for line in dict.fromkeys(line for _, lines in pages for line in lines):
+            logger.warning(line)
+        narrator = self.narrator
+        read = [narrator.encode_text(clean_text(words)) for words in opening.texts[1:]]
+        return [replace(page, features=f) for page, f in zip(read, features[1:])]
+
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #6f76a309
-class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
+class StreamingPipeline(BeginningPipeline, IllustrationPipeline):
     "Stories as they come: texts and pictures, page by page."
 
     def stream(
         self,
-        image: Image.Image | str | Path,  # of the opening: PIL, or a path
-        text: str,  # of the opening
+        image: Image.Image | str | Path | Sequence,  # of the opening: PIL, or a path; a list: of its pages
+        text: str | Sequence[str],  # of the opening, or of its pages
         pages: int | None = None,  # of the story, the opening included
         attention: str | Policy | None = None,  # a policy, or its name (`seed_story.sinks.policies`)
         seed: int | None = None,  # None: another story each time
@@ -520,23 +550,23 @@ class StreamingPipeline(NarrationPipeline, IllustrationPipeline):
     ) -> Iterator[Page]:
         "Pages as they come, with `image` a PIL picture: the given one, then new ones; `meta['page']` is their number."
         seed = resolve_seed(seed)
-        plain_text('text', text)
-        first = load_image(image)
+        opening = load_opening(image, text)
+        pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
         self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
-        features = self.encode(first)
-        how: dict[str, Any] = dict(ending=ending, progress=progress, features=features)
-        narrated = self.narrate(first, text, pages, attention, seed, sampling, **how)
-        for line in self.check_opening(first, text, features):
-            logger.warning(line)
-        return self._illustrated(first, narrated, seed, num_inference_steps, guidance_scale, progress)
+        features = self.encode(opening.images)
+        how: dict[str, Any] = dict(ending=ending, progress=progress, features=features[:1])
+        how |= dict(known_pages=self._read_on(opening, features))
+        narrated = self.narrate(opening.images[0], opening.texts[0], pages, attention, seed, sampling, **how)
+        return self._illustrated(opening.images, narrated, seed, num_inference_steps, guidance_scale, progress)
 
-    def _illustrated(self, first, narrated, seed, num_inference_steps, guidance_scale, progress) -> Iterator[Page]:
+    def _illustrated(self, given, narrated, seed, num_inference_steps, guidance_scale, progress) -> Iterator[Page]:
         drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, progress=progress)
         drawing |= dict(unconditional=self.unconditional(guidance_scale))
         for number, page in enumerate(narrated):
-            image = first
-            if number:
+            if number < len(given):
+                image = given[number]
+            else:
                 [image] = self.illustrate(page.features[None], [picture_seed(seed, number)], **drawing)
             yield Page(page.text, image, dict(page=number))
 
@@ -548,8 +578,8 @@ class StoryPipeline(StreamingPipeline):
 
     def __call__(
         self,
-        image: Image.Image | str | Path,  # of the opening: PIL, or a path
-        text: str,  # of the opening
+        image: Image.Image | str | Path | Sequence,  # of the opening: PIL, or a path; a list: of its pages
+        text: str | Sequence[str],  # of the opening, or of its pages
         pages: int | None = None,  # of the story, the opening included
         attention: str | Policy | None = None,  # a policy, or its name (`seed_story.sinks.policies`)
         seed: int | None = None,  # None: another story each time
@@ -562,7 +592,7 @@ class StoryPipeline(StreamingPipeline):
         ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
         progress: Progress | None = None,  # progress(done, total, what), `what` being 'text' or 'picture'
     ) -> Story:
-        """A story that begins with `image` and `text`. None means the pipeline's default.
+        """A story that begins with `image` and `text`, or with a page for each of theirs. None: the pipeline's default.
 
         ValueError for settings that make no sense and texts that do not fit; ImageError for an unusable picture."""
         seed = resolve_seed(seed)
