@@ -4,8 +4,8 @@
 #   MODELS ("tiny small"; a bundled preset, or NAME:FOLDER)      STORIES (100)      PAGES ("25 50": lengths)      NAMES ("known unseen")
 #   DEVICE (cuda)      GPUS (1) cards, JOBS (4) processes on each      BATCH (100: stories told at once)      LIMIT (550) seconds: what runs then is stopped
 # Good records are kept, so it goes on where it was. Records of other weights are set aside, never mixed with new ones. Commit first: a record says whether the code had changes.
-# On an H200 `small` tells 100 stories of 25 pages in about 100 to 200 s and of 50 pages in 210 s and more, `tiny` in a third of it, several side by side.
-# A rehearsal on a CPU (110 s): DEVICE=cpu JOBS=1 STORIES=2 PAGES=12 MODELS=tiny runs/ending.sh out/rehearsal
+# Not yet timed on a GPU. From what runs/measures.sh took on an H200: `small` 100 stories of 50 pages in 210 s and more, half of it for 25, `tiny` a third, several side by side.
+# A rehearsal on two busy cores (410 s; with MODELS=tiny NAMES=known 60 s): DEVICE=cpu JOBS=1 STORIES=2 PAGES=12 runs/ending.sh out/rehearsal
 set -u
 OUT=${1:-out/ending}; HERE=$(cd "$(dirname "$0")/.." && pwd); mkdir -p "$OUT/logs"; OUT=$(cd "$OUT" && pwd)
 MODELS=${MODELS:-tiny small} STORIES=${STORIES:-100} PAGES=${PAGES:-25 50} NAMES=${NAMES:-known unseen} DEVICE=${DEVICE:-cuda} GPUS=${GPUS:-1} JOBS=${JOBS:-4} BATCH=${BATCH:-100} LIMIT=${LIMIT:-550}
