@@ -242,9 +242,10 @@ def _parse_summary(content: bytes) -> tuple[KnownOpenings, str]:
     if not values.isfinite().all() or min(*numbers, float(held['variances'].min())) <= 0:
         raise ValueError('it holds numbers that cannot be')
     names = None if about['names'] is None else frozenset(about['names'].split())
-    pictures = KnownPictures(held['mean'], held['axes'], held['variances'], *numbers[:2])
-    known = KnownOpenings(pictures, KnownTexts(*numbers[2:], frozenset(about['words'].split()), names))
-    return known, about.get('training', '')
+    rest, picture_limit, text_limit, unknown_limit = numbers
+    pictures = KnownPictures(held['mean'], held['axes'], held['variances'], rest, picture_limit)
+    texts = KnownTexts(text_limit, unknown_limit, frozenset(about['words'].split()), names)
+    return KnownOpenings(pictures, texts), about.get('training', '')
 
 
 def read_known_openings(
