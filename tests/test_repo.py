@@ -111,6 +111,15 @@ def test_exported_cells_are_short(path):
     assert long == [], 'cells of more than 45 lines'
 
 
+def test_notebooks_leave_logging_as_it_was():
+    "Notebooks are tested several in one process: what one silences, the next would miss."
+    for path in notebooks():
+        text = '\n'.join(map(source, cells(path)))
+        off = len(re.findall(r'logging\.disable\((?!logging\.NOTSET)', text))
+        on = text.count('logging.disable(logging.NOTSET)')
+        assert off == on, f'{path.name} switches logging off {off} times, and on again {on} times'
+
+
 def test_repro_notebooks_have_one_parameters_cell():
     for path in sorted((ROOT / 'nbs' / 'repro').glob('*.ipynb')):
         tagged = [c for c in cells(path) if 'parameters' in c['metadata'].get('tags', [])]
