@@ -20,7 +20,7 @@ UNCLEAR = re.compile(
     r"tuple\.index|"
     r"\[Errno|cannot reshape|Expecting (value|property|',')|codec can't|invalid literal|positional arg|unhashable|"
     r"KeyError|could not convert|not supported between|out of range\b(?!:)|shape '|size mismatch|dictionary changed|"
-    r"'<' not|<(class|function|object|module) |0x[0-9a-f]{6}|Traceback|site-packages|Error\(|unsupported operand|"
+    r"'<' not|<(class|function|object|module) | at 0x[0-9a-f]{6}|Traceback|site-packages|Error\(|unsupported operand|"
     r"expected (str|int|float|bytes)|argument of type|not iterable|failed: .*assert|math domain|cannot unpack"
 )
 

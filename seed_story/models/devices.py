@@ -41,7 +41,7 @@ def check_device(name: Any) -> torch.device:
         if isinstance(e, TypeError) or reason.startswith(("Expected one of", "Invalid device string")):
             reason = "there is no such device"
         there = ", ".join(usable_devices())
-        raise ValueError(f"device {shown(name)} cannot be used: {reason}; there are: {there}") from e
+        raise ValueError(f"device {shown(name)} cannot be used: {reason}; choose another (--device): {there}") from e
     return device
 
 # %% ../../nbs/3_models/08_devices.ipynb #b16e2a43

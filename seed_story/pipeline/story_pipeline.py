@@ -510,23 +510,25 @@ def load_opening(image: Any, text: Any) -> StoryOpening:
     "One picture and its text, or a list of each. ValueError for unequal numbers, ImageError for an unusable picture."
     if isinstance(text, str) or not isinstance(text, (list, tuple)):
         return StoryOpening([load_image(image)], [plain_text('text', text)])
-    images = _listed('image', image)
-    if not 0 < len(images) == len(text):
-        raise ValueError(f'an opening needs a picture for each text, not {len(images)} for {len(text)}')
-    return StoryOpening([load_image(one) for one in images], [plain_text('text', words) for words in text])
+    if not isinstance(image, (list, tuple)):
+        raise ValueError(f'image and text must be one of each, or two lists: text is a list, image is {shown(image)}')
+    if not 0 < len(image) == len(text):
+        raise ValueError(f'image and text must have one entry a page, not {len(image)} pictures for {len(text)} texts')
+    return StoryOpening([load_image(one) for one in image], [plain_text('text', words) for words in text])
 
 
 class BeginningPipeline(NarrationPipeline):
     "Stories that begin with one page or several."
 
-    def _read_on(self, opening: StoryOpening, features: Tensor) -> list[NarratedPage]:
-        "The pages of an opening behind its first, to be read; what is far from all that is known is logged, once."
-        pages = [(words, self.check_opening(None, words, f[None])) for words, f in zip(opening.texts, features)]
-        for line in dict.fromkeys(line for _, lines in pages for line in lines):
+    def _read_on(self, opening: StoryOpening, features: Tensor, narrator: Narrator, pages: int) -> list[NarratedPage]:
+        """The pages of an opening behind its first, to be read, of a story of so many `pages`.
+
+        What is far from all that is known is logged, once."""
+        notes = [self.check_opening(None, words, f[None]) for words, f in zip(opening.texts, features)]
+        for line in dict.fromkeys(line for lines in notes for line in lines):
             logger.warning(line)
-        narrator = self.narrator
-        read = [narrator.encode_text(clean_text(words)) for words in opening.texts[1:]]
-        return [replace(page, features=f) for page, f in zip(read, features[1:])]
+        given = zip(opening.texts, features, narrator.pages_left(pages))
+        return [replace(narrator.encode_text(clean_text(words), left), features=f) for words, f, left in given][1:]
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #6f76a309
 class StreamingPipeline(BeginningPipeline, IllustrationPipeline):
@@ -554,9 +556,11 @@ class StreamingPipeline(BeginningPipeline, IllustrationPipeline):
         pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
         self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
+        for words in opening.texts:
+            check_text(self, words, sampling)
         features = self.encode(opening.images)
         how: dict[str, Any] = dict(ending=ending, progress=progress, features=features[:1])
-        how |= dict(known_pages=self._read_on(opening, features))
+        how |= dict(known_pages=self._read_on(opening, features, self.make_narrator(ending), pages))
         narrated = self.narrate(opening.images[0], opening.texts[0], pages, attention, seed, sampling, **how)
         return self._illustrated(opening.images, narrated, seed, num_inference_steps, guidance_scale, progress)
 
