@@ -520,7 +520,14 @@ def test_written_by_each_export_and_not_committed():
     assert 'seed_story/_modidx.py' not in names, 'git rm --cached seed_story/_modidx.py'
 
 
+def names_folder(text: str, folder: Path) -> bool:
+    "Whether an absolute path into `folder` is in a text; `out/mine/x` is none into `/mine`."
+    return folder != Path('/') and bool(re.search(r'(?<![\w.})])' + re.escape(f'{folder}/'), text))
+
+
 def test_no_path_of_one_machine():
+    assert all(names_folder(text, Path('/mine')) for text in ('/mine/a', "'/mine/a'", 'file:///mine/a', 'in /mine/a'))
+    assert not any(names_folder(text, Path('/mine')) for text in ('out/mine/a', '{out}/mine/a', '../mine/a', 'mine/a'))
     for path in tracked():
         if path.suffix in ('.py', '.ipynb', '.md', '.ini', '.yml', '.sh', '.json', '.txt', ''):
             text = path.read_text(encoding='utf-8', errors='replace')
@@ -528,7 +535,7 @@ def test_no_path_of_one_machine():
             text = lzma.decompress(path.read_bytes()).decode('utf-8')
         else:
             continue
-        assert str(ROOT.parent) + '/' not in text or ROOT.parent == Path('/'), f'{path} names a folder of this machine'
+        assert not names_folder(text, ROOT.parent), f'{path} names a folder of this machine'
 
 
 def records() -> list[Path]:
