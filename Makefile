@@ -34,7 +34,7 @@ test: lint
 repro: $(VENV)/test.stamp
 	@$(RUN)/seed-story repro --all $(ARGS)
 
-# README.md and its pictures are the index notebook, converted.
+# README.md and its pictures are the index notebook, converted; the cards in data/ come from configurations and records.
 readme: $(VENV)/test.stamp
 	@.ci/readme . $(RUN)/python
 

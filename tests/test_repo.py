@@ -131,6 +131,14 @@ def test_readme_is_the_index_notebook(tmp_path):
     assert (ROOT / 'README.md').exists(), 'run make readme'
     assert (tmp_path / 'README.md').read_text() == (ROOT / 'README.md').read_text(), 'run make readme'
     assert tree(tmp_path / 'README_files', '*') == tree(ROOT / 'README_files', '*'), 'run make readme'
+    cards = tree(tmp_path / 'data', 'README.md')
+    assert len(cards) == 3 and cards == {name: (ROOT / 'data' / name).read_bytes() for name in cards}, 'run make readme'
+
+
+def test_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
+    assert cited['version'] == settings()['version'] and cited['preferred-citation']['url'].endswith('2407.08683')
+    assert f'({cited["version"]})' in (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
 
 
 LINK = re.compile(r'\]\(\s*<?([^)\s>]+)|^\[[^\]]+\]:\s*(\S+)|<(?:a|img)\b[^>]*?\b(?:href|src)="([^"]+)"', re.M)

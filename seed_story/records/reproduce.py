@@ -125,11 +125,12 @@ def check_target(
 
 # %% ../../nbs/8_records/05_reproduce.ipynb #2d30ecc6
 def data_hash(root: str | Path) -> str:
-    """16 hex digits over names and bytes of all files in `root`/data, `data/results` apart: weights, the oracle, the
-    sample."""
+    """16 hex digits over names and bytes of all files in `root`/data, `data/results` and cards (README.md) apart:
+    weights, the oracle, the sample."""
     data = Path(root) / 'data'
     total = hashlib.sha256()
-    for path in sorted(p for p in data.rglob('*') if p.is_file() and 'results' not in p.relative_to(data).parts[:1]):
+    files = (p for p in data.rglob('*') if p.is_file() and p.name != 'README.md')
+    for path in sorted(p for p in files if 'results' not in p.relative_to(data).parts[:1]):
         total.update(path.relative_to(data).as_posix().encode() + b'\0' + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
 
