@@ -162,7 +162,7 @@ stories. A record states the weights that it is of: digits that differ are of an
 {citation}
 """
 
-
+# %% ../../nbs/8_records/07_cards.ipynb #c4d50a1e
 def model_card(folder: str | Path, records: Mapping[str, Record]) -> str:
     "The card of the model saved in `folder`, whose name is the model's, with what `records` measured of it."
     folder = Path(folder)
@@ -220,7 +220,7 @@ Storyland comes with this reimplementation of SEED-Story; the format is StoryStr
 {citation}
 """
 
-
+# %% ../../nbs/8_records/07_cards.ipynb #c4d50a2e
 def data_card(folder: str | Path, records: Mapping[str, Record]) -> str:
     "The card of a set of Storyland in `folder`, with what the record `storyland/storyland` says of the world."
     path = Path(folder) / 'stories.jsonl'
