@@ -9,9 +9,12 @@ import logging
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +42,7 @@ from seed_story.story.book import (
 from ..story.arguments import plain_flag, plain_path, plain_text, real_number, whole_number
 from ..story.files import ClaimedError, claim, explain_os_error, short_hash
 from ..story.format import Page, open_image
-from ..story.processes import sigterm_as_interrupt
+from ..story.processes import sigterm_as_interrupt, work_behind, worker_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,10 +53,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'Opening',
-           'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'torch_threads', 'TellOptions',
-           'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted', 'read_known_pages', 'narrate_pages',
-           'add_pages', 'tell_book', 'claim_folder', 'find_book', 'find_opening', 'check_same_book', 'tell_story']
+__all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'MOST_PICTURES_AT_ONCE',
+           'Opening', 'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'torch_threads',
+           'TellOptions', 'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted', 'read_known_pages',
+           'narrate_pages', 'pictures_at_once', 'add_pages', 'tell_book', 'claim_folder', 'find_book', 'find_opening',
+           'check_same_book', 'tell_story']
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #ecb4706e
 MAX_OPENING_SIDE = 1024  # pixels of the longer side of a kept opening picture
@@ -102,13 +106,16 @@ def bundled_opening(folder: Path | None) -> Opening:
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #84d364bb
 class ProgressBars:
-    "Bars of pages, text tokens and denoising steps, called as `bars(done, total, what)`; `what`: 'text' or 'picture'."
+    """Bars of pages, text tokens and denoising steps, called as `bars(done, total, what)`; `what`: 'text' or 'picture'.
+
+    CancelledError once `ended` is set, so that other threads end early."""
 
     def __init__(self, pages: int, done: int = 0, quiet: bool = False):
         from tqdm import tqdm
 
         off = quiet or not sys.stderr.isatty()
         look = dict(disable=off, leave=False, bar_format='{desc:9} {bar:30} {n_fmt}/{total_fmt}')
+        self.ended = threading.Event()
         self.pages = tqdm(total=pages, initial=done, desc='pages', unit='page', disable=off, position=0)
         self.parts = {
             'text': tqdm(desc='  text', position=1, **look),
@@ -116,6 +123,8 @@ class ProgressBars:
         }
 
     def __call__(self, done: int, total: int, what: str = '') -> None:
+        if self.ended.is_set():
+            raise CancelledError
         bar = self.parts[what]
         if done <= bar.n:
             bar.reset()
@@ -306,6 +315,18 @@ def narrate_pages(
     sampling = pipe.sampling(settings['temperature'])
     return pipe.narrate(*opening, settings['pages'], settings['attention'], settings['seed'], sampling, **how)
 
+# %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0b02
+MOST_PICTURES_AT_ONCE = 4  # more threads than that wait for each other's Python
+
+
+def pictures_at_once(
+    threads: int,  # that compute a picture
+    device: str,
+) -> int:
+    "Pictures that are drawn at the same time, beside the text of a later page; 0: one thing after the other."
+    free = worker_count() // threads if device == 'cpu' else 1
+    return min(free, MOST_PICTURES_AT_ONCE) if free > 1 else 0
+
 # %% ../../nbs/5_pipeline/08_tell.ipynb #6a5e6c64
 def add_pages(
     pipe: StoryPipeline,
@@ -315,25 +336,30 @@ def add_pages(
     settings: dict[str, Any],  # see `story_settings`
     bars: ProgressBars,  # called for every denoising step
 ) -> None:
-    "Draw and save the pages that the `book` lacks, each as soon as it exists."
+    "Draw and save the pages that the `book` lacks, each as soon as it exists; the next is written meanwhile."
+    import torch
     from seed_story.pipeline.narrate import stack_tensors
     from seed_story.pipeline.story_pipeline import picture_seed
 
-    steps = settings['steps']
-    guidance = settings['guidance']
+    steps, guidance, threads = (settings[name] for name in ('steps', 'guidance', 'threads'))
     nothing = pipe.unconditional(guidance)
-    for number, page in enumerate(narrated):
-        if number < len(book):
-            continue
-        image = opening.image
-        if number:
-            seeds = [picture_seed(settings['seed'], number)]
-            some = stack_tensors([page.features])
-            [image] = pipe.illustrate(some, seeds, steps, guidance, unconditional=nothing, progress=bars)
-        save_page(book, page.text, image, page if number else None)
-        if is_index_due(len(book)):
-            write_index(book)
-        bars.pages.update()
+
+    def draw(numbered: tuple[int, NarratedPage]) -> Image.Image:
+        number, page = numbered
+        if not number:
+            return opening.image
+        seeds = [picture_seed(settings['seed'], number)]
+        some = stack_tensors([page.features])
+        return pipe.illustrate(some, seeds, steps, guidance, unconditional=nothing, progress=bars)[0]
+
+    lacking = islice(enumerate(narrated), len(book), None)
+    workers = pictures_at_once(threads, settings['device'])
+    with closing(work_behind(lacking, draw, workers, lambda: torch.set_num_threads(threads), bars.ended)) as drawn:
+        for (number, page), image in drawn:
+            save_page(book, page.text, image, page if number else None)
+            if is_index_due(len(book)):
+                write_index(book)
+            bars.pages.update()
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #7e110001
 def _try_drawing(pipe: StoryPipeline, steps: int, guidance: float) -> None:

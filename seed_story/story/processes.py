@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from .arguments import whole_number
 
 # %% auto #0
-__all__ = ['worker_count', 'map_in_order', 'end_with_parent', 'sigterm_as_interrupt']
+__all__ = ['worker_count', 'map_in_order', 'end_with_parent', 'work_behind', 'sigterm_as_interrupt']
 
 # %% ../../nbs/1_story/09_processes.ipynb #726e6cfc
 def worker_count(
@@ -103,6 +103,36 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+# %% ../../nbs/1_story/09_processes.ipynb #5eed0a02
+def work_behind(
+    items: Iterator[_Item],  # made in a thread, at most `workers` + 1 of them ahead of what is taken
+    job: Callable[[_Item], _Result],
+    workers: int,  # threads that do the `job`; 0: no threads at all
+    begin: Callable[[], object],  # called once in each thread
+    stop: threading.Event,  # set at the end, so that what is at work then can end early
+) -> Generator[tuple[_Item, _Result], None, None]:
+    """Each item and the result of `job` on it, in order. Close it (`contextlib.closing`) where not all may be read.
+
+    An error of an item or of a job is raised behind the results that are before it."""
+    if not workers:
+        yield from ((item, job(item)) for item in items)
+        return
+    makers, jobs = (ThreadPoolExecutor(count, initializer=begin) for count in (1, workers))
+
+    def make() -> tuple[_Item, Future[_Result]] | None:
+        return next(((item, jobs.submit(job, item)) for item in items), None)
+
+    try:
+        ahead = deque(makers.submit(make) for _ in range(workers + 1))
+        while made := ahead.popleft().result():
+            item, done = made
+            yield item, done.result()
+            ahead.append(makers.submit(make))
+    finally:
+        stop.set()
+        for pool in (makers, jobs):
+            pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/1_story/09_processes.ipynb #bb56377e
 @contextmanager
