@@ -5,6 +5,7 @@
 # %% ../../nbs/5_pipeline/08_tell.ipynb #4f4129e6
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shlex
@@ -18,6 +19,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+# %% auto #0
+__all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'MOST_PICTURES_AT_ONCE',
+           'Opening', 'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'torch_threads',
+           'collection_paused', 'TellOptions', 'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted',
+           'read_known_pages', 'narrate_pages', 'pictures_at_once', 'add_pages', 'tell_book', 'claim_folder',
+           'find_book', 'find_opening', 'check_same_book', 'tell_story']
+
+# %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0e01
 from PIL import Image
 
 from .loading import fingerprint, load_pipeline, model_folder, quiet_libraries
@@ -42,6 +51,7 @@ from seed_story.story.book import (
 from ..story.arguments import plain_flag, plain_path, plain_text, real_number, whole_number
 from ..story.files import ClaimedError, claim, explain_os_error, short_hash
 from ..story.format import Page, open_image
+from ..story.packed import unpacking_ahead
 from ..story.processes import sigterm_as_interrupt, work_behind, worker_count
 
 if TYPE_CHECKING:
@@ -51,13 +61,6 @@ if TYPE_CHECKING:
     from seed_story.pipeline.story_pipeline import StoryPipeline
 
 logger = logging.getLogger(__name__)
-
-# %% auto #0
-__all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'MOST_PICTURES_AT_ONCE',
-           'Opening', 'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'torch_threads',
-           'TellOptions', 'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted', 'read_known_pages',
-           'narrate_pages', 'pictures_at_once', 'add_pages', 'tell_book', 'claim_folder', 'find_book', 'find_opening',
-           'check_same_book', 'tell_story']
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #ecb4706e
 MAX_OPENING_SIDE = 1024  # pixels of the longer side of a kept opening picture
@@ -148,6 +151,22 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+# %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0d02
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    "Python looks for no garbage while this lasts; what there is at the end counts as old, and is looked at rarely."
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()  # puts all into the oldest generation
+        gc.enable()
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #41d9ef73
 def _plain_option(name: str, value: Any, most_threads: int) -> Any:
@@ -512,7 +531,8 @@ def tell_story(
         if book and book.is_finished and not options.given() and image is None and text is None:
             write_index(book)
             return book
-        opening = find_opening(image, text, book, options.model or before.model or 'tiny')
+        with collection_paused():
+            opening = find_opening(image, text, book, options.model or before.model or 'tiny')
         given = [*options.given(), *(['opening'] if image is not None else [])]
         return _tell(opening, folder, book, replace(before, **options.given()), given, quiet, say)
 
@@ -531,7 +551,8 @@ def _tell(
     if Path(model).is_dir():  # a resumed story may be called from another folder
         model = str(Path(model).resolve())
         options = replace(options, model=model)
-    pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32')
+    with collection_paused(), unpacking_ahead(model_folder(model)):
+        pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32')
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings, given)
     settings['notes'] = pipe.check_opening(*opening) if book is None else book.settings.get('notes', [])

@@ -9,14 +9,16 @@ import json
 import lzma
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from .files import atomic_path, write_atomic
 
 # %% auto #0
-__all__ = ['Loaded', 'pack_weights', 'read_weights', 'unpack_folder', 'is_packed', 'load_packed']
+__all__ = ['Loaded', 'pack_weights', 'read_weights', 'unpack_folder', 'is_packed', 'load_packed', 'unpacking_ahead']
 
 # %% ../../nbs/1_story/05_packed.ipynb #9ac4ed07
 _BYTES = {'F64': 3, 'I64': 3, 'F32': 2, 'I32': 2, 'BF16': 1, 'F16': 1, 'I16': 1}  # log2 of a number's bytes
@@ -44,6 +46,13 @@ def pack_weights(path: str | Path) -> Path:
     return packed
 
 # %% ../../nbs/1_story/05_packed.ipynb #9ac4ed09
+_ahead: dict[Path, Future[bytes]] = {}  # packed file → what is in it, unpacked in a thread; taken out when it is read
+
+
+def _unpacked(packed: Path) -> bytes:
+    return lzma.decompress(packed.read_bytes())
+
+
 def read_weights(path: str | Path) -> bytes:
     """The bytes of the weights file `path`, or those packed as `path`.xz beside it.
 
@@ -52,8 +61,9 @@ def read_weights(path: str | Path) -> bytes:
     packed = path.with_name(f'{path.name}.xz')
     if path.is_file() or not packed.is_file():
         return path.read_bytes()
+    ahead = _ahead.pop(packed.absolute(), None)
     try:
-        return lzma.decompress(packed.read_bytes())
+        return _unpacked(packed) if ahead is None else ahead.result()
     except lzma.LZMAError as error:
         raise ValueError(f'{packed} is damaged ({error}): download or copy it again') from error
 
@@ -91,3 +101,23 @@ def load_packed(from_pretrained: Callable[..., Loaded], folder: str | Path, **op
         return from_pretrained(folder, **options)
     with tempfile.TemporaryDirectory() as plain:
         return from_pretrained(unpack_folder(folder, Path(plain) / 'weights'), **options)
+
+# %% ../../nbs/1_story/05_packed.ipynb #5eed0c02
+@contextmanager
+def unpacking_ahead(folder: str | Path | None) -> Iterator[None]:
+    "While this lasts, a thread unpacks what is packed below `folder` (None: nothing), for `read_weights` to take once."
+    files = (
+        []
+        if folder is None
+        else [file for file in sorted(Path(folder).absolute().glob('*/*.safetensors.xz')) if file.is_file()]
+    )
+    pool = ThreadPoolExecutor(1)
+    ours = {file: pool.submit(_unpacked, file) for file in files}
+    _ahead.update(ours)
+    try:
+        yield
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for file, future in ours.items():
+            if _ahead.get(file) is future:
+                del _ahead[file]
