@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from ..models.devices import compile_on_gpu
 from ..sinks.internals import lerp_all_, uncompiled
 from .checkpoints import Checkpoints, load_newest, stop_signals
+from .footprint import make_optimizer
 from .options import Optimisation, budget_used, learning_rate
 from .sharding import full_tensors, local, shard_module, shard_like, fsdp_requested, unsharded
 from ..story.arguments import real_number, whole_number
@@ -243,9 +244,13 @@ def prepare_for_training(
     Each of the `layers` is compiled for itself instead of the whole, which takes a tenth of the time.
     Under FSDP they are what is gathered at a time."""
     alone = accelerator is None or accelerator.num_processes == 1
+    on_gpu = torch.device(device).type == "cuda"
     if not alone and fsdp_requested():
-        return shard_module(ModuleGroup(function, *modules), layers, accelerator)
-    if layers and torch.device(device).type == "cuda":
+        sharded = shard_module(ModuleGroup(function, *modules), layers, accelerator)
+        for layer in layers if on_gpu else ():
+            layer.forward = torch.compile(layer.forward, dynamic=False)  # what gathers its weights stays outside
+        return sharded
+    if layers and on_gpu:
         for layer in layers:
             layer.compile(dynamic=False)  # in place
     if alone:
@@ -257,25 +262,35 @@ def broadcast_from_main(accelerator: Any, *numbers: float) -> list[float]:
     "The numbers of process 0, for all."
     if accelerator is None or accelerator.num_processes == 1:
         return list(numbers)
-    from accelerate.utils import broadcast
+    from torch import distributed
 
-    return broadcast(torch.tensor(numbers, dtype=torch.float64, device=accelerator.device)).tolist()
+    told = torch.tensor(numbers, dtype=torch.float64)
+    distributed.broadcast(told, 0, group=_speaking_through_memory(distributed.group.WORLD))
+    return told.tolist()
+
+
+@lru_cache(1)
+def _speaking_through_memory(world: Any) -> Any:
+    "A group of all processes whose messages stay in main memory: no GPU is waited for."
+    from torch import distributed
+
+    return world if distributed.get_backend(world) == "gloo" else distributed.new_group(backend="gloo")
 
 # %% ../../nbs/6_training/01_loop.ipynb #0e278fe1
 class _TrainState:
     "Everything that changes while `fit` runs."
 
-    def __init__(self, modules: Sequence[torch.nn.Module], optimisation: Optimisation):
+    def __init__(self, modules: Sequence[torch.nn.Module], optimisation: Optimisation, moments: str = "fp32"):
         self.modules = modules
         self.live = [p for m in modules for p in m.parameters() if p.requires_grad]
         if not self.live:
             raise ValueError("nothing to train: no parameter of the modules requires a gradient")
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = make_optimizer(
             _decay_groups(self.live, optimisation.weight_decay),
+            moments,
+            self.live[0].is_cuda,
             lr=optimisation.lr,
-            betas=optimisation.betas,  # type: ignore[arg-type]  # checked to be two
-            eps=1e-8,
-            fused=self.live[0].is_cuda,
+            betas=optimisation.betas,
         )
         self.ema = EMA(modules, optimisation.ema_decay) if optimisation.ema_decay else None
         self.i = 0  # steps done
@@ -370,12 +385,13 @@ def _check_moments(optimizer: torch.optim.Optimizer, was: dict) -> None:
     groups = [group["params"] for group in optimizer.param_groups]
     params = [p for group in groups for p in group]
     kept = was.get("param_groups")
+    names = ("exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.AdamW) else ("state1", "state2")
     if not isinstance(kept, list) or not isinstance(was.get("state"), dict):
         raise wrong
     if [len(group.get("params", ())) for group in kept] != [len(group) for group in groups]:
         raise wrong
     for k, found in was["state"].items():
-        moments = [found.get(name) for name in ("exp_avg", "exp_avg_sq")]
+        moments = [found.get(name) for name in names]
         if k not in range(len(params)) or _shapes(moments) != _shapes([params[k], params[k]]):
             raise wrong
 
@@ -414,6 +430,7 @@ def fit(
     save: Callable[[dict], None] | None = None,  # called with the summary, averaged weights (if any) in place
     saving: Saving = Saving(),
     accelerator: Any = None,  # of accelerate, if several processes share the work
+    moments: str = "fp32",  # of the optimizer, or 8bit
 ) -> dict:
     """Minimise `step(i, used)["loss"]` over the trainable parameters; returns steps, seconds and the last logged means.
 
@@ -422,7 +439,7 @@ def fit(
     With an `accelerator`, losses must come from what `prepare_for_training` gave.
     Raises `FloatingPointError` when the loss is no longer finite (what was saved before stays),
     OSError when the disk is full. After a ValueError of `step` the steps before it are kept."""
-    run = _Fit(step, _TrainState(modules, optimisation), optimisation, log, save, saving, accelerator)
+    run = _Fit(step, _TrainState(modules, optimisation, moments), optimisation, log, save, saving, accelerator)
     kept = load_newest(saving.checkpoints, partial(_check_dump, run.state)) if saving.checkpoints else None
     signals: Any = stop_signals() if saving.checkpoints else contextlib.nullcontext([])
     with fork_rng(optimisation.seed, accelerator), signals as stop:
@@ -521,10 +538,14 @@ def _one_step(step: Callable, state: _TrainState, optimisation: Optimisation, us
     passes = optimisation.accumulate
     found = []
     for k in range(passes):
-        found.append(step(state.i * passes + k, used))
-        if not isinstance(found[-1], dict) or not torch.is_tensor(found[-1].get("loss")):
-            raise ValueError(f"a step must give a dictionary with the tensor 'loss', not {type(found[-1]).__name__}")
-        (found[-1]["loss"] / passes).backward()
+        # gradients of several processes are exchanged once, in the last pass
+        last = k + 1 == passes
+        with contextlib.nullcontext() if last else getattr(step, "without_exchange", contextlib.nullcontext)():
+            found.append(step(state.i * passes + k, used))
+            if not isinstance(found[-1], dict) or not torch.is_tensor(found[-1].get("loss")):
+                given = type(found[-1]).__name__
+                raise ValueError(f"a step must give a dictionary with the tensor 'loss', not {given}")
+            (found[-1]["loss"] / passes).backward()
     for out in found:
         for name, value in out.items():
             state.sums[name] = state.sums.get(name, 0) + value.detach() / passes

@@ -8,9 +8,9 @@ __all__ = ['MOST_CHUNK_PAGES', 'MOST_WORKERS', 'STAGE_OPTIONS', 'option', 'piece
            'ChunkModelOptions', 'EncodedOptions', 'StoreOptions', 'ChunkOptions', 'ReadingOptions', 'StageTwoData',
            'DrawingOptions', 'SourceOptions', 'SummaryData', 'EncodingOptions', 'Optimisation', 'budget_used',
            'learning_rate', 'FeatureConditioning', 'DetokenizerConditioning', 'ChunkConditioning', 'Conditioning',
-           'SavingOptions', 'StageTwoSaving', 'RenderOptions', 'PackOptions', 'WordsOptions', 'EncodeOptions',
-           'AssembleOptions', 'SummaryOptions', 'TrainingOptions', 'VAEOptions', 'TokenizerOptions', 'OracleOptions',
-           'DetokenizerOptions', 'MLLMOptions', 'AdaptOptions', 'stage_options', 'stage_optimisation']
+           'SavingOptions', 'StageTwoSaving', 'MemoryOptions', 'RenderOptions', 'PackOptions', 'WordsOptions',
+           'EncodeOptions', 'AssembleOptions', 'SummaryOptions', 'TrainingOptions', 'VAEOptions', 'TokenizerOptions',
+           'OracleOptions', 'DetokenizerOptions', 'MLLMOptions', 'AdaptOptions', 'stage_options', 'stage_optimisation']
 
 # %% ../../nbs/6_training/00_options.ipynb #6d3af52a
 import difflib
@@ -575,6 +575,25 @@ class StageTwoSaving(SavingOptions):
         'Pages of a story told whenever weights are saved, in OUT/samples; 0: none.', 0, at_least=0, at_most=1000
     )
 
+# %% ../../nbs/6_training/00_options.ipynb #5e1f0c24
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions(Options):
+    "Memory"
+
+    memory: float | None = option(
+        'GB that training may take on its device; options below that are not given follow.', None, above=0
+    )
+    frozen: Literal['fp32', 'bf16', '8bit', '4bit'] | None = option(
+        'What weights that are not trained are kept in: fp32, bf16, 8bit, 4bit. Default: fp32.', None
+    )
+    checkpointing: bool | None = option(
+        'Layers are computed again in the backward pass, instead of kept. Default: they are kept.', None, bare=True
+    )
+    moments: Literal['fp32', '8bit'] | None = option("Of the optimizer: fp32 or 8bit. Default: fp32.", None)
+    offload: bool | None = option(
+        'What the backward pass needs waits in main memory. Default: it stays on the device.', None, bare=True
+    )
+
 # %% ../../nbs/6_training/00_options.ipynb #731fecdb
 @dataclass(frozen=True, kw_only=True)
 class RenderOptions(StageOptions):
@@ -683,6 +702,7 @@ class DetokenizerOptions(TrainingOptions):
     model: ModelOptions = piece(ModelOptions)
     optimisation: Optimisation = piece(Optimisation, lr=1e-3, batch=512, ema_decay=0.9995, lr_floor=0.01)
     conditioning: DetokenizerConditioning = piece(DetokenizerConditioning)
+    memory: MemoryOptions = piece(MemoryOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -695,6 +715,7 @@ class MLLMOptions(TrainingOptions):
     optimisation: Optimisation = piece(Optimisation, lr=1.5e-3, batch=64, ema_decay=0.999)
     conditioning: Conditioning = piece(Conditioning)
     saving: StageTwoSaving = piece(StageTwoSaving)
+    memory: MemoryOptions = piece(MemoryOptions)
 
     def check(self) -> None:
         steps = self.optimisation.step_limit
@@ -719,6 +740,7 @@ class AdaptOptions(TrainingOptions):
     data: ChunkOptions = piece(ChunkOptions)
     optimisation: Optimisation = piece(Optimisation, lr=3e-4, batch=512, ema_decay=0.9995, lr_floor=0.01)
     conditioning: DetokenizerConditioning = piece(DetokenizerConditioning, noise=0.1)
+    memory: MemoryOptions = piece(MemoryOptions)
 
 # %% ../../nbs/6_training/00_options.ipynb #d82e40c6
 STAGE_OPTIONS: dict[str, type[StageOptions]] = {

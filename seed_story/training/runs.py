@@ -150,7 +150,7 @@ def checkpoint_settings(options: TrainingOptions) -> dict:
     if not how.mixed_precision:
         settings['mixed_precision'] = False
     for name, leaf in options.leaves().items():
-        if leaf.holder in ('model', 'conditioning', 'data') and name not in ('workers', 'wait'):
+        if leaf.holder in ('model', 'conditioning', 'data', 'memory') and name not in ('workers', 'wait'):
             value = getattr(getattr(options, leaf.holder), name)
             if name in settings or value != leaf.default:
                 settings[name] = value
@@ -453,7 +453,8 @@ def run_detokenizer(options: DetokenizerOptions, log: Callable | None = None) ->
         pairs.where = page_maps(store, stories).flatten(0, 1).to(options.optimisation.device)
     saving = saving_of(options, log)
     out = options.folders.out
-    return train_detokenizer(pairs, components, out, options.optimisation, options.conditioning, saving)
+    how = (options.optimisation, options.conditioning, saving)
+    return train_detokenizer(pairs, components, out, *how, memory=options.memory)
 
 # %% ../../nbs/6_training/09_runs.ipynb #74b1151d
 def stage_two_tokenizer(options: MLLMOptions) -> Any:
@@ -493,7 +494,8 @@ def run_mllm(options: MLLMOptions, log: Callable | None = None) -> dict:
     if not (options.folders.out / "tokenizer").is_dir() and (accelerator is None or accelerator.is_main_process):
         _save_folder(tokenizer, options.folders.out / "tokenizer")
     with _leaving_together(accelerator):
-        return train_mllm(mllm, data, options.folders.out, optimisation, options.conditioning, saving, accelerator)
+        how = (optimisation, options.conditioning, saving, accelerator, options.memory)
+        return train_mllm(mllm, data, options.folders.out, *how)
 
 
 def _check_words(mllm: Any, tokenizer: Any, out: Path) -> None:
@@ -561,9 +563,11 @@ def launched_accelerator() -> Any:
     ValueError for ways to spread a model that stage 2 does not know."""
     if launched_processes() < 2:
         return None
-    from accelerate import Accelerator, DistributedType
+    from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 
-    accelerator = Accelerator(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"))
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1")
+    exchange = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[exchange])
     kind = accelerator.distributed_type
     version = os.environ.get("FSDP_VERSION", "1")
     if fsdp_requested() and version != "2":
@@ -651,7 +655,7 @@ def run_adapt(options: AdaptOptions, log: Callable | None = None) -> dict:
     components = detokenizer_components(options, init_folder(options) or out)
     check_pairs(pairs, components)
     saving = saving_of(options, log)
-    return train_detokenizer(pairs, components, out, how, options.conditioning, saving, name="adapt")
+    return train_detokenizer(pairs, components, out, how, options.conditioning, saving, "adapt", options.memory)
 
 # %% ../../nbs/6_training/09_runs.ipynb #dbd5a302
 def run_assemble(options: AssembleOptions, log: Callable | None = None) -> dict:

@@ -52,7 +52,23 @@ from ..models.fingerprints import component_fingerprint
 from ..story.arguments import whole_number
 from ..story.files import atomic_path, claim, short_hash
 from ..models.sequence import IGNORE_INDEX, ImageTokens, PageEncoder, build_branched_batch, sentence_end_ids
-from .options import Conditioning, DetokenizerConditioning, FeatureConditioning, Optimisation
+from seed_story.training.options import (
+    Conditioning,
+    DetokenizerConditioning,
+    FeatureConditioning,
+    MemoryOptions,
+    Optimisation,
+)
+from seed_story.training.footprint import (
+    Kept,
+    MemoryPlan,
+    activations_in_main_memory,
+    applied,
+    is_mixed,
+    kept_of_chunk,
+    kept_of_picture,
+    planned,
+)
 from seed_story.training.loop import (
     ChunkShape,
     Log,
@@ -501,12 +517,44 @@ def train_detokenizer(
     conditioning: DetokenizerConditioning = DetokenizerConditioning(),  # what is trained, noise, condition dropout
     saving: Saving = Saving(),  # when weights, checkpoints and lines of the log are written
     name: str = "detokenizer",  # of its log
+    memory: MemoryOptions = MemoryOptions(),
 ) -> dict:
-    "Train feature resampler and UNet on pairs of features and latents; writes `out/feature_resampler` and `out/unet`."
-    device = optimisation.device
-    resampler = components["feature_resampler"].to(device)
-    unet = components["unet"].to(device, memory_format=torch.channels_last)
+    """Train feature resampler and UNet on pairs of features and latents; writes `out/feature_resampler` and `out/unet`.
+
+    ValueError where it does not fit into `memory`."""
+    resampler = components["feature_resampler"]
+    unet = components["unet"]
     _freeze_others(unet, resampler, conditioning.trainable)
+    mixed = is_mixed(optimisation)
+
+    def kept() -> Kept:
+        sizes = (tuple(pairs.features.shape[1:]), tuple(pairs.latents.shape[1:]))
+        return kept_of_picture(resampler, unet, *sizes, torch.bfloat16 if mixed else torch.float32)
+
+    plan = planned([resampler, unet], kept, memory, optimisation)
+    with applied(plan, [resampler, unet]) as whole:
+        device = optimisation.device
+        resampler.to(device)
+        unet.to(device, memory_format=torch.channels_last)
+        learned = (pairs, components | dict(feature_resampler=resampler, unet=unet))
+        return _fit_detokenizer(*learned, Path(out), optimisation, conditioning, saving, name, plan, whole)
+
+
+def _fit_detokenizer(
+    pairs: DetokenizerPairs,
+    components: dict,
+    out: Path,
+    optimisation: Optimisation,
+    conditioning: DetokenizerConditioning,
+    saving: Saving,
+    name: str,
+    plan: MemoryPlan,
+    whole: Callable,
+) -> dict:
+    "The loop of `train_detokenizer`, its components where they compute."
+    device = optimisation.device
+    resampler = components["feature_resampler"]
+    unet = components["unet"]
     parts = DetokenizerParts(resampler, unet, None, components["scheduler"])
     batches = DenoisingBatches(pairs, components["scheduler"], optimisation, conditioning)
 
@@ -517,15 +565,16 @@ def train_detokenizer(
     loss = compile_on_gpu(weighted_loss, device)
 
     def step(i: int, used: float) -> dict:
-        with autocast(device, optimisation.mixed_precision):
+        with autocast(device, optimisation.mixed_precision), activations_in_main_memory(plan.offload):
             return dict(loss=loss(*batches.at(i)))
 
     def save(summary: dict) -> None:
-        save_module(resampler, Path(out) / "feature_resampler", summary)
-        save_module(unet, Path(out) / "unet", summary)
+        with whole():
+            save_module(resampler, out / "feature_resampler", summary)
+            save_module(unet, out / "unet", summary)
 
-    log = Log(Path(out) / "logs" / f"{name}.jsonl", saving.log)
-    return fit(step, [resampler, unet], optimisation, log, save, saving)
+    log = Log(out / "logs" / f"{name}.jsonl", saving.log)
+    return fit(step, [resampler, unet], optimisation, log, save, saving, moments=plan.moments)
 
 # %% ../../nbs/6_training/08_stages.ipynb #c729c068
 def _freeze_others(unet: Any, resampler: Any, trainable: Literal['whole', 'released']) -> None:
@@ -810,7 +859,13 @@ class _StageTwoStep:
     "The losses of step number i of stage 2."
 
     def __init__(
-        self, mllm: Any, data: ChunkData, optimisation: Optimisation, conditioning: Conditioning, accelerator: Any
+        self,
+        mllm: Any,
+        data: ChunkData,
+        optimisation: Optimisation,
+        conditioning: Conditioning,
+        accelerator: Any,
+        offload: bool = False,
     ):
         rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         share = ProcessShare(rank, world, optimisation.accumulate)
@@ -819,9 +874,11 @@ class _StageTwoStep:
         self.conditioning = conditioning
         self.chunks = data.chunks(mllm.config.num_slots, optimisation, conditioning, share)
         self.workers = data.workers
+        self.offload = offload
         self.features_of = data.features_of(optimisation.device)
         self.layers = layers_to_compile(mllm.llm)
         self.loss = prepare_for_training(self._loss, [mllm], optimisation.device, accelerator, self.layers)
+        self.without_exchange = getattr(self.loss, "no_sync", contextlib.nullcontext)
         self.batches: Any = None  # made at the first step, from the number that the run goes on with
 
     def _loss(self, batch: Any, context: torch.Tensor, kept: Any, most: int | None, positions: Any) -> Any:
@@ -849,7 +906,7 @@ class _StageTwoStep:
             return self.loss(chunk, add_feature_noise(context, noise, generator), kept, most, positions)
 
         rounds = _sampling_rounds(i, used, optimisation, conditioning)
-        with autocast(device, optimisation.mixed_precision):
+        with autocast(device, optimisation.mixed_precision), activations_in_main_memory(self.offload):
             return _scheduled_sampling_losses(loss_of, chunk, rounds, generator)
 
 # %% ../../nbs/6_training/08_stages.ipynb #3619ba18
@@ -865,8 +922,9 @@ def _sampling_rounds(i: int, used: float, optimisation: Optimisation, conditioni
 class _StageTwoSave:
     "Writes the language model, and what is kept beside it."
 
-    def __init__(self, mllm: Any, out: Path, saving: Saving, attention: str, sharded: bool):
+    def __init__(self, mllm: Any, out: Path, saving: Saving, attention: str, sharded: bool, whole: Callable):
         self.mllm = mllm
+        self.whole = whole  # see `applied`
         self.folder = out / "mllm"
         self.saving = saving
         self.attention = attention  # the implementation that is written
@@ -874,7 +932,7 @@ class _StageTwoSave:
 
     @torch.no_grad()
     def __call__(self, summary: dict) -> None:
-        with attention_implementation(self.mllm.llm, self.attention):
+        with attention_implementation(self.mllm.llm, self.attention), self.whole():
             if self.shell is not None:
                 for p, now in zip(self.shell.parameters(), self.mllm.parameters()):
                     p.copy_(now)
@@ -895,26 +953,43 @@ def train_mllm(
     conditioning: Conditioning = Conditioning(),
     saving: Saving = Saving(),
     accelerator: Any = None,  # of accelerate, if several processes share the work
+    memory: MemoryOptions = MemoryOptions(),
 ) -> dict:
     """Stage 2; writes `out/mllm`, and a line of `out/logs/mllm.jsonl` every `saving.log_every` steps.
 
     Scheduled sampling reaches its share after half of the budget:
     before the model can carry looks on, what it regresses has none. A fifth of its steps are read twice over.
     Where only the last page is learned there is none, for no earlier page is regressed.
-    The model's configuration says afterwards whether it is told how many pages follow."""
+    The model's configuration says afterwards whether it is told how many pages follow.
+    ValueError where it does not fit into `memory`."""
     device = optimisation.device
     on_gpu = torch.device(device).type == "cuda"
     mllm.config.page_countdown = conditioning.countdown_share > 0
-    mllm = mllm.to(device).train()
-    plain = attn_implementation(mllm.llm)
-    save = _StageTwoSave(mllm, Path(out), saving, plain, bool(accelerator) and fsdp_requested())
-    step = _StageTwoStep(mllm, data, optimisation, conditioning, accelerator)
-    trained = [step.loss] if isinstance(step.loss, ModuleGroup) else [mllm]
-    is_main = accelerator is None or accelerator.is_main_process
-    log = Log(Path(out) / "logs" / "mllm.jsonl", saving.log) if is_main else None
-    attention = "flex_attention" if step.layers and on_gpu else plain
-    with attention_implementation(mllm.llm, attention), keep_input_dtype(mllm, optimisation.mixed_precision and on_gpu):
-        return fit(step, trained, optimisation, log, save, saving, accelerator)
+    plan = planned([mllm], lambda: _kept_of_chunk(mllm, data, optimisation, conditioning), memory, optimisation)
+    sharded = bool(accelerator) and fsdp_requested()
+    if sharded and plan.frozen in ("8bit", "4bit"):
+        raise ValueError(f"--frozen {plan.frozen} cannot be sharded: give --frozen bf16, or start without FSDP")
+    with applied(plan, [mllm]) as whole:
+        mllm = mllm.to(device).train()
+        plain = attn_implementation(mllm.llm)
+        save = _StageTwoSave(mllm, Path(out), saving, plain, sharded, whole)
+        step = _StageTwoStep(mllm, data, optimisation, conditioning, accelerator, plan.offload)
+        trained = [step.loss] if isinstance(step.loss, ModuleGroup) else [mllm]
+        is_main = accelerator is None or accelerator.is_main_process
+        log = Log(Path(out) / "logs" / "mllm.jsonl", saving.log) if is_main else None
+        attention = "flex_attention" if step.layers and on_gpu else plain
+        mixed = optimisation.mixed_precision and on_gpu
+        with attention_implementation(mllm.llm, attention), keep_input_dtype(mllm, mixed):
+            return fit(step, trained, optimisation, log, save, saving, accelerator, plan.moments)
+
+
+def _kept_of_chunk(mllm: Any, data: ChunkData, optimisation: Optimisation, conditioning: Conditioning) -> Kept:
+    "What a chunk leaves for the backward pass; of the shapes that there are, the one that leaves most."
+    dtype = torch.bfloat16 if is_mixed(optimisation) else torch.float32
+    made = data.chunks(mllm.config.num_slots, optimisation, conditioning, ProcessShare())
+    shapes = [shape for shape in (made.shape, getattr(made, "longer", None)) if shape]
+    found = [kept_of_chunk(mllm, s.pages, s.length, dtype).times(s.batch / optimisation.batch) for s in shapes]
+    return max(found, key=lambda kept: kept.total)
 
 # %% ../../nbs/6_training/08_stages.ipynb #b83f3839
 @torch.no_grad()
