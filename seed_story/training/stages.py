@@ -30,6 +30,18 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+# %% ../../nbs/6_training/08_stages.ipynb #76954a0f
+from seed_story.training.footprint import (
+    Kept,
+    MemoryPlan,
+    activations_in_main_memory,
+    applied,
+    is_mixed,
+    kept_of_chunk,
+    kept_of_picture,
+    planned,
+)
+
 # %% ../../nbs/6_training/08_stages.ipynb #76954a0e
 from .page_store import Shard, load_shard, shard_paths
 from seed_story.models.detokenizer import (
@@ -58,16 +70,6 @@ from seed_story.training.options import (
     FeatureConditioning,
     MemoryOptions,
     Optimisation,
-)
-from seed_story.training.footprint import (
-    Kept,
-    MemoryPlan,
-    activations_in_main_memory,
-    applied,
-    is_mixed,
-    kept_of_chunk,
-    kept_of_picture,
-    planned,
 )
 from seed_story.training.loop import (
     ChunkShape,
@@ -855,8 +857,8 @@ def _scheduled_sampling_losses(loss_of: Callable, chunk: Any, rounds: int, gener
     return dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
 
 # %% ../../nbs/6_training/08_stages.ipynb #ca372ae3
-class _StageTwoStep:
-    "The losses of step number i of stage 2."
+class _StageTwoReading:
+    "How stage 2 reads a chunk."
 
     def __init__(
         self,
@@ -885,6 +887,17 @@ class _StageTwoStep:
         visible = None if kept is None else visible_mask(batch, kept)
         return branched_loss(self.mllm, batch, context, visible, most, positions)
 
+    def _reader(self, chunk: Any, kept: Any, most: int | None, generator: torch.Generator) -> Callable:
+        "What reads the chunk with a context [B, P, V, F]; strength of noise and positions are drawn once."
+        shape = (*chunk.features.shape[:2], 1, 1)
+        noise = self.conditioning.noise * torch.rand(shape, device=chunk.features.device, generator=generator)
+        positions = skip_positions(chunk, skip, generator) if (skip := self.conditioning.position_skip) else None
+        return lambda context: self.loss(chunk, add_feature_noise(context, noise, generator), kept, most, positions)
+
+# %% ../../nbs/6_training/08_stages.ipynb #ca372ae4
+class _StageTwoStep(_StageTwoReading):
+    "The losses of step number i of stage 2."
+
     def __call__(self, i: int, used: float) -> dict:
         optimisation = self.optimisation
         conditioning = self.conditioning
@@ -898,13 +911,7 @@ class _StageTwoStep:
         chunk = chunk.to(device)
         kept = None if kept is None else kept.to(device)
         chunk.features = self.features_of(*found, chunk.page_mask.shape[1]).float()
-        shape = (*chunk.features.shape[:2], 1, 1)
-        noise = conditioning.noise * torch.rand(shape, device=device, generator=generator)
-        positions = skip_positions(chunk, skip, generator) if (skip := conditioning.position_skip) else None
-
-        def loss_of(context: torch.Tensor) -> Any:
-            return self.loss(chunk, add_feature_noise(context, noise, generator), kept, most, positions)
-
+        loss_of = self._reader(chunk, kept, most, generator)
         rounds = _sampling_rounds(i, used, optimisation, conditioning)
         with autocast(device, optimisation.mixed_precision), activations_in_main_memory(self.offload):
             return _scheduled_sampling_losses(loss_of, chunk, rounds, generator)
