@@ -34,9 +34,9 @@ from ..story.weights import AGAIN, WeightsError, check_weight_file
 logger = logging.getLogger(__name__)
 
 # %% auto #0
-__all__ = ['logger', 'RANK', 'FLOOR', 'RARE', 'WORD', 'MOST_WORDS', 'OPEN_SHARE', 'FAR_WORDS', 'FAR_SHARE', 'OPENINGS_FILE',
-           'MOST_NAMED', 'KnownPictures', 'summarise_pictures', 'text_surprise', 'text_words', 'names_within',
-           'KnownTexts', 'summarise_texts', 'training_hash', 'remove_known_openings', 'KnownOpenings',
+__all__ = ['logger', 'RANK', 'FLOOR', 'RARE', 'WORD', 'MOST_WORDS', 'OPEN_SHARE', 'FAR_WORDS', 'FAR_SHARE', 'FAR_TIMES',
+           'OPENINGS_FILE', 'MOST_NAMED', 'KnownPictures', 'summarise_pictures', 'text_surprise', 'text_words',
+           'names_within', 'KnownTexts', 'summarise_texts', 'training_hash', 'remove_known_openings', 'KnownOpenings',
            'read_known_openings', 'opening_notes', 'summarise_openings']
 
 # %% ../../nbs/5_pipeline/09_openings.ipynb #df11dc0f
@@ -129,6 +129,7 @@ MOST_WORDS = 20_000  # that are kept
 OPEN_SHARE = 0.1  # of the names in held-out stories: if more are new, names are open
 FAR_WORDS = 0.27  # share of letters in unknown words that is far, unless true texts have more
 FAR_SHARE = 0.98  # of true openings in random order that are less surprising than the limit
+FAR_TIMES = 1.5  # the limit is no more than this, times the surprise beyond which one true opening of 100 lies
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def summarise_texts(
     is_open = len(new) > OPEN_SHARE * len(names_within(held_out))
     dice = random.Random(0)
     mixed = [' '.join(dice.sample(words, len(words))) for words in map(str.split, openings)]
-    limit = float(torch.tensor(text_surprise(narrator, mixed)).quantile(FAR_SHARE))
+    usual = torch.tensor(text_surprise(narrator, openings)).quantile(1 - RARE)
+    limit = min(float(torch.tensor(text_surprise(narrator, mixed)).quantile(FAR_SHARE)), FAR_TIMES * float(usual))
     words = {word for word, count in often if count > 1} - {name.lower() for name in names if not is_open}
     known = KnownTexts(limit, FAR_WORDS, frozenset(words), None if is_open else frozenset(names))
     unknown = torch.tensor([known.unknown_share(text) for text in held_out]).quantile(1 - RARE)
