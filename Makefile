@@ -1,6 +1,7 @@
 # make story   tell a 25-page illustrated story into ./story (PAGES=…, OUT=…, ARGS='--seed 3 …')
 # make test    format and types, every notebook's tests, then tests/
 # make repro   every notebook of nbs/repro with CPU-sized defaults, into out/repro; stopped, it goes on where it was
+# make docs    the documentation site with search and API reference, into _docs; links are checked, no network is used
 # All set up .venv by themselves, from the pinned requirements, and need only Python 3.11 or newer with pip.
 
 SHELL  := /bin/bash
@@ -11,11 +12,11 @@ PAGES  ?= 25
 OUT    ?= story
 PIP    := $(RUN)/python -m pip --disable-pip-version-check
 
-.PHONY: help story lint test repro readme pictures records lock clean
+.PHONY: help story lint test repro docs readme pictures records lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 story: $(VENV)/story.stamp
 	@$(RUN)/seed-story tell --pages $(PAGES) --out '$(OUT)' $(if $(wildcard $(OUT)/.state/settings.json),--resume) $(ARGS)
@@ -23,8 +24,8 @@ story: $(VENV)/story.stamp
 
 # Format, likely mistakes, types.
 lint: $(VENV)/test.stamp
-	@$(RUN)/ruff format --check -q nbs tests setup.py
-	@$(RUN)/ruff check -q nbs tests setup.py
+	@$(RUN)/ruff format --check -q nbs tests docs setup.py
+	@$(RUN)/ruff check -q nbs tests docs setup.py
 	@$(RUN)/mypy
 
 test: lint
@@ -33,6 +34,10 @@ test: lint
 
 repro: $(VENV)/test.stamp
 	@$(RUN)/seed-story repro --all $(ARGS)
+
+# Some four minutes on one core; the notebooks' outputs are those that are committed.
+docs: $(VENV)/docs.stamp
+	@$(RUN)/python docs/build.py _docs
 
 # README.md and its pictures are the index notebook, converted; the cards in data/ come from configurations and records.
 readme: $(VENV)/test.stamp
@@ -54,6 +59,10 @@ $(VENV)/story.stamp: requirements.txt settings.ini setup.py | $(VENV)/bin/python
 
 $(VENV)/test.stamp: requirements-dev.txt $(VENV)/story.stamp
 	$(PIP) install -q -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/docs.stamp: settings.ini $(VENV)/test.stamp
+	$(PIP) install -q --no-build-isolation -e '.[docs]'
 	@touch $@
 
 # A Python without ensurepip (Debian's) makes the venv bare and fills it with its own pip.

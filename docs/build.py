@@ -1,0 +1,224 @@
+"""The documentation site, built without network: python docs/build.py [OUT]; `make docs` calls it.
+
+Pages are laid out as in the repository, so that each link is the one that works in Jupyter and in the file view.
+A link that leads nowhere, or an asset from elsewhere, ends the build with exit status 1."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / 'build' / 'docs'
+
+# The sidebar, in the order of the paper: method (section 3), data (4), experiments (5), and what carries them.
+CHAPTERS = {
+    'Start': ['nbs/start_here.ipynb', 'nbs/index.ipynb', 'CONTRIBUTING.md', 'CHANGELOG.md'],
+    'Method: the model': ['nbs/3_models/*.ipynb'],
+    'Method: training': ['nbs/6_training/*.ipynb'],
+    'Method: the attention sink': ['nbs/4_sinks/*.ipynb'],
+    'Method: telling': ['nbs/5_pipeline/*.ipynb'],
+    'Data: stories': ['nbs/1_story/*.ipynb'],
+    'Data: from your material': ['nbs/10_building/*.ipynb'],
+    'Data: Storyland': [
+        'data/storyland_sample/README.md',
+        'nbs/2_storyland/*.ipynb',
+        'nbs/2_storyland/writing/*.ipynb',
+        'nbs/2_storyland/drawing/*.ipynb',
+    ],
+    'Experiments: measures': ['nbs/7_evaluation/*.ipynb'],
+    'Experiments: results': ['data/results/*.ipynb'],
+    'Experiments: notebooks': ['nbs/repro/*.ipynb'],
+    'Models that ship': ['data/tiny/README.md', 'data/small/README.md'],
+    'Tools': ['nbs/8_records/*.ipynb', 'nbs/9_released/*.ipynb', 'nbs/cli.ipynb'],
+}
+LINK = re.compile(r'(\]\()([^)\s]+)(\))')
+HIDDEN = re.compile(r'\s*#\|\s*hide\b')
+DIRECTIVES = re.compile(r'^#\|.*\n?', re.M)
+
+
+def chapters() -> dict[str, list[str]]:
+    "Chapter → its pages, as paths in the repository."
+    return {
+        title: [p.relative_to(ROOT).as_posix() for pattern in patterns for p in sorted(ROOT.glob(pattern))]
+        for title, patterns in CHAPTERS.items()
+    }
+
+
+def modules() -> dict[str, list[str]]:
+    "Wing → the dotted names of its modules."
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / 'seed_story').rglob('*.py')):
+        if path.name not in ('__init__.py', '_modidx.py'):
+            parts = path.relative_to(ROOT).with_suffix('').parts
+            found.setdefault(parts[1], []).append('.'.join(parts))
+    return found
+
+
+def shown(notebook: dict) -> dict:
+    "A notebook without hidden cells and without the lines that are for nbdev."
+    cells = []
+    for cell in notebook['cells']:
+        source = ''.join(cell['source'])
+        if cell['cell_type'] == 'raw' or cell['cell_type'] == 'code' and HIDDEN.match(source):
+            continue
+        if cell['cell_type'] == 'code':
+            source = DIRECTIVES.sub('', source)
+            if not source.strip() and not cell['outputs']:
+                continue
+        cells.append(cell | dict(source=source))
+    return notebook | dict(cells=cells)
+
+
+def relink(text: str, page: str, pages: set[str]) -> str:
+    "The links of `page`: a file that is no page is copied beside them; of a folder, its first page is linked."
+
+    def link(match: re.Match) -> str:
+        target, _, place = match[2].partition('#')
+        if '://' in target or not target:
+            return match[0].lower() if match[2].startswith('#') else match[0]
+        path = os.path.normpath(os.path.join(os.path.dirname(page), unquote(target)))
+        source = ROOT / path
+        if path in pages:
+            return f'{match[1]}{target}{"#" * bool(place)}{place.lower()}{match[3]}'
+        if source.is_file():
+            (PAGES / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, PAGES / path)
+            return f'{match[1]}{target}{match[3]}'
+        inside = sorted(name for name in pages if name.startswith(f'{path}/'))
+        if inside:  # a folder: its first page
+            return f'{match[1]}{os.path.relpath(inside[0], os.path.dirname(page))}{match[3]}'
+        return match[0]
+
+    return LINK.sub(link, text)
+
+
+def stage() -> None:
+    "Lays out all pages under build/docs."
+    shutil.rmtree(PAGES, ignore_errors=True)
+    found = chapters()
+    pages = {page for listed in found.values() for page in listed}
+    for page in sorted(pages):
+        target = PAGES / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = (ROOT / page).read_text(encoding='utf-8')
+        if page.endswith('.ipynb'):
+            notebook = shown(json.loads(text))
+            for cell in notebook['cells']:
+                if cell['cell_type'] == 'markdown':
+                    cell['source'] = relink(cell['source'], page, pages)
+                for output in cell.get('outputs', []):
+                    if 'text/markdown' in output.get('data', {}):
+                        output['data']['text/markdown'] = relink(''.join(output['data']['text/markdown']), page, pages)
+            target.write_text(json.dumps(notebook), encoding='utf-8')
+        else:
+            text = re.sub(r'\A---\n.*?\n---\n', '', text, flags=re.S)
+            target.write_text(relink(text, page, pages), encoding='utf-8')
+    write_lists(found)
+    shutil.copyfile(ROOT / 'docs' / 'bibliography.md', PAGES / 'bibliography.md')
+
+
+def toctree(title: str, pages: list[str], depth: int = 1) -> str:
+    lines = [re.sub(r'\.(ipynb|md)$', '', page) for page in pages]
+    return '\n'.join(['```{toctree}', f':caption: "{title}"', f':maxdepth: {depth}', '', *lines, '```', ''])
+
+
+def write_lists(found: dict[str, list[str]]) -> None:
+    "The front page with the sidebar's chapters, and the API's pages, one a module."
+    front = [
+        '# seed_story',
+        '',
+        'SEED-Story ([arXiv 2407.08683](https://arxiv.org/abs/2407.08683)), whole and working.',
+    ]
+    front += ['', 'New here? [Start here](nbs/start_here.ipynb). The chapters follow the paper.', '']
+    front += [toctree(title, pages) for title, pages in found.items()]
+    front.append(toctree('Reference', ['api/index', 'bibliography']))
+    (PAGES / 'index.md').write_text('\n'.join(front), encoding='utf-8')
+    api = ['# API reference', '', 'Made from the docstrings of every module. Shapes stand beside the parameters.', '']
+    (PAGES / 'api').mkdir()
+    for wing, names in modules().items():
+        api.append(toctree(wing, names))
+        for name in names:
+            page = (
+                f'# {name.removeprefix("seed_story.")}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n'
+            )
+            (PAGES / 'api' / f'{name}.md').write_text(page, encoding='utf-8')
+    (PAGES / 'api' / 'index.md').write_text('\n'.join(api), encoding='utf-8')
+
+
+def link_pages(site: Path) -> None:
+    "In what notebooks show as HTML, links to notebooks become links to their pages."
+    for path in site.rglob('*.html'):
+        text = path.read_text(encoding='utf-8')
+
+        def link(match: re.Match, folder: Path = path.parent) -> str:
+            return f'{match[1]}.html' if (folder / f'{unquote(match[2])}.html').is_file() else match[0]
+
+        linked = re.sub(r'(href="([^":#]+))\.ipynb(?=["#])', link, text)
+        if linked != text:
+            path.write_text(linked, encoding='utf-8')
+
+
+class Links(HTMLParser):
+    "What a page links to and loads, and the names of its places."
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links: list[tuple[str, str]] = []
+        self.places: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        given = dict(attrs)
+        self.places |= {given[key] for key in ('id', 'name') if given.get(key)}
+        for key in ('href', 'src'):
+            if given.get(key) and tag in ('a', 'img', 'script', 'link'):
+                self.links.append(('style' if given.get('rel') == 'stylesheet' else tag, given[key]))
+
+
+def dead_links(site: Path) -> list[str]:
+    "`page: link` of each link that leads nowhere, and of each script, style or picture from elsewhere."
+    pages = {path: Links(path.read_text(encoding='utf-8')) for path in sorted(site.rglob('*.html'))}
+    found = []
+    for path, page in pages.items():
+        for tag, link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                loads = tag in ('img', 'script', 'style') and parts.scheme != 'data'
+                if loads:
+                    found.append(f'{path.relative_to(site)}: {link[:80]} comes from elsewhere')
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target = target / 'index.html'
+            places = pages[target].places if target in pages else set()
+            if not target.exists() or parts.fragment and target in pages and unquote(parts.fragment) not in places:
+                found.append(f'{path.relative_to(site)}: {link}')
+    return found
+
+
+def main(out: str | Path = ROOT / '_docs') -> int:
+    "Builds the site into the folder `out`; the exit status."
+    out = Path(out).resolve()
+    stage()
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.monotonic()
+    words = ['-b', 'html', '-q', '-j', 'auto', '-c', ROOT / 'docs', '-d', ROOT / 'build' / 'doctrees', PAGES, out]
+    done = subprocess.run([sys.executable, '-m', 'sphinx', *map(str, words)], cwd=ROOT)
+    if done.returncode == 0:
+        link_pages(out)
+    dead = dead_links(out) if done.returncode == 0 else []
+    print(*dead, sep='\n', end='\n' * bool(dead))
+    count = len(list(out.rglob('*.html')))
+    print(f'{out / "index.html"}: {count} pages in {time.monotonic() - began:.0f} s, {len(dead)} dead links')
+    return done.returncode or int(bool(dead))
+
+
+if __name__ == '__main__':
+    sys.exit(main(*sys.argv[1:2]))

@@ -1,0 +1,150 @@
+"""The documentation: what is on the site, what notebooks show, how long sentences are.
+
+Nothing is built here; see `make docs`."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / 'nbs').rglob('*.ipynb'))
+PROGRESS = re.compile(r'\d+%\||\d+ examples \[')
+MOST_WORDS = 60  # of a sentence
+
+# Findings with longer sentences, and how many of them; none may be added.
+LONG_SENTENCES = {
+    'anchors.ipynb': 2,
+    'compare_models.ipynb': 2,
+    'full_size.ipynb': 3,
+    'length.ipynb': 4,
+    'long_story.ipynb': 1,
+    'pretrained_sinks.ipynb': 3,
+    'regression_head.ipynb': 1,
+    'series.ipynb': 2,
+    'sink_and_text.ipynb': 1,
+    'stage3.ipynb': 1,
+    'stream_report.ipynb': 1,
+    'trained_for_cache.ipynb': 1,
+    'why_dense.ipynb': 1,
+    'write_first.ipynb': 2,
+}
+
+# What these notebooks show is a warning itself.
+SHOWN_WARNINGS = {'09_openings.ipynb'}
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    "The module docs/build.py, whose pages are laid out in a folder of the tests."
+    spec = importlib.util.spec_from_file_location('docs_build', ROOT / 'docs' / 'build.py')
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    build.PAGES = tmp_path_factory.mktemp('pages')
+    build.stage()
+    return build
+
+
+def test_every_notebook_has_one_place_in_the_sidebar(site):
+    listed = [page for pages in site.chapters().values() for page in pages]
+    wanted = [*NOTEBOOKS, *(ROOT / 'data' / 'results').glob('*.ipynb'), *(ROOT / 'data').glob('*/README.md')]
+    assert len(listed) == len(set(listed)), 'a page stands in two chapters'
+    assert {p.relative_to(ROOT).as_posix() for p in wanted if '.ipynb_checkpoints' not in p.parts} <= set(listed)
+    assert all((site.PAGES / page).is_file() for page in listed)
+
+
+def test_every_module_has_a_page(site):
+    names = {name for wing in site.modules().values() for name in wing}
+    assert names == {p.stem for p in (site.PAGES / 'api').glob('seed_story.*.md')} and 'seed_story.cli' in names
+
+
+def test_what_is_for_nbdev_is_not_on_the_site(site):
+    cells = [
+        dict(cell_type='raw', source='---'),
+        dict(cell_type='code', source='#| hide\nimport os', outputs=[]),
+        dict(cell_type='code', source=['#| export\n', 'def f(): ...'], outputs=[]),
+        dict(cell_type='markdown', source='text'),
+    ]
+    assert [c['source'] for c in site.shown(dict(cells=cells))['cells']] == ['def f(): ...', 'text']
+
+
+def test_links_of_pages(site):
+    def relink(text):
+        return site.relink(text, 'nbs/index.ipynb', {'nbs/cli.ipynb', 'nbs/repro/a.ipynb'})
+
+    assert relink('[a](cli.ipynb#Two-Words)') == '[a](cli.ipynb#two-words)'
+    assert relink('[a](https://x.org/A)') == '[a](https://x.org/A)'
+    assert relink('[a](repro)') == '[a](repro/a.ipynb)'
+    assert relink('[a](../LICENSE)') == '[a](../LICENSE)' and (site.PAGES / 'LICENSE').is_file()
+
+
+def test_dead_links_are_found(site, tmp_path):
+    (tmp_path / 'a.html').write_text('<a href="b.html#here">b</a> <a href="c.html">c</a> <a href="https://x.org">x</a>')
+    (tmp_path / 'b.html').write_text(
+        '<p id="there">.</p><script src="https://x.org/s.js"></script><a href="a.ipynb">a</a>'
+    )
+    site.link_pages(tmp_path)
+    assert site.dead_links(tmp_path) == [
+        'a.html: b.html#here',
+        'a.html: c.html',
+        'b.html: https://x.org/s.js comes from elsewhere',
+    ]
+
+
+def test_bibliography_has_what_is_cited():
+    listed = set(re.findall(r'\[(\d{4}\.\d{4,5})\]', (ROOT / 'docs' / 'bibliography.md').read_text(encoding='utf-8')))
+    cited = {
+        number
+        for path in [*NOTEBOOKS, *ROOT.glob('*.md')]
+        for number in re.findall(r'arxiv(?:\.org/abs/|:? ?)(\d{4}\.\d{4,5})', path.read_text(encoding='utf-8'), re.I)
+    }
+    assert len(cited) > 5 and cited <= listed, f'add to docs/bibliography.md: {sorted(cited - listed)}'
+
+
+def long_sentences(text: str) -> list[str]:
+    "The sentences of Markdown that have too many words; code, formulas, tables and link targets are not counted."
+    text = re.sub(r'```.*?```|\$\$.*?\$\$', '\n\n', text, flags=re.S)
+    text = re.sub(r'^\s*[|#].*$', '', text, flags=re.M)
+    text = re.sub(r'\]\([^)]*\)', ']', text)
+    blocks = re.split(r'\n\s*\n|\n(?=\s*(?:[-*>]|\d+\.) )', text)
+    sentences = [s for block in blocks for s in re.split(r'(?<=[.!?])["”)\]*]*\s+', block)]
+    return [s for s in sentences if len(re.findall(r"\w[\w'’-]*", s)) > MOST_WORDS]
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').as_posix())
+def test_sentences_are_short(path):
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    found = [s for c in cells if c['cell_type'] == 'markdown' for s in long_sentences(''.join(c['source']))]
+    assert len(found) <= LONG_SENTENCES.get(path.name, 0), f'more than {MOST_WORDS} words: {found[-1][:120]} …'
+
+
+def test_what_a_long_sentence_is():
+    long = 'word ' * 61
+    assert long_sentences(f'Short one. {long}. And ```python\n{long}``` more.\n\n| {long} |\n# {long}') == [f'{long}.']
+    assert long_sentences('word ' * 60) == [] and long_sentences(f'{"word " * 40}\n- {"word " * 40}') == []
+
+
+def noise(notebook: dict) -> list[str]:
+    "Progress bars and warnings among the outputs of a notebook."
+    outputs = [o for c in notebook['cells'] for o in c.get('outputs', []) if o['output_type'] == 'stream']
+    texts = [(o['name'], ''.join(o['text'])) for o in outputs]
+    return [text for name, text in texts if name == 'stderr' or PROGRESS.search(text)]
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').as_posix())
+def test_no_warning_and_no_progress_bar_is_committed(path):
+    found = noise(json.loads(path.read_text(encoding='utf-8')))
+    assert not found or path.name in SHOWN_WARNINGS, f'clear these outputs: {found[0][:80]!r}'
+
+
+def test_what_noise_is():
+    def one(name, text):
+        return dict(cells=[dict(outputs=[dict(output_type='stream', name=name, text=[text])])])
+
+    assert (
+        noise(one('stderr', 'UserWarning'))
+        and noise(one('stdout', 'Loading:  50%|###'))
+        and not noise(one('stdout', '50 %'))
+    )
