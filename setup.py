@@ -55,7 +55,7 @@ setup(
     package_data={cfg["lib_name"]: ["py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "small", "build", "docs")},
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "small", "memory", "build", "docs")},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         # where other projects' documentation finds ours; `nbdev_export` writes it, and without it nbdev makes no links
