@@ -125,7 +125,9 @@ def stage() -> None:
 
 
 def toctree(title: str, pages: list[str], depth: int = 1) -> str:
+    "The list of a chapter's pages in Sphinx's words."
     lines = [re.sub(r'\.(ipynb|md)$', '', page) for page in pages]
+    lines = ['Overview <nbs/index>' if line == 'nbs/index' else line for line in lines]
     return '\n'.join(['```{toctree}', f':caption: "{title}"', f':maxdepth: {depth}', '', *lines, '```', ''])
 
 
