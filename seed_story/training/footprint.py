@@ -6,11 +6,12 @@
 __all__ = ['logger', 'REPEATED', 'FROZEN_BYTES', 'COMPILED_KEEP', 'MOMENT_BYTES', 'Kept', 'on_meta', 'kept_for_backward',
            'kept_of_chunk', 'kept_of_picture', 'MemoryPlan', 'TrainedParts', 'footprint', 'frozen_matrices',
            'trained_parts', 'choose_plan', 'describe_plan', 'is_mixed', 'planned', 'FrozenLinear', 'FrozenConv2d',
-           'applied', 'activations_in_main_memory', 'make_optimizer']
+           'applied', 'activations_in_main_memory', 'AdamWInMainMemory', 'make_optimizer']
 
 # %% ../../nbs/6_training/10_footprint.ipynb #f513cd69
 import contextlib
 import copy
+import functools
 import itertools
 import logging
 from collections import Counter
@@ -200,19 +201,15 @@ class MemoryPlan:
 
     frozen: str = "fp32"  # weights that are not trained: fp32, bf16, 8bit or 4bit
     checkpointing: bool = False  # repeated layers are computed again in the backward pass
-    moments: str = "fp32"  # of the optimizer: fp32 or 8bit
+    moments: str = "fp32"  # of the optimizer: fp32, 8bit, or main (in main memory, with the gradients)
     offload: bool = False  # activations wait in main memory
 
     @property
     def cost(self) -> float:
         "Time of a step, as a multiple; its order is what counts."
-        time = {"fp32": 1.02, "bf16": 1.0, "8bit": 1.6, "4bit": 1.2}[self.frozen]
-        return (
-            time
-            * (1.3 if self.checkpointing else 1)
-            * (1.5 if self.offload else 1)
-            * (1.005 if self.moments == "8bit" else 1)
-        )
+        frozen = {"fp32": 1.02, "bf16": 1.0, "8bit": 1.6, "4bit": 1.2}[self.frozen]
+        moments = {"fp32": 1.0, "8bit": 1.005, "main": 3.0}[self.moments]
+        return frozen * moments * (1.3 if self.checkpointing else 1) * (1.5 if self.offload else 1)
 
     def words(self) -> str:
         "The plan as options of the command line."
@@ -231,21 +228,27 @@ class TrainedParts:
     trained: int
     kept: Kept  # of one example
     averaged: bool = False  # averages of the trained weights are held, too
+    convolutions: int = 0  # frozen weights of convolutions, which bf16 is the least for
 
 
 FROZEN_BYTES = {"fp32": 4.0, "bf16": 2.0, "8bit": 1.02, "4bit": 0.5625}  # of a weight, with its scales
 COMPILED_KEEP = 0.75  # of what is kept layer by layer, the compiled layers of a GPU keep so much
-MOMENT_BYTES = {"fp32": 8.0, "8bit": 2.06}  # of a trained weight
+MOMENT_BYTES = {"fp32": 8.0, "8bit": 2.06, "main": 0.0}  # of a trained weight
 
 
 def footprint(parts: TrainedParts, plan: MemoryPlan, batch: int, mixed: bool) -> dict[str, float]:
     """Bytes on the device, by what takes them: weights, gradients, moments, averages, activations, reserve.
 
     `mixed`: products are computed in bf16, so weights in fp32 are converted beside."""
-    copies = 2.0 * (parts.trained + (parts.matrices if plan.frozen == "fp32" and not plan.checkpointing else 0))
+    frozen = parts.matrices + parts.convolutions
+    in_convolutions = max(2.0, FROZEN_BYTES[plan.frozen]) * parts.convolutions
+    copies = 2.0 * (parts.trained + (frozen if plan.frozen == "fp32" and not plan.checkpointing else 0))
     found = dict(
-        weights=FROZEN_BYTES[plan.frozen] * parts.matrices + 4.0 * (parts.others + parts.trained) + copies * mixed,
-        gradients=4.0 * parts.trained,
+        weights=FROZEN_BYTES[plan.frozen] * parts.matrices
+        + in_convolutions
+        + 4.0 * (parts.others + parts.trained)
+        + copies * mixed,
+        gradients=4.0 * parts.trained * (plan.moments != "main"),
         moments=MOMENT_BYTES[plan.moments] * parts.trained,
         averages=4.0 * parts.trained * parts.averaged,
         activations=(COMPILED_KEEP if mixed else 1) * parts.kept.times(batch).of(plan.checkpointing, plan.offload),
@@ -271,9 +274,13 @@ def frozen_matrices(module: nn.Module) -> list[nn.Module]:
 def trained_parts(modules: Sequence[nn.Module], kept: Kept, averaged: bool = False) -> TrainedParts:
     "The numbers of weights of `modules`, with what is `kept` of a forward pass of one example."
     every = [p for m in modules for p in m.parameters()]
-    matrices = sum(layer.weight.numel() for m in modules for layer in frozen_matrices(m))
+    frozen = [layer for m in modules for layer in frozen_matrices(m)]
+    matrices, convolutions = (
+        sum(m.weight.numel() for m in frozen if isinstance(m, kind)) for kind in (nn.Linear, nn.Conv2d)
+    )
     trained = sum(p.numel() for p in every if p.requires_grad)
-    return TrainedParts(matrices, sum(p.numel() for p in every) - trained - matrices, trained, kept, averaged)
+    others = sum(p.numel() for p in every) - trained - matrices - convolutions
+    return TrainedParts(matrices, others, trained, kept, averaged, convolutions)
 
 # %% ../../nbs/6_training/10_footprint.ipynb #ec97bce2
 def _needed(kind: str) -> ModuleType:
@@ -285,14 +292,14 @@ def _needed(kind: str) -> ModuleType:
     return bitsandbytes
 
 
-def _candidates(wanted: MemoryOptions) -> list[MemoryPlan]:
+def _candidates(wanted: MemoryOptions, alone: bool = True) -> list[MemoryPlan]:
     "All plans that agree with what is given, the fastest first; without a limit, the one that is given."
     default = MemoryPlan()
     packed = bool(find_spec("bitsandbytes"))
     choices: dict[str, tuple] = dict(
         frozen=("bf16", "8bit", "4bit") if packed else ("bf16",),
         checkpointing=(False, True),
-        moments=("fp32", "8bit") if packed else ("fp32",),
+        moments=tuple(kind for kind, there in dict(fp32=True, main=alone).items() if there) + ("8bit",) * packed,
         offload=(False, True),
     )
     for f in fields(MemoryPlan):
@@ -312,11 +319,12 @@ def choose_plan(
     wanted: MemoryOptions,
     batch: int,  # examples of a pass
     mixed: bool,  # bf16 on a GPU
+    alone: bool = True,  # one process trains
 ) -> MemoryPlan:
     """The fastest plan that fits `wanted.memory`; without a limit, what is given.
 
     ValueError, with what would fit, where none does."""
-    plans = _candidates(wanted)
+    plans = _candidates(wanted, alone)
     if wanted.memory is None:
         return plans[0]
     limit = wanted.memory * 1e9
@@ -363,6 +371,7 @@ def planned(
     kept: Callable[[], Kept],  # of one example
     wanted: MemoryOptions,
     optimisation: Optimisation,
+    alone: bool = True,  # one process trains
 ) -> MemoryPlan:
     """The plan by which `modules` are trained; where a limit is given, the choice is logged.
 
@@ -371,7 +380,9 @@ def planned(
     limited = wanted.memory is not None
     mixed = is_mixed(optimisation)
     parts = trained_parts(modules, kept() if limited else nothing, optimisation.ema_decay > 0)
-    plan = choose_plan(parts, wanted, optimisation.batch, mixed)
+    plan = choose_plan(parts, wanted, optimisation.batch, mixed, alone)
+    if plan.moments == "main" and not alone:
+        raise ValueError("--moments main is for one process: leave it out, or start without accelerate launch")
     if limited:
         logger.warning("--memory %g: %s", wanted.memory, describe_plan(parts, plan, optimisation.batch, mixed))
     return plan
@@ -510,14 +521,48 @@ def activations_in_main_memory(wanted: bool = True) -> Any:
     place = _InMainMemory()
     return torch.autograd.graph.saved_tensors_hooks(place.pack, place.unpack)
 
+# %% ../../nbs/6_training/10_footprint.ipynb #1c0a97e4
+class AdamWInMainMemory(torch.optim.AdamW):
+    "AdamW whose moments, and the gradients it takes, are in main memory; weights are brought there and back."
+
+    def __init__(self, groups: list[dict], **settings: Any):
+        self.live = [p for group in groups for p in group["params"]]
+        self.waiting = [nn.Parameter(p.detach().cpu().clone()) for p in self.live]  # as it sees them
+        known = dict(zip(map(id, self.live), self.waiting))
+        super().__init__([dict(g, params=[known[id(p)] for p in g["params"]]) for g in groups], **settings)
+        for p, here in zip(self.live, self.waiting):
+            p.register_post_accumulate_grad_hook(functools.partial(self._take, here))
+
+    @staticmethod
+    def _take(here: Any, p: Any) -> None:
+        gradient = p.grad.to("cpu", copy=True)
+        here.grad = gradient if here.grad is None else here.grad + gradient
+        p.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        found = super().step(closure)
+        for p, here in zip(self.live, self.waiting):
+            p.copy_(here)
+        return found
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Any) -> None:
+        "Also takes the weights as they are now."
+        super().load_state_dict(state_dict)
+        for p, here in zip(self.live, self.waiting):
+            here.copy_(p)
+
 # %% ../../nbs/6_training/10_footprint.ipynb #cdc72c06
 def make_optimizer(
     groups: list[dict],  # of parameters
-    kind: str,  # of its moments: fp32 or 8bit
+    kind: str,  # of its moments: fp32, 8bit or main
     fused: bool = False,
     **settings: Any,  # lr, betas
 ) -> torch.optim.Optimizer:
     "AdamW; ValueError where 8 bits are wanted and bitsandbytes is not there."
     if kind == "8bit":
         return _needed("--moments 8bit").optim.AdamW8bit(groups, eps=1e-8, **settings)
+    if kind == "main":
+        return AdamWInMainMemory(groups, eps=1e-8, fused=fused, **settings)
     return torch.optim.AdamW(groups, eps=1e-8, fused=fused, **settings)

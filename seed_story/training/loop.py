@@ -217,7 +217,9 @@ class NumberedBatches(torch.utils.data.Dataset):
             worker_init_fn=_heed_parent,
             prefetch_factor=8 if workers else None,
         )
-        return _raise_errors(loader)
+        with torch.random.fork_rng([], enabled=first > 0):  # a run that goes on has drawn the loader's number before
+            batches = iter(loader)
+        return _raise_errors(batches)
 
 # %% ../../nbs/6_training/01_loop.ipynb #a1aa2fcc
 class ModuleGroup(torch.nn.Module):
@@ -276,6 +278,24 @@ def _speaking_through_memory(world: Any) -> Any:
 
     return world if distributed.get_backend(world) == "gloo" else distributed.new_group(backend="gloo")
 
+# %% ../../nbs/6_training/01_loop.ipynb #e7167f84
+def _process_index() -> int:
+    "The number of this process among those that share the work."
+    from torch import distributed
+
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def _of_all_processes(value: Any) -> list:
+    "The values of all processes, by their number; none where there is one alone. All must ask."
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return []
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, value, group=_speaking_through_memory(distributed.group.WORLD))
+    return found
+
 # %% ../../nbs/6_training/01_loop.ipynb #0e278fe1
 class _TrainState:
     "Everything that changes while `fit` runs."
@@ -313,6 +333,7 @@ class _TrainState:
             means=self.means,
             random=torch.get_rng_state(),
             cuda=cuda,
+            processes=_of_all_processes(dict(random=torch.get_rng_state(), cuda=cuda)),
         )
         return full_tensors(state)
 
@@ -340,9 +361,11 @@ def _restore(state: _TrainState, was: dict) -> None:
     state.count = was["count"]
     state.means = was["means"]
     state.sums = {k: v.to(state.live[0].device) for k, v in was["sums"].items()}
-    torch.set_rng_state(was["random"])
-    if was["cuda"]:
-        torch.cuda.set_rng_state_all(was["cuda"][: torch.cuda.device_count()])
+    held = was.get("processes") or [was]
+    drawn = held[_process_index() % len(held)]
+    torch.set_rng_state(drawn["random"])
+    if drawn["cuda"]:
+        torch.cuda.set_rng_state_all(drawn["cuda"][: torch.cuda.device_count()])
 
 # %% ../../nbs/6_training/01_loop.ipynb #c8c3c6ab
 def _shard_moments(optimizer: torch.optim.Optimizer, was: dict) -> dict:
@@ -430,7 +453,7 @@ def fit(
     save: Callable[[dict], None] | None = None,  # called with the summary, averaged weights (if any) in place
     saving: Saving = Saving(),
     accelerator: Any = None,  # of accelerate, if several processes share the work
-    moments: str = "fp32",  # of the optimizer, or 8bit
+    moments: str = "fp32",  # of the optimizer; see `make_optimizer`
 ) -> dict:
     """Minimise `step(i, used)["loss"]` over the trainable parameters; returns steps, seconds and the last logged means.
 
@@ -549,7 +572,8 @@ def _one_step(step: Callable, state: _TrainState, optimisation: Optimisation, us
     for out in found:
         for name, value in out.items():
             state.sums[name] = state.sums.get(name, 0) + value.detach() / passes
-    torch.nn.utils.clip_grad_norm_(state.live, optimisation.max_grad_norm)
+    waiting = getattr(state.optimizer, "waiting", state.live)  # what has the gradients
+    torch.nn.utils.clip_grad_norm_(waiting, optimisation.max_grad_norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema:

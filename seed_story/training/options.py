@@ -589,7 +589,9 @@ class MemoryOptions(Options):
     checkpointing: bool | None = option(
         'Layers are computed again in the backward pass, instead of kept. Default: they are kept.', None, bare=True
     )
-    moments: Literal['fp32', '8bit'] | None = option("Of the optimizer: fp32 or 8bit. Default: fp32.", None)
+    moments: Literal['fp32', '8bit', 'main'] | None = option(
+        'Of the optimizer: fp32, 8bit, or main (fp32, in main memory, with the gradients). Default: fp32.', None
+    )
     offload: bool | None = option(
         'What the backward pass needs waits in main memory. Default: it stays on the device.', None, bare=True
     )

@@ -145,6 +145,7 @@ def checkpoint_settings(options: TrainingOptions) -> dict:
         name: getattr(how, name)
         for name in 'batch seed accumulate seconds lr lr_floor weight_decay betas max_grad_norm ema_decay'.split()
     }
+    settings['accumulate'] *= launched_processes()  # a step is as many passes, whoever does them
     settings |= dict(stage=options.stage, steps=how.step_limit, warmup=how.warmup_steps, stories=options.data.stories)
     settings |= dict(preset=options.model.preset, eviction=None, data=None, trainable='whole')
     if not how.mixed_precision:

@@ -23,13 +23,16 @@ def fsdp_requested() -> bool:
 def shard_module(whole: torch.nn.Module, layers: Sequence[torch.nn.Module], accelerator: Any) -> Any:
     """`whole` with its parameters, and what the optimizer keeps for them, sharded over the processes (FSDP2).
 
-    Each of the `layers` is gathered when it is computed, the rest at the beginning."""
+    Each of the `layers` is gathered while those before it are computed, the rest at the beginning."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for layer in layers:
-        fully_shard(layer, mesh=mesh)
+    sharded: list = [fully_shard(layer, mesh=mesh) for layer in layers]
+    for layer, following, one_more in zip(sharded, sharded[1:], [*sharded[2:], None]):
+        layer.set_modules_to_forward_prefetch([m for m in (following, one_more) if m is not None])
+    for layer, before in zip(sharded[1:], sharded):
+        layer.set_modules_to_backward_prefetch([before])
     return fully_shard(whole, mesh=mesh)
 
 # %% ../../nbs/6_training/03_sharding.ipynb #ed013bb1

@@ -541,7 +541,7 @@ def train_detokenizer(
         learned = (pairs, components | dict(feature_resampler=resampler, unet=unet))
         return _fit_detokenizer(*learned, Path(out), optimisation, conditioning, saving, name, plan, whole)
 
-
+# %% ../../nbs/6_training/08_stages.ipynb #533c25eb
 def _fit_detokenizer(
     pairs: DetokenizerPairs,
     components: dict,
@@ -972,7 +972,9 @@ def train_mllm(
     device = optimisation.device
     on_gpu = torch.device(device).type == "cuda"
     mllm.config.page_countdown = conditioning.countdown_share > 0
-    plan = planned([mllm], lambda: _kept_of_chunk(mllm, data, optimisation, conditioning), memory, optimisation)
+    plan = planned(
+        [mllm], lambda: _kept_of_chunk(mllm, data, optimisation, conditioning), memory, optimisation, not accelerator
+    )
     sharded = bool(accelerator) and fsdp_requested()
     if sharded and plan.frozen in ("8bit", "4bit"):
         raise ValueError(f"--frozen {plan.frozen} cannot be sharded: give --frozen bf16, or start without FSDP")
