@@ -89,6 +89,7 @@ class _NarratorParts:
         self.sentence_end_ids = sentence_end_ids(tokenizer)
         self.input_embeddings = mllm.get_input_embeddings()
         self.rules = TextRules.from_tokenizer(tokenizer, self.input_embeddings.weight.shape[0], self.device)
+        self.writer: Any = None  # a `TextWriter`, which writes texts with fewer launches; None: token by token
 
     @property
     def device(self) -> torch.device:
@@ -235,9 +236,11 @@ def generate_text(
     progress: Progress | None = None,  # progress(done, total, 'text'), for every token
 ) -> list[list[int]]:
     "Text ids of the `busy` rows; each text ends with `<img>`, or another of `stops`, which is not fed."
+    busy = [True] * len(logits) if busy is None else list(busy)
+    if narrator.writer is not None and rules is None and not stops and narrator.writer.serves(memory):
+        return narrator.writer.write(memory, logits, sampling, uniforms, busy, progress)
     rules = rules or narrator.rules
     boi = narrator.image_tokens.boi
-    busy = [True] * len(logits) if busy is None else list(busy)
     rows: list[list[int]] = [[] for _ in busy]
     for step in range(sampling.max_text_tokens + 1):
         if step == sampling.max_text_tokens:

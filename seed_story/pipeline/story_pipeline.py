@@ -32,6 +32,7 @@ from ..models.devices import execution_device
 from ..models.features import encode_images
 from ..models.sequence import MOST_PAGES_LEFT, SEPARATOR, ImageTokens, clean_text, countdown_text
 from .folders import SavedPipeline, check_kinds
+from .graphs import GraphedUNet, TextWriter
 from .narrate import NarratedPage, Narrator, Progress, narrate, resolve_ending
 from .openings import KnownOpenings, opening_notes, read_known_openings
 from .sampling import Sampling, derive_seed
@@ -182,6 +183,10 @@ class StoryDefaults(StoryComponents):
     "What a call does not say, the configuration says."
 
     _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
+    text_writer: TextWriter | None = None  # of a compiled pipeline
+    drawing_unet: GraphedUNet | None = None  # of a compiled pipeline
+    mllm: Any
+    unet: Any
     config: Any
     tokenizer: Any
 
@@ -220,7 +225,18 @@ class StoryDefaults(StoryComponents):
         """One whose stories come to an `ending` on their last page, or do not; None: if the model was trained for it.
 
         ValueError if an ending is asked of a model that was not."""
-        return Narrator(self.mllm, self.tokenizer, self.config.separator, ending)
+        made = Narrator(self.mllm, self.tokenizer, self.config.separator, ending)
+        made.writer = self.text_writer
+        return made
+
+    def compile(self, block: int = 8, graphs: bool = True) -> Any:
+        """From now on texts are written in fixed buffers, asked every `block` tokens whether they have ended.
+
+        On a GPU a token, and a step of a picture, are one CUDA graph each unless `graphs` is false: recorded at the
+        first page, in seconds. Returns the pipeline. Call it after `to`, and again if weights are replaced."""
+        self.text_writer = TextWriter(self.mllm, self.tokenizer, block, graphs)
+        self.drawing_unet = GraphedUNet(self.unet) if graphs else None
+        return self
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #8707b6c5
 def load_image(image: Image.Image | str | Path) -> Image.Image:
@@ -454,7 +470,7 @@ class DrawingPipeline(StoryDefaults):
 
     def _draw(self, features, seeds, unconditional, steps, scale, output, progress):
         "Pictures of `features` [N, V, F], from noise of `seeds`."
-        parts = DetokenizerParts(self.feature_resampler, self.unet, self.vae, self.scheduler)
+        parts = DetokenizerParts(self.feature_resampler, self.drawing_unet or self.unet, self.vae, self.scheduler)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
         def callback(step: int, total: int, latents: Tensor) -> None:
