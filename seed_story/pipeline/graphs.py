@@ -201,7 +201,8 @@ def put_back(memory: Memory, steps: TextSteps, busy: Sequence[bool]) -> list[lis
     "The texts that were written in `busy` rows, each with its `<img>`; what was read of them goes into the `memory`."
     rows = [ids[: ids.index(steps.boi)] if steps.boi in ids else ids for ids in steps.written.tolist()]
     lengths = [len(ids) if on else 0 for ids, on in zip(rows, busy)]
-    held, new = memory.tokens_held, max(lengths)
+    held = memory.tokens_held
+    new = max(lengths)
     if new:
         for number, layer in enumerate(steps.cache.layers):
             columns = slice(held, held + new)
