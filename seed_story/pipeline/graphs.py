@@ -122,10 +122,8 @@ class TextSteps(TextBuffers):
             self.barred[rules.boi] = True
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c0b
-class TextWriter:
-    """Writes the texts of pages as `generate_text` does, token for token, in buffers that it keeps.
-
-    On a GPU a step is a CUDA graph, unless `graphs` is false."""
+class _Buffered:
+    "Keeps buffers from page to page. On a GPU a step is a CUDA graph, unless `graphs` is false."
 
     def __init__(
         self,
@@ -168,6 +166,10 @@ class TextWriter:
             one = lambda: steps.read(sampling)  # noqa: E731
             steps.graphs[how] = recorded(one, steps.column.device) if self.graphs else one
         return steps.graphs[how]
+
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c13
+class TextWriter(_Buffered):
+    "Writes the texts of pages as `generate_text` does, token for token, in buffers that it keeps."
 
     @torch.no_grad()
     def write(
