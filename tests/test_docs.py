@@ -148,3 +148,32 @@ def test_what_noise_is():
         and noise(one('stdout', 'Loading:  50%|###'))
         and not noise(one('stdout', '50 %'))
     )
+
+
+# Notebooks that show a value after their definitions; one that does is entered here, and none leaves.
+SHOWING = {
+    '2_storyland/drawing/03_figures.ipynb',
+    '2_storyland/drawing/05_creatures.ipynb',
+    '2_storyland/writing/11_prose.ipynb',
+    '3_models/03_visual_tokenizer.ipynb',
+    '3_models/09_detokenizer.ipynb',
+    '4_sinks/01_policies.ipynb',
+    '4_sinks/06_static_cache.ipynb',
+    '5_pipeline/08_tell.ipynb',
+    '6_training/00_options.ipynb',
+    '6_training/01_loop.ipynb',
+    '6_training/09_runs.ipynb',
+    'start_here.ipynb',
+}
+
+
+def visible(notebook: dict) -> int:
+    "How many cells of a notebook show something; hidden cells are not counted."
+    code = [c for c in notebook['cells'] if c['cell_type'] == 'code']
+    return sum(bool(c['outputs']) for c in code if not ''.join(c['source']).startswith('#| hide'))
+
+
+def test_notebooks_show_what_they_define():
+    counts = {p.relative_to(ROOT / 'nbs').as_posix(): visible(json.loads(p.read_text('utf-8'))) for p in NOTEBOOKS}
+    assert {name: counts[name] for name in SHOWING if counts[name] < 8} == {}, 'at least eight cells show something'
+    assert sum(counts.values()) > 480, 'fewer values are shown than before'
