@@ -951,6 +951,15 @@ class _StageTwoSave:
             if self.saving.on_save:
                 self.saving.on_save(summary, model)
 
+# %% ../../nbs/6_training/08_stages.ipynb #efd56082
+def _kept_of_chunk(mllm: Any, data: ChunkData, optimisation: Optimisation, conditioning: Conditioning) -> Kept:
+    "What a chunk leaves for the backward pass; of the shapes that there are, the one that leaves most."
+    dtype = torch.bfloat16 if is_mixed(optimisation) else torch.float32
+    made = data.chunks(mllm.config.num_slots, optimisation, conditioning, ProcessShare())
+    shapes = [shape for shape in (made.shape, getattr(made, "longer", None)) if shape]
+    found = [kept_of_chunk(mllm, s.pages, s.length, dtype).times(s.batch / optimisation.batch) for s in shapes]
+    return max(found, key=lambda kept: kept.total)
+
 # %% ../../nbs/6_training/08_stages.ipynb #efd56081
 def train_mllm(
     mllm: Any,  # a `StoryMLLM`
@@ -990,15 +999,6 @@ def train_mllm(
         mixed = optimisation.mixed_precision and on_gpu
         with attention_implementation(mllm.llm, attention), keep_input_dtype(mllm, mixed):
             return fit(step, trained, optimisation, log, save, saving, accelerator, plan.moments)
-
-
-def _kept_of_chunk(mllm: Any, data: ChunkData, optimisation: Optimisation, conditioning: Conditioning) -> Kept:
-    "What a chunk leaves for the backward pass; of the shapes that there are, the one that leaves most."
-    dtype = torch.bfloat16 if is_mixed(optimisation) else torch.float32
-    made = data.chunks(mllm.config.num_slots, optimisation, conditioning, ProcessShare())
-    shapes = [shape for shape in (made.shape, getattr(made, "longer", None)) if shape]
-    found = [kept_of_chunk(mllm, s.pages, s.length, dtype).times(s.batch / optimisation.batch) for s in shapes]
-    return max(found, key=lambda kept: kept.total)
 
 # %% ../../nbs/6_training/08_stages.ipynb #b83f3839
 @torch.no_grad()
