@@ -179,14 +179,10 @@ def picture_seed(seed: int, page: int) -> int:
     return derive_seed(seed, 'picture', page)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #40835cc2
-class StoryDefaults(StoryComponents):
+class _Defaults(StoryComponents):
     "What a call does not say, the configuration says."
 
     _exclude_from_cpu_offload = ['mllm']  # its parts are called one by one
-    text_writer: TextWriter | None = None  # of a compiled pipeline
-    drawing_unet: GraphedUNet | None = None  # of a compiled pipeline
-    mllm: Any
-    unet: Any
     config: Any
     tokenizer: Any
 
@@ -215,6 +211,15 @@ class StoryDefaults(StoryComponents):
             self.config.min_text_tokens,
             self.config.repetition_tries,
         )
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #57a71d03
+class StoryDefaults(_Defaults):
+    "A pipeline whose language model is ready to read and write."
+
+    text_writer: TextWriter | None = None  # of a compiled pipeline
+    drawing_unet: GraphedUNet | None = None  # of a compiled pipeline
+    mllm: Any
+    unet: Any
 
     @property
     def narrator(self) -> Narrator:
