@@ -17,7 +17,7 @@ import torch
 from seed_story.models.presets import build, preset
 from seed_story.models.sequence import SEPARATOR, add_image_tokens
 from seed_story.records.estimates import Estimate
-from seed_story.records.record import find_valid_record, write_record
+from seed_story.records.record import find_record, read_record, write_record
 from seed_story.training.loop import ProcessShare, Saving
 from seed_story.training.options import Conditioning, DetokenizerConditioning, MemoryOptions, Optimisation
 from seed_story.training.runs import launched_accelerator
@@ -214,7 +214,8 @@ def main():
         config['mllm']['lora'] = dict(r=4, target_modules=['q_proj', 'up_proj'])
     for name in args.names:
         path = args.out / f'{name}.json'
-        if find_valid_record(path, settings(args)).valid:
+        held = read_record(path).settings if find_record(path) else {}
+        if held.items() >= settings(args).items():
             print(f'{name}: there already', flush=True)
             continue
         if time.time() - began > args.limit:
