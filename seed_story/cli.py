@@ -7,7 +7,8 @@ __all__ = ['app', 'data_app', 'NAMED', 'StoryPages', 'StoryEnding', 'AttentionNa
            'ImageFolder', 'SkipPages', 'Material', 'CaptionFile', 'Subtitles', 'TellingModel', 'EndpointURL',
            'TellingWay', 'KeyVariable', 'TokenPrice', 'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell',
            'parse_size', 'data_storyland', 'data_check', 'data_chunk', 'data_build', 'fetch', 'convert', 'option_words',
-           'train', 'stage_options_help', 'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
+           'train', 'stage_options_help', 'finetune_model', 'repro_folder', 'notebook_parameters', 'find_notebook',
+           'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
 import difflib
@@ -547,6 +548,54 @@ def _warnings_as_lines() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+# %% ../nbs/cli.ipynb #f17e0002
+@app.command('finetune')
+def finetune_model(
+    data: StoryData,
+    out: Annotated[Path, typer.Option(help='Folder of the model; called again, it goes on.', **NAMED)],
+    start: Annotated[str, typer.Option('--from', help='Model to begin with: tiny, small, or a folder.')] = 'tiny',
+    minutes: Annotated[float, typer.Option(help='Of training.')] = 20.0,
+    steps: Annotated[Optional[int], typer.Option(help='Steps of each stage, at most. Default: by time.')] = None,
+    batch: Annotated[int, typer.Option(help='Chunks of a step.')] = 4,
+    lr: Annotated[float, typer.Option(help='Highest learning rate.')] = 1e-3,
+    pages: Annotated[int, typer.Option(help='Pages of a chunk, at most.')] = 10,
+    seed: Annotated[int, typer.Option(help='Seed of training and samples.')] = 0,
+    device: Annotated[str, typer.Option(help='cpu, cuda, …')] = 'cpu',
+    memory: Annotated[Optional[float], typer.Option(help='GB that training may take on its device.')] = None,
+    quiet: Annotated[bool, typer.Option('--quiet', help='No progress.')] = False,
+) -> Optional[int]:
+    "Make a model of your own stories, from as few as five pages, and show what it tells before and after."
+    from seed_story.training.finetune import FinetuneOptions
+
+    how: dict[str, Any] = dict(minutes=minutes, steps=steps, batch=batch, lr=lr, pages=pages, seed=seed)
+    return _finetune(data, start, out, FinetuneOptions(**how, device=device, memory=memory), quiet)
+
+# %% ../nbs/cli.ipynb #f17e0003
+def _finetune(data: Path, start: str, out: Path, options: Any, quiet: bool) -> Optional[int]:
+    "Fine-tune, each step told as it begins, and then the losses."
+    from seed_story.pipeline.loading import quiet_libraries
+    from seed_story.training.finetune import finetune
+    from seed_story.training.loop import Interrupted
+
+    def say(step: str) -> None:
+        if not quiet:
+            complain(step)
+
+    try:
+        with quiet_libraries(), _warnings_as_lines():
+            report = finetune(data, start, out, options, say, bar=not quiet and sys.stderr.isatty())
+    except Interrupted as e:
+        complain(e)
+        return 130
+    except FloatingPointError as e:
+        raise ValueError(f'{e}: try a lower --lr') from e
+    typer.echo(f'{report.pages} pages learned, {report.held_out} held out')
+    for name, before in report.before.items():
+        typer.echo(f'held-out loss of {name:9} {before:.3f} before, {report.after[name]:.3f} after')
+    typer.echo(f'{report.sheet}: your pages, a story told before, and one after')
+    typer.echo(f'{report.folder}: seed-story tell --model {report.folder}')
+    return None
 
 # %% ../nbs/cli.ipynb #7f012b1b
 def repro_folder() -> Path:

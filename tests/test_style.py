@@ -33,6 +33,7 @@ MANY_PARAMETERS = {
     'tell',
     'data_storyland',
     'data_build',
+    'finetune_model',
     'write_set',
 }
 
