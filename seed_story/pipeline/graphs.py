@@ -42,6 +42,9 @@ def recorded(function: Callable[[], object], device: torch.device) -> Callable[[
 class TextBuffers:
     "Where the texts of `rows` stories are written, with room for `capacity` columns of keys and values."
 
+    logits: Tensor  # [B, vocabulary]
+    uniforms: Tensor  # [B, steps]
+
     def __init__(self, mllm: Any, rules: TextRules, boi: int, capacity: int, memory: Memory):
         self.mllm = mllm
         self.rules = rules
@@ -49,8 +52,10 @@ class TextBuffers:
         self.capacity = capacity
         rows = len(memory.tokens_seen)
         device = memory.positions.device
-        self.cache = Cache(layers=[StaticLayer(capacity) for _ in memory.cache.layers])
-        for own, held in zip(self.cache.layers, memory.cache.layers):
+        kept: list[Any] = memory.cache.layers
+        self.layers: list[Any] = [StaticLayer(capacity) for _ in kept]
+        self.cache = Cache(layers=self.layers)
+        for own, held in zip(self.layers, kept):
             own.lazy_initialization(held.keys, held.values)
         self.columns = torch.arange(capacity, device=device)
         self.visible = torch.zeros(rows, 1, 1, capacity, dtype=torch.bool, device=device)  # columns that are no holes
@@ -62,7 +67,7 @@ class TextBuffers:
 
     def rewind(self, held: int) -> None:
         "The next step is the first, behind so many columns."
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.cumulative_length.fill_(held)
         self.column.fill_(held)
         self.step.zero_()
@@ -70,7 +75,8 @@ class TextBuffers:
     def load(self, memory: Memory, logits: Tensor, uniforms: Tensor, busy: Sequence[bool]) -> None:
         "Begin where the `memory` is, with the `logits` [B, vocabulary] after it."
         held = memory.tokens_held
-        for own, layer in zip(self.cache.layers, memory.cache.layers):
+        kept: list[Any] = memory.cache.layers
+        for own, layer in zip(self.layers, kept):
             own.keys[:, :, :held] = layer.keys
             own.values[:, :, :held] = layer.values
         self.rewind(held)
@@ -206,7 +212,7 @@ def put_back(memory: Memory, steps: TextSteps, busy: Sequence[bool]) -> list[lis
     held = memory.tokens_held
     new = max(lengths)
     if new:
-        for number, layer in enumerate(steps.cache.layers):
+        for number, layer in enumerate(steps.layers):
             columns = slice(held, held + new)
             memory.cache.update(layer.keys[:, :, columns], layer.values[:, :, columns], number)
         device = memory.positions.device

@@ -369,7 +369,8 @@ def add_pages(
             return opening.image
         seeds = [picture_seed(settings['seed'], number)]
         some = stack_tensors([page.features])
-        return pipe.illustrate(some, seeds, steps, guidance, unconditional=nothing, progress=bars)[0]
+        drawn: Any = pipe.illustrate(some, seeds, steps, guidance, unconditional=nothing, progress=bars)
+        return drawn[0]
 
     lacking = islice(enumerate(narrated), len(book), None)
     workers = pictures_at_once(threads, settings['device'])

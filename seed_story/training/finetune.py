@@ -198,8 +198,8 @@ def _picture_loss(parts: MeasuredParts, regressed: torch.Tensor, latents: torch.
     drawn = DenoisingBatches(pairs, scheduler, Optimisation(batch=32, seed=parts.seed), plain)
     how = DetokenizerParts(resampler, unet, None, scheduler)
     losses = []
-    for features, *noisy, _ in map(drawn.at, range(batches)):
-        losses.append(float(denoising_loss(resampler(features), *noisy, how)))
+    for features, noisy, noise, times, _ in map(drawn.at, range(batches)):
+        losses.append(float(denoising_loss(resampler(features), noisy, noise, times, how)))
     return sum(losses) / len(losses)
 
 # %% ../../nbs/6_training/11_finetune.ipynb #854adc8f
@@ -340,7 +340,8 @@ def _measure(run: _Finetuning, trained: bool) -> dict[str, float]:
         run.options.device,
     )
     texts = load_store(folder, images=False).texts
-    return held_out_losses(parts, texts, *(load_encoded(folder / n) for n in ('features', 'latents')), run.split.first)
+    features, latents = (load_encoded(folder / name) for name in ('features', 'latents'))
+    return held_out_losses(parts, texts, features, latents, run.split.first)
 
 # %% ../../nbs/6_training/11_finetune.ipynb #487b8874
 def _tell(run: _Finetuning, name: str, model: Path) -> int:

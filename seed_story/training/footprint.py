@@ -455,7 +455,8 @@ def _shrink(module: nn.Module, kind: str) -> dict[str, nn.Module]:
 # %% ../../nbs/6_training/10_footprint.ipynb #0069f59f
 def _checkpoint_layers(module: Any) -> Any:
     "Switch gradient checkpointing on, the way the module's library has it; returns what switches it off."
-    for m in (module, getattr(module, "llm", None)):
+    found: list[Any] = [module, getattr(module, "llm", None)]
+    for m in found:
         if getattr(m, "supports_gradient_checkpointing", False):
             now = hasattr(m, "activation_checkpointing_enable")  # its name in later versions of transformers
             on, off = (
