@@ -52,10 +52,9 @@ class TextBuffers:
         self.capacity = capacity
         rows = len(memory.tokens_seen)
         device = memory.positions.device
-        kept: list[Any] = memory.cache.layers
-        self.layers: list[Any] = [StaticLayer(capacity) for _ in kept]
+        self.layers: list[Any] = [StaticLayer(capacity) for _ in memory.cache.layers]
         self.cache = Cache(layers=self.layers)
-        for own, held in zip(self.layers, kept):
+        for own, held in zip(self.layers, list[Any](memory.cache.layers)):
             own.lazy_initialization(held.keys, held.values)
         self.columns = torch.arange(capacity, device=device)
         self.visible = torch.zeros(rows, 1, 1, capacity, dtype=torch.bool, device=device)  # columns that are no holes
@@ -75,8 +74,7 @@ class TextBuffers:
     def load(self, memory: Memory, logits: Tensor, uniforms: Tensor, busy: Sequence[bool]) -> None:
         "Begin where the `memory` is, with the `logits` [B, vocabulary] after it."
         held = memory.tokens_held
-        kept: list[Any] = memory.cache.layers
-        for own, layer in zip(self.layers, kept):
+        for own, layer in zip(self.layers, list[Any](memory.cache.layers)):
             own.keys[:, :, :held] = layer.keys
             own.values[:, :, :held] = layer.values
         self.rewind(held)
