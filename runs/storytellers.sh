@@ -9,7 +9,7 @@
 #   BACK      folder that is given the newest weights as tar files, every two minutes and at the end
 #   ADAPT     seconds of stage 3 (0: none), on features of the new `tiny`, when its seconds are over. DRAW: the folder of vae, unet and feature_resampler (data/tiny)
 #   MEASURE   stories of 25 pages, of heroes with unseen names, told by both at last (0: none); records in OUT/measures
-#   TINY_BATCH (64), SMALL_BATCH (16), TINY_LR (1.2e-3), SMALL_LR (8e-4), HOW: more options of both;  TINY_TOKENS, SMALL_TOKENS: of a chunk of 10 pages, and of 30
+#   TINY_BATCH (64), SMALL_BATCH (16), TINY_LR (1.2e-3), SMALL_LR (8e-4), HOW: more options of both (TINY_HOW, SMALL_HOW: of one);  TINY_TOKENS, SMALL_TOKENS: of a chunk of 10 pages, and of 30
 #   WARM      1: what is compiled is compiled while stories are drawn (PyTorch keeps it in OUT/cache); 0: not
 # Four calls on two H200, for instance:
 #   1. LIMIT=220 (stories, features; tiny begins)   2. LIMIT=560 (small begins as well)   3. ADAPT=150 LIMIT=560 (tiny ends, stage 3)   4. ADAPT=150 MEASURE=32 LIMIT=190
@@ -19,6 +19,7 @@ OUT=${1:-out/storytellers}; STORE=${STORE:-out/storytellers_pages}; STORIES=${ST
 TINY=${TINY:-880}; SMALL=${SMALL:-1070}; DATA=${DATA:-data}; FROM_TINY=${FROM_TINY:-$DATA/tiny}; FROM_SMALL=${FROM_SMALL:-$DATA/small}; DRAW=${DRAW:-$DATA/tiny}; BACK=${BACK:-}; ADAPT=${ADAPT:-0}; MEASURE=${MEASURE:-0}
 TINY_BATCH=${TINY_BATCH:-64}; SMALL_BATCH=${SMALL_BATCH:-16}; TINY_LR=${TINY_LR:-1.2e-3}; SMALL_LR=${SMALL_LR:-8e-4}; TINY_TOKENS=${TINY_TOKENS:-680 1960}; SMALL_TOKENS=${SMALL_TOKENS:-1152 3408}; WARM=${WARM:-1}
 HOW=${HOW:---eviction multimodal+multimodal:sentences=1 --eviction-share .6 --long-pages 30 --long-share .3 --ending-share .15 --countdown-share .85}
+TINY_HOW=${TINY_HOW:-$HOW}; SMALL_HOW=${SMALL_HOW:-$HOW}
 ADAPTED=${ADAPTED:-$((STORIES < 1536 ? STORIES : 1536))}; ENCODERS=${ENCODERS:-6}; WARMED=${WARMED:-128}; PAGES=${PAGES:-25}; SEED_STORY=${SEED_STORY:-seed-story}; PYTHON=${PYTHON:-python3}
 mkdir -p "$OUT/logs"; OUT=$(realpath "$OUT"); mkdir -p "$STORE"; STORE=$(realpath "$STORE"); began=$SECONDS
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 TORCHDYNAMO_SUPPRESS_ERRORS=1 TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$OUT/cache}
@@ -31,8 +32,11 @@ run() {  # run LOG CARD WORD...: a command that takes the place of this process
 }
 ended() { [ -f "$OUT/$1/mllm/training.json" ] && [ ! -d "$OUT/$1/checkpoints/mllm" ]; }
 options() {  # options NAME: of its training, but for how long
-  local of; case $1 in tiny) of="$TINY_BATCH --lr $TINY_LR --workers 10"; from=$FROM_TINY; tokens=$TINY_TOKENS;; small) of="$SMALL_BATCH --lr $SMALL_LR --workers 5"; from=$FROM_SMALL; tokens=$SMALL_TOKENS;; esac
-  words=(mllm --preset "$1" --device "$DEVICE" --init-from "$from" --chunk-tokens "$tokens" --seed "$SEED" --save-seconds ${SAVE:-60} --batch $of $HOW)
+  local of; case $1 in
+    tiny) of="$TINY_BATCH --lr $TINY_LR --workers 10 $TINY_HOW"; from=$FROM_TINY; tokens=$TINY_TOKENS;;
+    small) of="$SMALL_BATCH --lr $SMALL_LR --workers 5 $SMALL_HOW"; from=$FROM_SMALL; tokens=$SMALL_TOKENS;;
+  esac
+  words=(mllm --preset "$1" --device "$DEVICE" --init-from "$from" --chunk-tokens "$tokens" --seed "$SEED" --save-seconds ${SAVE:-60} --batch $of)
 }
 card() { if [ "$1" = small ]; then echo 1; else echo 0; fi; }
 wanted() { case $1 in tiny) [ "$TINY" != 0 ];; small) [ "$SMALL" != 0 ] && $PYTHON -c "import sys; from seed_story.models.fetch import find_fetched; sys.exit(find_fetched('small') is None)";; esac; }
