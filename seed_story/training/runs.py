@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'MOST_PICTURES', 'DRAWING_PARTS', 'STAGES', 'PARTS', 'load_component', 'load_text_tokenizer',
-           'checkpoint_settings', 'checkpoints_of', 'check_resume', 'saving_of', 'init_folder', 'start_component',
-           'run_render', 'run_pack', 'run_words', 'run_encode', 'encoded_pages', 'training_pictures', 'run_vae',
-           'run_tokenizer', 'run_oracle', 'detokenizer_components', 'detokenizer_pairs', 'check_pairs', 'page_maps',
-           'run_detokenizer', 'stage_two_tokenizer', 'run_mllm', 'stage_two_data', 'launched_processes',
-           'launched_accelerator', 'story_samples', 'streamed_chunks', 'run_adapt', 'run_assemble', 'run_summary',
-           'run_stage']
+           'launched_processes', 'checkpoint_settings', 'checkpoints_of', 'check_resume', 'saving_of', 'init_folder',
+           'start_component', 'run_render', 'run_pack', 'run_words', 'run_encode', 'encoded_pages', 'training_pictures',
+           'run_vae', 'run_tokenizer', 'run_oracle', 'detokenizer_components', 'detokenizer_pairs', 'check_pairs',
+           'page_maps', 'run_detokenizer', 'stage_two_tokenizer', 'run_mllm', 'stage_two_data', 'launched_accelerator',
+           'story_samples', 'streamed_chunks', 'run_adapt', 'run_assemble', 'run_summary', 'run_stage']
 
 # %% ../../nbs/6_training/09_runs.ipynb #3e9b4914
 import contextlib
@@ -134,6 +133,14 @@ def load_text_tokenizer(folder: str | Path) -> Any:
     if lacking:
         raise ValueError(f"{where} does not say which token is its {lacking[0]}; remove it and train words again")
     return tokenizer
+
+# %% ../../nbs/6_training/09_runs.ipynb #f77b521d
+def launched_processes() -> int:
+    "How many processes `accelerate launch` has started; 1 without it. ValueError if the environment says nonsense."
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not re.fullmatch("[0-9]{1,6}", said) or int(said) < 1:
+        raise ValueError(f"WORLD_SIZE is {said!r} in the environment; accelerate launch sets it: unset it")
+    return int(said)
 
 # %% ../../nbs/6_training/09_runs.ipynb #534ac074
 def checkpoint_settings(options: TrainingOptions) -> dict:
@@ -550,14 +557,6 @@ def _leaving_together(accelerator: Any) -> Iterator[None]:
     end_together(accelerator)
 
 # %% ../../nbs/6_training/09_runs.ipynb #f77b521e
-def launched_processes() -> int:
-    "How many processes `accelerate launch` has started; 1 without it. ValueError if the environment says nonsense."
-    said = os.environ.get("WORLD_SIZE", "1")
-    if not re.fullmatch("[0-9]{1,6}", said) or int(said) < 1:
-        raise ValueError(f"WORLD_SIZE is {said!r} in the environment; accelerate launch sets it: unset it")
-    return int(said)
-
-
 def launched_accelerator() -> Any:
     """The accelerator, if `accelerate launch` has started several processes; None otherwise.
 
