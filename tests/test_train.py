@@ -64,9 +64,14 @@ def test_a_stage_goes_on_from_its_weights_and_under_eviction(trained, tmp_path):
 
 
 def test_stage_two_goes_on_from_what_ships_and_is_told_how_many_pages_follow(trained, tmp_path, capsys):
+    import shutil
     from seed_story.models.presets import bundled_folder
     from seed_story.training.runs import load_component
 
+    untold = tmp_path / 'untold'  # as what ships, but told nothing
+    shutil.copytree(bundled_folder('tiny'), untold)
+    config = untold / 'mllm' / 'config.json'
+    config.write_text(json.dumps(json.loads(config.read_text()) | dict(page_countdown=False)))
     how = (
         '--steps',
         2,
@@ -81,10 +86,10 @@ def test_stage_two_goes_on_from_what_ships_and_is_told_how_many_pages_follow(tra
         '--eviction',
         'multimodal',
     )
-    how += ('--ending-share', 0.3, '--countdown-share', 0.85, '--init-from', bundled_folder('tiny'))
+    how += ('--ending-share', 0.3, '--countdown-share', 0.85, '--init-from', untold)
     train('mllm', trained[0], tmp_path / 'run', *how)
     assert sorted(p.name for p in (tmp_path / 'run').iterdir()) == ['checkpoints', 'logs', 'mllm', 'tokenizer']
-    made, shipped = (load_component(folder, 'mllm') for folder in (tmp_path / 'run', bundled_folder('tiny')))
+    made, shipped = (load_component(folder, 'mllm') for folder in (tmp_path / 'run', untold))
     assert made.config.page_countdown and not shipped.config.page_countdown
     moved = [float((a - b).detach().abs().max()) for a, b in zip(made.parameters(), shipped.parameters())]
     assert 0 < max(moved) < 0.1
