@@ -37,7 +37,7 @@ def made(options, parts: list[str]) -> tuple:
     "Tokenizer and components of random weights, on the device."
     config = preset(options.sizes)
     config['mllm']['lora'] = None
-    tokenizer = build_tokenizer([WORDS] * 8, 300, config['num_slots'])
+    tokenizer = build_tokenizer([WORDS] * 8, 400, config['num_slots'])
     missing = config['mllm']['llm_config']['vocab_size'] - len(tokenizer)
     tokenizer.add_tokens([f'word{k}' for k in range(max(0, missing))])
     before = torch.get_default_dtype()
