@@ -19,7 +19,16 @@ PAGES = ROOT / 'build' / 'docs'
 
 # The sidebar, in the order of the paper: method (section 3), data (4), experiments (5), and what carries them.
 CHAPTERS = {
-    'Start': ['nbs/start_here.ipynb', 'nbs/index.ipynb', 'CONTRIBUTING.md', 'CHANGELOG.md'],
+    'Start': [
+        'nbs/start_here.ipynb',
+        'nbs/index.ipynb',
+        'nbs/results.ipynb',
+        'nbs/glossary.ipynb',
+        'nbs/contents.ipynb',
+        'CONTRIBUTING.md',
+        'CHANGELOG.md',
+    ],
+    'Tutorials': ['nbs/tutorials/*.ipynb'],
     'Method: the model': ['nbs/3_models/*.ipynb'],
     'Method: training': ['nbs/6_training/*.ipynb'],
     'Method: the attention sink': ['nbs/4_sinks/*.ipynb'],
