@@ -16,20 +16,11 @@ MOST_WORDS = 60  # of a sentence
 
 # Findings with longer sentences, and how many of them; none may be added.
 LONG_SENTENCES = {
-    'anchors.ipynb': 2,
     'compare_models.ipynb': 2,
     'full_size.ipynb': 3,
     'length.ipynb': 4,
-    'long_story.ipynb': 1,
     'pretrained_sinks.ipynb': 3,
-    'regression_head.ipynb': 1,
-    'series.ipynb': 2,
-    'sink_and_text.ipynb': 1,
-    'stage3.ipynb': 1,
     'stream_report.ipynb': 1,
-    'trained_for_cache.ipynb': 1,
-    'why_dense.ipynb': 1,
-    'write_first.ipynb': 2,
 }
 
 # What these notebooks show is a warning itself.
