@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / 'build' / 'docs'
+BUILT = ROOT / 'build' / 'site' / 'html'  # Sphinx writes its copies of notebooks beside this folder
 
 # The sidebar, in the order of the paper: method (section 3), data (4), experiments (5), and what carries them.
 CHAPTERS = {
@@ -218,11 +219,13 @@ def main(out: str | Path = ROOT / '_docs') -> int:
     "Builds the site into the folder `out`; the exit status."
     out = Path(out).resolve()
     stage()
-    shutil.rmtree(out, ignore_errors=True)
+    shutil.rmtree(BUILT.parent, ignore_errors=True)
     began = time.monotonic()
-    words = ['-b', 'html', '-q', '-j', 'auto', '-c', ROOT / 'docs', '-d', ROOT / 'build' / 'doctrees', PAGES, out]
+    words = ['-b', 'html', '-q', '-j', 'auto', '-c', ROOT / 'docs', '-d', ROOT / 'build' / 'doctrees', PAGES, BUILT]
     done = subprocess.run([sys.executable, '-m', 'sphinx', *map(str, words)], cwd=ROOT)
     if done.returncode == 0:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(BUILT, out)
         link_pages(out)
     dead = dead_links(out) if done.returncode == 0 else []
     print(*dead, sep='\n', end='\n' * bool(dead))
