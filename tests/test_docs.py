@@ -162,6 +162,11 @@ SHOWING = {
     '6_training/00_options.ipynb',
     '6_training/01_loop.ipynb',
     '6_training/09_runs.ipynb',
+    '7_evaluation/01_metrics.ipynb',
+    '7_evaluation/02_generate.ipynb',
+    '7_evaluation/05_perplexity.ipynb',
+    '7_evaluation/06_sweeps.ipynb',
+    '7_evaluation/09_texts.ipynb',
     'start_here.ipynb',
 }
 
