@@ -9,7 +9,7 @@ from seed_story.story.format import Page, Story, read_stories, write_stories
 from seed_story.training.finetune import FinetuneOptions, finetune, hash_stories
 from seed_story.training.loop import Interrupted
 from seed_story.training.stages import load_encoded
-from small_model import command, small_model, tell
+from small_model import command, pages_of, small_model, tell
 
 HOW = FinetuneOptions(steps=2, minutes=5, batch=2)
 
@@ -43,7 +43,7 @@ def test_killed_resumed_and_told(data, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'steps was 2, now 3.*give the same'):
         finetune(data, str(small_model()), out, replace(HOW, steps=3))
     report = finetune(data, str(small_model()), out, HOW, begun.append)
-    assert begun == ['stage 3', 'after', 'assembled', 'told after', 'sheet']
+    assert begun == ['stage 3', 'after', 'assembled', 'openings', 'told after', 'sheet']
     assert (report.pages, report.held_out) == (5, 1) and report.after['features'] != report.before['features']
     assert (
         Image.open(report.sheet).size[0] > 6 * 128
@@ -53,6 +53,30 @@ def test_killed_resumed_and_told(data, tmp_path, monkeypatch):
     assert told[0].text == 'the red bear walks to hill 0' and json.loads((out / 'finetune.json').read_text())['sheet']
     code, said, _ = tell(tmp_path / 'book', '--pages', 2, '--seed', 1, model=out)
     assert code == 0 and [s[0].text for s in read_stories(tmp_path / 'book')] == ['the red bear walks to hill 0']
+    adapter_tells_the_same(data, out, tmp_path)
+
+
+def adapter_tells_the_same(data, out, top):
+    "The run's model, kept as an adapter alone, tells the book that the whole model told into `top / 'book'`."
+    words = ('finetune', data, '--from', small_model(), '--out', out, '--steps', 2, '--minutes', 5, '--batch', 2)
+    code, said, err = command(*words, '--adapter-only', '--quiet')
+    assert code == 0 and said.endswith(f'{out}/adapter: seed-story tell --adapter {out}/adapter\n'), err
+    held = 'adapter.json feature_resampler mllm opening unet'
+    assert ' '.join(sorted(p.name for p in (out / 'adapter').iterdir())) == held
+    assert not (out / 'vae').exists() and command(*words)[2].endswith(
+        'holds the adapter alone: give --adapter-only, or another --out\n'
+    )
+    code, said, err = command('tell', '--adapter', out / 'adapter', '--out', top / 'other', '--pages', 2, '--seed', 1)
+    assert code == 0 and pages_of(top / 'other') == pages_of(top / 'book'), err
+    code, said, err = command('tell', '--resume', '--out', top / 'other', '--pages', 3)
+    assert code == 0 and len(pages_of(top / 'other')) == 3, err
+    for words, expected in (
+        (('--adapter', out), f'is no adapter, it has no adapter.json: give {out}/adapter'),
+        (('--adapter', top / 'none'), 'there is no such folder'),
+        (('--adapter', out / 'adapter', '--model', 'tiny'), f'belongs to {small_model()}, and tiny has another'),
+    ):
+        code, said, err = command('tell', *words, '--out', top / 'never')
+        assert code == 2 and err.count('\n') == 1 and expected in err and not (top / 'never').exists(), err
 
 
 def test_what_cannot_be_used_is_told_in_one_line(data, tmp_path):

@@ -31,6 +31,7 @@ from seed_story.models.components import (
 from ..models.devices import check_device
 from ..models.fetch import BACKBONES
 from ..models.presets import bundled_homes, is_hub_id, model_folder
+from .adapters import adapted_places
 from ..story.arguments import first_line, plain_path, shown, whole_number
 from ..story.files import atomic_path, explain_os_error
 from ..story.packed import is_packed, load_packed
@@ -263,8 +264,12 @@ class CheckedPipeline(DiffusionPipeline):
         return (update_index(loaded[0]), *loaded[1:]) if isinstance(loaded, tuple) else update_index(loaded)
 
     @classmethod
-    def check_folder(cls, folder: str | Path, variant: str | None = None, **given: Any) -> dict[str, Any]:
+    def check_folder(
+        cls, folder: str | Path, variant: str | None = None, places: Mapping[str, Path] | None = None, **given: Any
+    ) -> dict[str, Any]:
         """The components of a saved pipeline, models without memory; `given` ones and settings are at hand.
+
+        `places`: folders of the components. None: those that the folder says.
 
         WeightsError for a folder that is damaged, not whole, or of parts that do not belong together."""
         folder = Path(folder)
@@ -277,16 +282,15 @@ class CheckedPipeline(DiffusionPipeline):
             raise WeightsError(f'{folder / "model_index.json"}: {error}') from error
         names = sorted(parts - given.keys(), key=list(inspect.signature(cls.__init__).parameters).index)
         classes = {part: component_class(part, index[part], folder / 'model_index.json') for part in names}
-        found = check_parts(component_folders(folder, parts), classes, variant, folder)
+        found = check_parts(component_folders(folder, parts) if places is None else places, classes, variant, folder)
         if 'tokenizer' in found and 'mllm' in found:
             config = found['mllm'].config
             check_tokenizer(found['tokenizer'], config.num_slots, config.llm_config['vocab_size'], folder / 'tokenizer')
         return found
 
 # %% ../../nbs/5_pipeline/05_folders.ipynb #8c00a110
-def _shared_parts(folder: Path, checked: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+def _shared_parts(folder: Path, checked: Mapping[str, Any], dtype: Any, places: Mapping[str, Path]) -> dict[str, Any]:
     "The components that are at hand, packed, or elsewhere than in the folder; diffusers finds the others by itself."
-    places = component_folders(folder, set(checked))
     found = {}
     for part, module in checked.items():
         if not isinstance(module, (torch.nn.Module, _Configured)):
@@ -378,21 +382,27 @@ class SavedPipeline(_SavingPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any) -> Any:
         """As diffusers does (fp32 unless `dtype` says otherwise): a folder, a hub id, or a bundled model (`'tiny'`).
 
-        A folder of that name comes first. ValueError for a name that is none of these, WeightsError for a folder that
+        A folder of that name comes first. `adapter`: the folder of one, which is put on. ValueError for a name that is
+        none of these, WeightsError for a folder that
         is damaged, not whole, or of parts that do not belong together: before any weight is read."""
         dtype = as_dtype(kwargs.pop('dtype', kwargs.pop('torch_dtype', torch.float32)))
+        adapter = kwargs.pop('adapter', None)
         _check_given(cls, kwargs)
         folder = model_folder(pretrained_model_name_or_path)
         if folder is None:
             folder = cls._downloaded(str(pretrained_model_name_or_path), kwargs)
-        checked = cls.check_folder(folder, **kwargs)
-        given = _shared_parts(folder, checked, dtype)
+        places = component_folders(folder, set(cls._get_signature_keys(cls)[0]))
+        if adapter is not None:
+            places, settings = adapted_places(adapter, places, pretrained_model_name_or_path)
+            kwargs = settings | kwargs
+        checked = cls.check_folder(folder, places=places, **kwargs)
+        given = _shared_parts(folder, checked, dtype, places)
         try:
             pipe = super().from_pretrained(folder, **kwargs | given, dtype=dtype)
         except NotImplementedError as error:  # of a device map
             raise ValueError(f'{folder} cannot be loaded in this way: {first_line(error)}') from error
         check_weights(folder, {name: part for name, part in pipe.components.items() if name not in kwargs})
-        pipe.load_beside(Path(folder))
+        pipe.load_beside(Path(folder if adapter is None else adapter))
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval()

@@ -49,6 +49,7 @@ def load_pipeline(
     model: str,  # a folder, a hub id, or the name of a preset whose weights ship
     device: str = 'cpu',  # a torch device
     dtype: str = 'float32',  # of all weights, a torch dtype by name
+    adapter: str | Path | None = None,  # folder of one, which is put on
 ) -> StoryPipeline:
     "The pipeline of `model`, adapters folded in, loaded silently; ValueError (one line) if it cannot be loaded."
     model_folder(model)
@@ -58,7 +59,7 @@ def load_pipeline(
     check_device(device)
     try:
         with quiet_libraries():
-            pipe = StoryPipeline.from_pretrained(model, dtype=dtype).to(device)
+            pipe = StoryPipeline.from_pretrained(model, dtype=dtype, adapter=adapter).to(device)
     except ValueError:  # ours, in one line
         raise
     except Exception as e:

@@ -29,6 +29,7 @@ __all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW
 # %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0e01
 from PIL import Image
 
+from .adapters import read_adapter_card
 from .loading import fingerprint, load_pipeline, model_folder, quiet_libraries
 from ..sinks.policies import attention_policy, policy_name
 from seed_story.story.book import (
@@ -196,6 +197,7 @@ class TellOptions:
     device: str | None = None
     dtype: str | None = None
     ending: bool | None = None  # the story ends on its last page; None: if the model was trained for it
+    adapter: str | None = None  # folder of one, which is put on the model
 
     def given(self) -> dict[str, Any]:
         "The options that the command says."
@@ -207,7 +209,7 @@ class TellOptions:
         `most_threads`: None for one a CPU."""
         most = (os.cpu_count() or 1) if most_threads is None else most_threads
         found = {name: _plain_option(name, value, most) for name, value in self.given().items()}
-        for name in ('model', 'device'):
+        for name in ('model', 'device', 'adapter'):
             if not found.get(name, name).strip():
                 raise ValueError(f'--{name} is empty: leave it out, or name one')
         if 'attention' in found:
@@ -244,9 +246,9 @@ def kept_options(book: Book) -> TellOptions:
     names = [field.name for field in fields(TellOptions)]
     settings = EARLIER_SETTINGS | book.settings
     for name in (*names, 'weights', 'opening'):
-        if settings.get(name) is None:
+        if settings.get(name) is None and name != 'adapter':  # most books have none
             raise BookError(f'{damaged} (it does not say {name}): choose another --out')
-    options = TellOptions(**{name: settings[name] for name in names})
+    options = TellOptions(**{name: settings.get(name) for name in names})
     try:
         return options.check(MOST_KEPT_THREADS)
     except ValueError as e:
@@ -471,6 +473,7 @@ def find_opening(
     text: str | None,  # the user's text
     book: Book | None,  # that is resumed
     model: str,  # folder, hub id, or bundled preset, whose opening is the last resort
+    adapter: str | None = None,  # folder of one, whose opening comes before the model's
 ) -> Opening:
     "The user's opening, or the resumed book's, or the bundled one. ValueError if picture or text is given alone."
     if image is not None and text is not None:
@@ -480,7 +483,11 @@ def find_opening(
     first = None
     if book is not None:
         first = book.pages[0] if len(book) else read_kept_opening(book)
-    return bundled_opening(model_folder(model)) if first is None else Opening(first.pil(), first.text)
+    return (
+        bundled_opening(Path(adapter) if adapter else model_folder(model))
+        if first is None
+        else Opening(first.pil(), first.text)
+    )
 
 
 def check_same_book(
@@ -532,8 +539,11 @@ def tell_story(
         if book and book.is_finished and not options.given() and image is None and text is None:
             write_index(book)
             return book
+        if options.adapter and not options.model and book is None:
+            options = replace(options, model=read_adapter_card(options.adapter).base)
         with collection_paused():
-            opening = find_opening(image, text, book, options.model or before.model or 'tiny')
+            model = options.model or before.model or 'tiny'
+            opening = find_opening(image, text, book, model, options.adapter or before.adapter)
         given = [*options.given(), *(['opening'] if image is not None else [])]
         return _tell(opening, folder, book, replace(before, **options.given()), given, quiet, say)
 
@@ -552,8 +562,10 @@ def _tell(
     if Path(model).is_dir():  # a resumed story may be called from another folder
         model = str(Path(model).resolve())
         options = replace(options, model=model)
+    if options.adapter:
+        options = replace(options, adapter=str(Path(options.adapter).resolve()))
     with collection_paused(), unpacking_ahead(model_folder(model)):
-        pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32')
+        pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32', options.adapter)
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings, given)
     settings['notes'] = pipe.check_opening(*opening) if book is None else book.settings.get('notes', [])

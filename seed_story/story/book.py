@@ -34,7 +34,7 @@ class BookError(ValueError):
 
 # What may differ when a story goes on: its pages depend on neither their number nor on where the weights lie,
 # which are compared by themselves.
-CHANGEABLE_SETTINGS = ('pages', 'model')
+CHANGEABLE_SETTINGS = ('pages', 'model', 'adapter')
 EARLIER_SETTINGS = dict(ending=False)  # what books of earlier versions do not say
 
 
