@@ -94,6 +94,108 @@ def test_bibliography_has_what_is_cited():
     assert len(cited) > 5 and cited <= listed, f'add to docs/bibliography.md: {sorted(cited - listed)}'
 
 
+# ---- the front page ------------------------------------------------------------------------------
+
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+
+def test_front_page_is_short():
+    assert README.count('\n') <= 150, 'what is too long goes to nbs/results.ipynb or to another notebook, and is linked'
+    headings = re.findall('^## (.*)', README, re.M)
+    assert headings == [
+        'A story, told by the model',
+        'How it works',
+        'Two commands',
+        'In Python',
+        'What works with which weights',
+        'Results',
+        'From the paper to the notebooks',
+        'Developing',
+    ]
+
+
+def test_diagram_names_notebooks():
+    [diagram] = [block for block in re.findall('```\n(.*?)```', README, re.S) if '┌' in block]
+    named = re.findall(r'\d+_\w+/\d+_\w+', diagram)
+    assert len(named) >= 8 and [name for name in named if not (ROOT / 'nbs' / f'{name}.ipynb').is_file()] == []
+    assert len({len(line) for line in diagram.split('\n') if line.startswith('┌')} | {1}) <= 4
+    assert all('multimodal attention sink' in README and word in README for word in ('glossary', 'start_here'))
+
+
+def made_tables(path: Path) -> list[tuple[str, str]]:
+    "(as committed, made anew from the records) for each table that a notebook shows with `Markdown(NAME)`."
+    cells = [c for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
+    found, names = [], {}
+    for cell in cells:
+        text = ''.join(cell['source'])
+        if shown := re.match(r'Markdown\((\w+)\)', text):
+            [output] = cell['outputs']
+            found.append((''.join(output['data']['text/markdown']), names[shown[1]]))
+        elif not re.search(r'\bpipe\b|load_pipeline|contact_sheet', text):
+            exec(compile(text, f'{path.name}, {cell["id"]}', 'exec'), names)
+    return found
+
+
+@pytest.mark.parametrize('name, tables', [('index', 2), ('results', 3)])
+def test_numbers_of_tables_are_those_of_records(name, tables):
+    "README's tables are the index notebook's, see `test_readme_is_the_index_notebook`."
+    found = made_tables(ROOT / 'nbs' / f'{name}.ipynb')
+    assert len(found) == tables
+    for committed, now in found:
+        assert committed.count('\n') >= 5 and '%' in committed
+        assert committed == now, f'run nbs/{name}.ipynb, then make readme: a record has other numbers'
+
+
+def test_a_figure_that_no_record_holds_is_refused():
+    names: dict = {}
+    cells = json.loads((ROOT / 'nbs' / 'index.ipynb').read_text(encoding='utf-8'))['cells']
+    [helper] = [text for c in cells if 'def of(path' in (text := ''.join(c['source']))]
+    exec(helper, names)
+    assert re.fullmatch(r'\d+\.\d % \[.*\]', names['of']('ending/tiny/known_25', 'looks/pages 11-25'))
+    assert names['of']('stage3/tiny/before', 'regressed/FID', '').startswith('0.')
+    with pytest.raises(ValueError, match='holds no figure luck'):
+        names['of']('ending/tiny/known_25', 'luck')
+
+
+def table_below(heading: str) -> list[list[str]]:
+    "The cells of README's table below a heading, without its first two lines."
+    [part] = re.findall(rf'^## {heading}\n(.*?)(?=^## |\Z)', README, re.M | re.S)
+    lines = [line for line in part.split('\n') if line.startswith('|')]
+    return [[cell.strip() for cell in line.strip('|').split(' | ')] for line in lines[2:]]
+
+
+def test_results_have_a_verdict_and_an_experiment():
+    rows = table_below('Results')
+    assert [row[0] for row in rows if row[0]] == ['**reproduced**', '**not reproduced**', '**new**']
+    assert [row for row in rows if 'ipynb' not in row[-1] and not row[-2].startswith('not tried')] == []
+
+
+def test_the_map_has_all_of_the_paper():
+    "Each section with a subject, figure and table of `paper_contents.json` stands in README's map, with a notebook."
+    paper = json.loads((ROOT / 'tests' / 'paper_contents.json').read_text(encoding='utf-8'))
+    rows = table_below('From the paper to the notebooks')
+    named = ' '.join(row[0] for row in rows)
+    for kind in ('section', 'appendix', 'figure', 'table'):
+        wanted = [number for number in paper[kind] if kind != 'section' or '.' in number]
+        found = [n for group in re.findall(rf'{kind}s? ([\w.]+(?: and [\w.]+)*)', named) for n in group.split(' and ')]
+        assert wanted and sorted(wanted) == sorted(set(found)), f'{kind}: the map names {sorted(set(found))}'
+    assert all(len(row) == 4 and row[3] and '.ipynb' in row[1] and 'repro/' in row[2] for row in rows)
+
+
+def test_glossary_is_reached_and_defines_each_word_once():
+    text = (ROOT / 'nbs' / 'glossary.ipynb').read_text(encoding='utf-8')
+    terms = re.findall(r'"\| \*\*(.*?)\*\* \| (.*?) \| \[\w+\]\(\w', text)
+    names = [name.strip() for term, _ in terms for name in term.replace('*', '').split(',')]
+    assert len(terms) > 50 and len(set(names)) == len(names)
+    needed = {'looks kept', 'gap', 'told', 'given', 'plain', 'max_distance', 'anchor', 'slot', 'oracle', 'evict'}
+    assert needed <= set(names)
+    for page in ('index', 'start_here'):
+        assert '(glossary.ipynb)' in (ROOT / 'nbs' / f'{page}.ipynb').read_text(encoding='utf-8')
+
+
+# ---- sentences and outputs -----------------------------------------------------------------------
+
+
 def long_sentences(text: str) -> list[str]:
     "The sentences of Markdown that have too many words; code, formulas, tables and link targets are not counted."
     text = re.sub(r'```.*?```|\$\$.*?\$\$', '\n\n', text, flags=re.S)
