@@ -5,6 +5,8 @@ Nothing is built here; see `make docs`."""
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / 'nbs').rglob('*.ipynb'))
 PROGRESS = re.compile(r'\d+%\||\d+ examples \[')
 MOST_WORDS = 60  # of a sentence
-
-# Findings with longer sentences, and how many of them; none may be added.
-LONG_SENTENCES = {
-    'compare_models.ipynb': 2,
-    'full_size.ipynb': 3,
-    'length.ipynb': 4,
-    'pretrained_sinks.ipynb': 3,
-    'stream_report.ipynb': 1,
-}
 
 # What these notebooks show is a warning itself.
 SHOWN_WARNINGS = {'09_openings.ipynb', '01_your_own_pictures.ipynb'}
@@ -210,13 +203,19 @@ def long_sentences(text: str) -> list[str]:
 def test_sentences_are_short(path):
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     found = [s for c in cells if c['cell_type'] == 'markdown' for s in long_sentences(''.join(c['source']))]
-    assert len(found) <= LONG_SENTENCES.get(path.name, 0), f'more than {MOST_WORDS} words: {found[-1][:120]} …'
+    assert not found, f'more than {MOST_WORDS} words: {found[-1][:120]} …'
 
 
 def test_what_a_long_sentence_is():
     long = 'word ' * 61
     assert long_sentences(f'Short one. {long}. And ```python\n{long}``` more.\n\n| {long} |\n# {long}') == [f'{long}.']
     assert long_sentences('word ' * 60) == [] and long_sentences(f'{"word " * 40}\n- {"word " * 40}') == []
+
+
+def test_findings_are_what_the_records_say():
+    "Tables that notebooks and executed copies make of committed records."
+    done = subprocess.run([sys.executable, 'docs/findings.py', '--check'], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
 def noise(notebook: dict) -> list[str]:

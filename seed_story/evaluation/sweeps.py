@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROTOCOLS', 'SHOWN_BANDS', 'PAIRED', 'parse_models', 'load_model', 'Job', 'Outcome', 'BenchOptions', 'Bench',
            'run_job', 'shown_bands', 'score_outcome', 'measure_policies', 'read_policy_records', 'find_mismatches',
-           'breaking_pages', 'repro_command', 'policy_table', 'gap_columns']
+           'breaking_pages', 'repro_command', 'policy_table', 'gap_columns', 'models_table']
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #d1a5a157
 import math
@@ -55,7 +55,14 @@ from seed_story.evaluation.metrics import (
     text_figures,
 )
 from .texts import told_figures
-from ..records.record import Record, record_path, read_records, find_valid_record, write_record
+from seed_story.records.record import (
+    Record,
+    find_valid_record,
+    markdown_table,
+    read_records,
+    record_path,
+    write_record,
+)
 from ..story.format import Page, Story
 from ..storyland.writing.names import NameSupply
 
@@ -503,21 +510,23 @@ def repro_command(notebook: str, **parameters) -> str:
     return f'seed-story repro {notebook} ' + ' '.join(f"-p {name} '{value}'" for name, value in parameters.items())
 
 # %% ../../nbs/7_evaluation/06_sweeps.ipynb #616697fd
+def _column_cell(words: str, record: Record, column: Any) -> str:
+    "What a column of `policy_table` says of a policy."
+    if callable(column):
+        return str(column(words, record))
+    name, unit = (column, UNITS['%']) if isinstance(column, str) else (column[0], Unit(*column[1:]))
+    return format_estimate(record.figure(name), unit, suffix=False)
+
+
 def policy_table(records: dict, columns: dict, stale: dict | None = None, first: str = 'policy') -> str:
     """A Markdown table of `records` (policy → Record): `columns` are title → figure (a share, in percent), (figure,
     scale, digits), or a function of policy and record.
 
     `stale`: policy → reasons (see `find_mismatches`), told in its first cell. Columns that are empty everywhere are
     left out."""
-    from seed_story.records.record import markdown_table
-
-    def one(words: str, record: Record, column: Any) -> str:
-        if callable(column):
-            return str(column(words, record))
-        name, unit = (column, UNITS['%']) if isinstance(column, str) else (column[0], Unit(*column[1:]))
-        return format_estimate(record.figure(name), unit, suffix=False)
-
-    rows = {words: [one(words, record, column) for column in columns.values()] for words, record in records.items()}
+    rows = {
+        words: [_column_cell(words, record, column) for column in columns.values()] for words, record in records.items()
+    }
     there = [k for k in range(len(columns)) if any(row[k] not in ('–', '') for row in rows.values())]
 
     def name(words):
@@ -539,3 +548,17 @@ def gap_columns(what: str) -> dict:
         return lambda words, record: format_estimate(record.figure(f'{what}/gap {gap}'), suffix=False, cases=True)
 
     return {f'{what}, gap {gap}': column(gap) for gap in GAPS}
+
+# %% ../../nbs/7_evaluation/06_sweeps.ipynb #7d3e51a0
+def models_table(
+    found: dict[str, dict[str, Record]],  # model → policy → record
+    column: Any,  # of `policy_table`: one measure
+) -> str:
+    "A Markdown table of one measure: a row a policy, a column a model; – where a model has no record."
+    policies = dict.fromkeys(words for records in found.values() for words in records)
+
+    def cell(words: str, records: dict[str, Record]) -> str:
+        return _column_cell(words, records[words], column) if words in records else '–'
+
+    rows = [[f'`{words}`', *(cell(words, records) for records in found.values())] for words in policies]
+    return markdown_table(rows, ['policy', *(f'`{name}`' for name in found)])
