@@ -231,10 +231,10 @@ def data_card(folder: str | Path, records: Mapping[str, Record]) -> str:
     head = DatasetCardData(
         language='en',
         license='apache-2.0',
+        tags=['story-generation', 'multimodal', 'synthetic'],
         pretty_name='Storyland',
         annotations_creators='machine-generated',
         size_categories='n<1K',
-        tags=['story-generation', 'multimodal', 'synthetic'],
         configs=[dict(config_name='default', data_files='stories.jsonl')],
     ).to_yaml()
     text = DATA_TEXT.format(

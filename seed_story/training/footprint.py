@@ -388,24 +388,30 @@ def planned(
     return plan
 
 # %% ../../nbs/6_training/10_footprint.ipynb #a5f4981e
-class FrozenLinear(nn.Linear):
+class _InInputsDtype:
+    "A layer that computes in its input's dtype, whatever its weights are kept in."
+
+    weight: Any
+    bias: Any
+    _computed: Any  # (input, weight, bias) → output
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        weights = (self.weight, self.bias)
+        if not torch.is_autocast_enabled(input.device.type):
+            weights = tuple(w if w is None else w.to(input.dtype) for w in weights)
+        return self._computed(input, *weights)
+
+
+class FrozenLinear(_InInputsDtype, nn.Linear):
     "A linear layer that computes in its input's dtype, whatever its weights are kept in."
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if torch.is_autocast_enabled(input.device.type):
-            return super().forward(input)
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return F.linear(input, self.weight.to(input.dtype), bias)
+    _computed = staticmethod(F.linear)
 
 
-class FrozenConv2d(nn.Conv2d):
+class FrozenConv2d(_InInputsDtype, nn.Conv2d):
     "A convolution that computes in its input's dtype, whatever its weights are kept in."
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if torch.is_autocast_enabled(input.device.type):
-            return super().forward(input)
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return self._conv_forward(input, self.weight.to(input.dtype), bias)
+    _computed = nn.Conv2d._conv_forward
 
 # %% ../../nbs/6_training/10_footprint.ipynb #2c1190d6
 def _packed(layer: Any, kind: str) -> nn.Module:
