@@ -127,6 +127,21 @@ def test_no_step_was_forgotten(words, tmp_path):
     assert not killed_at(STEPS + 1, *words, '--out', tmp_path / 'book')
 
 
+def test_a_kill_while_an_opening_of_two_pages_is_written(words, tmp_path):
+    second = tmp_path / 'second.png'
+    Image.new('RGB', (10, 10), 'red').save(second)
+    several = [*words, '--image', second, '--text', 'Then came a fox.', '--pages', 3]
+    assert command(*several, '--out', tmp_path / 'never')[::2] == (0, '')
+    never = files_of(tmp_path / 'never')
+    for step in (3, 7, 8, 10):  # of: both kept, settings; picture, line, index; state, picture, line, index; …
+        book = tmp_path / f'book {step}'
+        assert killed_at(step, *several, '--out', book)
+        begun = (book / '.state' / 'settings.json').exists()
+        assert begun == (step > 3)
+        assert command(*(['tell', '--resume'] if begun else several), '--out', book)[::2] == (0, '')
+        assert files_of(book) == never, step
+
+
 @pytest.mark.parametrize('step', [1, 2, 3, 5, 8])
 def test_ctrl_c_at_a_step(step, words, whole, tmp_path):
     book = tmp_path / 'book'

@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -33,10 +34,10 @@ from ..models.features import encode_images
 from ..models.sequence import MOST_PAGES_LEFT, SEPARATOR, ImageTokens, clean_text, countdown_text
 from .folders import SavedPipeline, check_kinds
 from .graphs import GraphedUNet, TextWriter
-from .narrate import NarratedPage, Narrator, Progress, narrate, resolve_ending
+from .narrate import NarratedPage, Narrator, Progress, narrate, resolve_ending, tokenize_story
 from .openings import KnownOpenings, opening_notes, read_known_openings
 from .sampling import Sampling, derive_seed
-from ..sinks.policies import Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
+from ..sinks.policies import Layout, Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
 from ..story.arguments import first_line, plain_text, real_number, shown, whole_number
 from ..story.format import ImageError, Page, Story, open_image
 
@@ -44,9 +45,9 @@ logger = logging.getLogger(__name__)
 
 # %% auto #0
 __all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'InformedPipeline', 'StoryComponents', 'resolve_seed',
-           'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'OpeningPipeline',
-           'NarrationPipeline', 'try_drawing', 'DrawingPipeline', 'IllustrationPipeline', 'StoryOpening',
-           'load_opening', 'BeginningPipeline', 'StreamingPipeline', 'StoryPipeline']
+           'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'check_remembered',
+           'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'DrawingPipeline', 'IllustrationPipeline',
+           'StoryOpening', 'load_opening', 'BeginningPipeline', 'StreamingPipeline', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(
@@ -284,6 +285,32 @@ def check_text(
     if room is not None and count > room:
         raise ValueError(
             f'the text is too long: {count} tokens, and at most {room} fit the context of {limit}; shorten it'
+        )
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #8707b6c6
+def check_remembered(
+    pipe: StoryDefaults,
+    texts: Sequence[str],  # of an opening, each of them sound
+    policy: Policy,  # what stays in the cache
+    sampling: Sampling,  # its `max_text_tokens` is what one page more takes
+) -> None:
+    """ValueError if `policy` keeps nothing of the picture of one of these pages, or if what it keeps, and one page
+    more, do not fit the language model's context."""
+    narrator = pipe.narrator
+    ids, spans = tokenize_story(narrator, narrator.encode_texts([clean_text(text) for text in texts]))
+    kept = set(chain.from_iterable(policy.keep(Layout(tuple(spans), len(ids), [0.0] * len(ids)))))
+    lost = next((n for n, span in enumerate(spans, 1) if kept.isdisjoint(range(span.boi, span.stop))), None)
+    if lost:
+        raise ValueError(
+            f'attention {policy_name(policy)} forgets page {lost} of the opening before the story begins: '
+            f'give fewer pages, or take a policy that keeps all {len(texts)}, as pinned:pinned={len(texts)}'
+        )
+    limit = context_length(pipe.mllm)
+    room = limit and limit - sampling.max_text_tokens - len(narrator.image_tokens.ids) - len(narrator.separator_ids)
+    if room and len(kept) > room:
+        raise ValueError(
+            f'the opening is too long: its {len(texts)} pages are {len(kept):,} tokens, and at most {room:,} fit '
+            f'the context of {limit:,}; give fewer pages, or shorter texts'
         )
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #a92648cb
@@ -541,14 +568,29 @@ def load_opening(image: Any, text: Any) -> StoryOpening:
 class BeginningPipeline(NarrationPipeline):
     "Stories that begin with one page or several."
 
-    def _read_on(self, opening: StoryOpening, features: Tensor, narrator: Narrator, pages: int) -> list[NarratedPage]:
-        """The pages of an opening behind its first, to be read, of a story of so many `pages`.
+    def check_pages(self, texts: Sequence[str], policy: Policy, sampling: Sampling) -> None:
+        """ValueError for an opening of these `texts` that is too long: for the language model's context, or for what
+        `policy` remembers when the story begins."""
+        for words in texts:
+            check_text(self, words, sampling)
+        if len(texts) > 1:
+            check_remembered(self, texts, policy, sampling)
 
-        What is far from all that is known is logged, once."""
-        notes = [self.check_opening(None, words, f[None]) for words, f in zip(opening.texts, features)]
-        for line in dict.fromkeys(line for lines in notes for line in lines):
-            logger.warning(line)
-        given = zip(opening.texts, features, narrator.pages_left(pages))
+    def notes_of_opening(self, texts: Sequence[str], features: Tensor) -> list[str]:
+        "What `check_opening` says of the pages of an opening, `features` [N, V, F] of their pictures; each line once."
+        notes = [self.check_opening(None, words, f[None]) for words, f in zip(texts, features, strict=True)]
+        return list(dict.fromkeys(line for lines in notes for line in lines))
+
+    def read_on(
+        self,
+        texts: Sequence[str],  # of an opening
+        features: Tensor,  # of its pictures, [N, V, F]
+        pages: int,  # of the story
+        ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
+    ) -> list[NarratedPage]:
+        "The pages of an opening behind its first, for `known_pages` of `narrate`."
+        narrator = self.make_narrator(ending)
+        given = zip(texts, features, narrator.pages_left(pages))
         return [replace(narrator.encode_text(clean_text(words), left), features=f) for words, f, left in given][1:]
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #6f76a309
@@ -577,11 +619,12 @@ class StreamingPipeline(BeginningPipeline, IllustrationPipeline):
         pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
         self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
-        for words in opening.texts:
-            check_text(self, words, sampling)
+        self.check_pages(opening.texts, self.policy(attention), sampling)
         features = self.encode(opening.images)
+        for line in self.notes_of_opening(opening.texts, features):
+            logger.warning(line)
         how: dict[str, Any] = dict(ending=ending, progress=progress, features=features[:1])
-        how |= dict(known_pages=self._read_on(opening, features, self.make_narrator(ending), pages))
+        how |= dict(known_pages=self.read_on(opening.texts, features, pages, ending))
         narrated = self.narrate(opening.images[0], opening.texts[0], pages, attention, seed, sampling, **how)
         return self._illustrated(opening.images, narrated, seed, num_inference_steps, guidance_scale, progress)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -21,10 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 # %% auto #0
 __all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'MOST_PICTURES_AT_ONCE',
-           'Opening', 'clean_opening_text', 'read_opening', 'bundled_opening', 'ProgressBars', 'torch_threads',
-           'collection_paused', 'TellOptions', 'default_threads', 'kept_options', 'story_settings', 'StoryInterrupted',
-           'read_known_pages', 'narrate_pages', 'pictures_at_once', 'add_pages', 'tell_book', 'claim_folder',
-           'find_book', 'find_opening', 'check_same_book', 'tell_story']
+           'Opening', 'clean_opening_text', 'read_opening', 'bundled_opening', 'read_opening_story',
+           'read_opening_pages', 'ProgressBars', 'torch_threads', 'collection_paused', 'TellOptions', 'default_threads',
+           'kept_options', 'story_settings', 'StoryInterrupted', 'read_known_pages', 'narrate_pages',
+           'pictures_at_once', 'add_pages', 'tell_book', 'claim_folder', 'find_book', 'given_opening', 'find_opening',
+           'check_same_book', 'check_opening_pages', 'note_opening', 'tell_story']
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0e01
 from PIL import Image
@@ -51,8 +53,9 @@ from seed_story.story.book import (
 )
 from ..story.arguments import plain_flag, plain_path, plain_text, real_number, whole_number
 from ..story.files import ClaimedError, claim, explain_os_error, short_hash
-from ..story.format import Page, open_image
+from ..story.format import Page, Story, StoryError, open_image, scan_file
 from ..story.packed import unpacking_ahead
+from ..story.sources import find_story_files
 from ..story.processes import sigterm_as_interrupt, work_behind, worker_count
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ MAX_OPENING_SIDE = 1024  # pixels of the longer side of a kept opening picture
 
 
 class Opening(NamedTuple):
-    "What a story begins with."
+    "A page that a story begins with."
 
     image: Image.Image  # RGB
     text: str
@@ -85,7 +88,7 @@ def clean_opening_text(text: str) -> str:
 
 
 def read_opening(image: Path, text: str) -> Opening:
-    "The user's opening; ValueError if picture or text cannot be used."
+    "A page of the user's opening; ValueError if picture or text cannot be used."
     cleaned = clean_opening_text(text)
     opened = open_image(image)
     if max(opened.size) > MAX_OPENING_SIDE:
@@ -107,6 +110,43 @@ def bundled_opening(folder: Path | None) -> Opening:
     except (OSError, ValueError) as e:
         why = explain_os_error(e) if isinstance(e, OSError) else e
         raise ValueError(f'the opening in {words.parent} cannot be used ({why}): give --image and --text') from e
+
+# %% ../../nbs/5_pipeline/08_tell.ipynb #ce6e0601
+def _which_line(stories: str | Path) -> tuple[Path, int | None]:
+    "The file, and the line, that `FILE.jsonl` or `FILE.jsonl:LINE` names; None: no line."
+    named = re.fullmatch(r'(.+):(\d{1,9})', str(stories))
+    return (Path(stories), None) if named is None or Path(stories).exists() else (Path(named[1]), int(named[2]))
+
+
+def read_opening_story(stories: str | Path) -> tuple[str, Story]:
+    """The story in a StoryStream file, or folder, that an opening is taken from, and where it stands.
+
+    ValueError if there are several and `FILE:LINE` does not say which, or for one that cannot be used."""
+    file, line = _which_line(stories)
+    lines = [scanned for one in find_story_files(file) for scanned in scan_file(one, pixels=False)]
+    found = [scanned for scanned in lines if line in (None, scanned.number)]
+    if line is not None and len(found) != 1:
+        raise ValueError(f'{file} has no line {line}: name one from 1 to {len(lines)}, as in {file}:1')
+    if len(found) > 1:
+        one = found[1].file
+        raise ValueError(
+            f'{file} has {len(found)} lines, one story each: say which begins the book, as in --opening {one}:2'
+        )
+    if found[0].story is None:
+        raise StoryError([problem for problem in found[0].problems if not problem.warning])
+    return f'{found[0].file}:{found[0].number}', found[0].story
+
+
+def read_opening_pages(stories: str | Path) -> list[Opening]:
+    "The pages of the story in a StoryStream file that a book begins with. ValueError if one cannot be used."
+    place, story = read_opening_story(stories)
+    pages = []
+    for number, page in enumerate(story, 1):
+        try:
+            pages.append(read_opening(Path(str(page.image)), page.text))
+        except ValueError as e:
+            raise ValueError(f'{place}: page {number} of the opening cannot be used ({e})') from e
+    return pages
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #84d364bb
 class ProgressBars:
@@ -250,6 +290,7 @@ def kept_options(book: Book) -> TellOptions:
             raise BookError(f'{damaged} (it does not say {name}): choose another --out')
     options = TellOptions(**{name: settings.get(name) for name in names})
     try:
+        whole_number('opening_pages', settings['opening_pages'], 1)
         return options.check(MOST_KEPT_THREADS)
     except ValueError as e:
         raise BookError(f'{damaged} ({e}): choose another --out') from e
@@ -257,7 +298,7 @@ def kept_options(book: Book) -> TellOptions:
 # %% ../../nbs/5_pipeline/08_tell.ipynb #3f58c5f6
 def story_settings(
     pipe: StoryPipeline,  # whose defaults count last
-    opening: Opening,
+    opening: Sequence[Opening],  # its pages
     options: TellOptions,  # what the command says, which counts first
     book: Book | None,  # to go on with; None begins one
 ) -> dict[str, Any]:
@@ -284,7 +325,8 @@ def story_settings(
     found['seed'] = resolve_seed(found['seed'])
     return found | dict(
         weights=fingerprint(pipe),
-        opening=short_hash(opening.text.encode(), opening.image.tobytes()),
+        opening=short_hash(*(part for page in opening for part in (page.text.encode(), page.image.tobytes()))),
+        opening_pages=len(opening),
     )
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #e45c49fd
@@ -305,9 +347,9 @@ class StoryInterrupted(Exception):
 def read_known_pages(
     pipe: StoryPipeline,  # that told them
     book: Book,
-    features: Tensor,  # of one picture, [1, V, F], as the pages' should be
+    features: Tensor,  # of the opening's pictures, [N, V, F], as the other pages' should be
 ) -> list[NarratedPage]:
-    "The pages of the `book` after the opening, to be read again; BookError if one is damaged, or of another book."
+    "The pages of the `book` after the first, to be read again; BookError if one is damaged, or of another book."
     from seed_story.pipeline.narrate import NarratedPage
 
     narrator = pipe.narrator
@@ -316,7 +358,11 @@ def read_known_pages(
     for number, page in enumerate(pages, 1):
         shape = getattr(page.features, 'shape', None)
         fits = shape == features.shape[1:] and min(page.ids) >= 0 and max(page.ids) < vocabulary
-        if not fits or ''.join(narrator.decode(page.ids).split()) != ''.join(page.text.split()):
+        if number < len(features):  # the user's words: a tokenizer may not give them back letter by letter
+            fits = fits and page.ids == narrator.encode_text(page.text).ids
+        elif fits:
+            fits = ''.join(narrator.decode(page.ids).split()) == ''.join(page.text.split())
+        if not fits:
             file = book.out / '.state' / f'{number:04d}.safetensors'
             raise BookError(f'{file} belongs to another page: the story cannot go on from it; choose another --out')
     return pages
@@ -325,16 +371,18 @@ def read_known_pages(
 def narrate_pages(
     pipe: StoryPipeline,
     book: Book | None,  # whose pages are known; None: none is
-    opening: Opening,
+    opening: Sequence[Opening],  # its pages
     settings: dict[str, Any],  # see `story_settings`
     bars: ProgressBars,  # called for every text token
 ) -> Iterator[NarratedPage]:
-    "The pages of a story, from the opening on; those that the `book` has are read, not written."
-    features = pipe.encode(opening.image)
+    "The pages of a story, from the opening on; those that it or the `book` has are read, not written."
+    features = pipe.encode([page.image for page in opening])
     known = read_known_pages(pipe, book, features) if book is not None else []
-    how: dict[str, Any] = dict(features=features, known_pages=known, progress=bars, ending=settings['ending'])
+    given = pipe.read_on([page.text for page in opening], features, settings['pages'], settings['ending'])
+    known += given[len(known) :]
+    how: dict[str, Any] = dict(features=features[:1], known_pages=known, progress=bars, ending=settings['ending'])
     sampling = pipe.sampling(settings['temperature'])
-    return pipe.narrate(*opening, settings['pages'], settings['attention'], settings['seed'], sampling, **how)
+    return pipe.narrate(*opening[0], settings['pages'], settings['attention'], settings['seed'], sampling, **how)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0b02
 MOST_PICTURES_AT_ONCE = 4  # more threads than that wait for each other's Python
@@ -353,7 +401,7 @@ def add_pages(
     pipe: StoryPipeline,
     book: Book,  # begun, or to go on with
     narrated: Iterator[NarratedPage],  # from the opening on
-    opening: Opening,  # its picture is the first page's
+    opening: Sequence[Opening],  # its pictures are those of the first pages
     settings: dict[str, Any],  # see `story_settings`
     bars: ProgressBars,  # called for every denoising step
 ) -> None:
@@ -367,8 +415,8 @@ def add_pages(
 
     def draw(numbered: tuple[int, NarratedPage]) -> Image.Image:
         number, page = numbered
-        if not number:
-            return opening.image
+        if number < len(opening):
+            return opening[number].image
         seeds = [picture_seed(settings['seed'], number)]
         some = stack_tensors([page.features])
         drawn: Any = pipe.illustrate(some, seeds, steps, guidance, unconditional=nothing, progress=bars)
@@ -409,7 +457,7 @@ def tell_book(
     pipe: StoryPipeline,
     book: Book | None,  # to go on with; None begins one
     out: Path,  # folder of a book that is begun
-    opening: Opening,
+    opening: Sequence[Opening],  # its pages
     settings: dict[str, Any],  # see `story_settings`
     quiet: bool = False,  # no progress bars
 ) -> Book:
@@ -419,10 +467,10 @@ def tell_book(
     model cannot draw as the settings say."""
     bars = ProgressBars(settings['pages'], len(book or ()), quiet)
     narrated = narrate_pages(pipe, book, opening, settings, bars)
-    if not book and settings['pages'] > 1:
+    if not book and settings['pages'] > len(opening):
         _try_drawing(pipe, settings['steps'], settings['guidance'])
     if book is None:
-        book = begin_book(out, settings, Page(opening.text, opening.image))
+        book = begin_book(out, settings, [Page(page.text, page.image) for page in opening])
     else:
         book = save_settings(book, settings)
     try:
@@ -468,26 +516,35 @@ def find_book(out: Path, resume: bool) -> Book | None:
     return book
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #96fef5bf
+def given_opening(
+    images: Sequence[Path],  # the user's pictures
+    texts: Sequence[str],  # the user's texts
+    stories: str | Path | None,  # a StoryStream file
+) -> list[Opening]:
+    "The pages of the user's opening, none if there is none. ValueError if picture or text is given alone."
+    if stories is not None and (images or texts):
+        raise ValueError('--opening brings pictures and texts: leave out --image and --text')
+    if len(images) != len(texts):
+        found = f', not {len(images)} pictures and {len(texts)} texts' if images and texts else ''
+        raise ValueError(f'--image and --text go together: each page has a picture and its text{found}')
+    return [read_opening(*page) for page in zip(images, texts)] if stories is None else read_opening_pages(stories)
+
+
 def find_opening(
-    image: Path | None,  # the user's picture
-    text: str | None,  # the user's text
+    given: Sequence[Opening],  # by the user
     book: Book | None,  # that is resumed
     model: str,  # folder, hub id, or bundled preset, whose opening is the last resort
     adapter: str | None = None,  # folder of one, whose opening comes before the model's
-) -> Opening:
-    "The user's opening, or the resumed book's, or the bundled one. ValueError if picture or text is given alone."
-    if image is not None and text is not None:
-        return read_opening(image, text)
-    if image is not None or text is not None:
-        raise ValueError('--image and --text go together: a story begins with a picture and its text')
-    first = None
+) -> list[Opening]:
+    "The pages of the user's opening, or of the resumed book's, or the bundled one."
+    if given:
+        return list(given)
+    kept = []
     if book is not None:
-        first = book.pages[0] if len(book) else read_kept_opening(book)
-    return (
-        bundled_opening(Path(adapter) if adapter else model_folder(model))
-        if first is None
-        else Opening(first.pil(), first.text)
-    )
+        count = (EARLIER_SETTINGS | book.settings)['opening_pages']
+        kept = [*book.pages[:count], *read_kept_opening(book)][:count]
+    pages = [Opening(page.pil(), page.text) for page in kept]
+    return pages or [bundled_opening(Path(adapter) if adapter else model_folder(model))]
 
 
 def check_same_book(
@@ -500,9 +557,11 @@ def check_same_book(
         return
     changed = {line.partition(' ')[0]: line for line in changed_settings(book, settings)}
     if 'opening' in changed and 'opening' not in given:
-        first = f'{book.out}/images/0000.png, or its text,' if len(book) else 'its opening'
+        alone = len(book) and settings['opening_pages'] == 1
+        first = f'{book.out}/images/0000.png, or its text,' if alone else 'its opening'
         raise BookError(
-            f'{book.out} cannot go on: {first} is not what it was begun with; give that with --image and --text'
+            f'{book.out} cannot go on: {first} is not what it was begun with; '
+            'give that with --image and --text, or --opening'
         )
     if 'weights' in changed and 'model' not in given:
         raise BookError(
@@ -517,15 +576,35 @@ def check_same_book(
     if len(book) > settings['pages']:
         raise BookError(f'{book.out} has {len(book)} pages already: --pages must be more, not {settings["pages"]}')
 
+# %% ../../nbs/5_pipeline/08_tell.ipynb #776b5374
+def check_opening_pages(pipe: StoryPipeline, opening: Sequence[Opening], settings: dict[str, Any]) -> None:
+    "ValueError if the opening has more pages than the story, or is too long for what the story remembers."
+    if len(opening) > settings['pages']:
+        pages = settings['pages']
+        raise ValueError(f'the opening has {len(opening)} pages: --pages must be at least as many, not {pages}')
+    sampling = pipe.sampling(settings['temperature'])
+    pipe.check_pages([page.text for page in opening], pipe.policy(settings['attention']), sampling)
+
+
+def note_opening(pipe: StoryPipeline, opening: Sequence[Opening]) -> list[str]:
+    "A line for each thing of the opening that is far from what the model was trained on."
+    return pipe.notes_of_opening([page.text for page in opening], pipe.encode([page.image for page in opening]))
+
 # %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb61b
+def _one_each(given: Any) -> list:
+    "What is given for each page of an opening, also if it is one thing, or None."
+    return list(given) if isinstance(given, (list, tuple)) else [] if given is None else [given]
+
+
 def tell_story(
-    image: Path | None = None,  # the user's opening picture, which needs a `text`
-    text: str | None = None,  # the user's opening text
+    image: Path | Sequence[Path] | None = None,  # the user's opening picture, which needs a `text`; or one a page
+    text: str | Sequence[str] | None = None,  # the user's opening text; or one a page
     out: Path | None = None,  # folder of the book (None: `story`, or the next that is free)
     resume: bool = False,  # go on with the book that is there
     options: TellOptions | None = None,  # None: nothing is said, defaults or the resumed book's settings count
     quiet: bool = False,  # no progress bars
     say: Callable[[str], object] = logger.warning,  # called with one line, before the first page of a far opening
+    opening: str | Path | None = None,  # a StoryStream file with one story, or FILE:LINE, whose pages are the opening
 ) -> Book:
     """Tell a book into the folder `out`, or go on with the one there.
 
@@ -536,20 +615,22 @@ def tell_story(
     with sigterm_as_interrupt(), claim_folder(out, resume) as folder:
         book = find_book(folder, resume)
         before = TellOptions() if book is None else kept_options(book)
-        if book and book.is_finished and not options.given() and image is None and text is None:
+        with collection_paused():
+            mine = given_opening(_one_each(image), _one_each(text), opening)
+        if book and book.is_finished and not options.given() and not mine:
             write_index(book)
             return book
         if options.adapter and not options.model and book is None:
             options = replace(options, model=read_adapter_card(options.adapter).base)
         with collection_paused():
             model = options.model or before.model or 'tiny'
-            opening = find_opening(image, text, book, model, options.adapter or before.adapter)
-        given = [*options.given(), *(['opening'] if image is not None else [])]
-        return _tell(opening, folder, book, replace(before, **options.given()), given, quiet, say)
+            pages = find_opening(mine, book, model, options.adapter or before.adapter)
+        given = [*options.given(), *(['opening'] if mine else [])]
+        return _tell(pages, folder, book, replace(before, **options.given()), given, quiet, say)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb62c
 def _tell(
-    opening: Opening,
+    opening: Sequence[Opening],  # its pages
     out: Path,  # folder of a book that is begun
     book: Book | None,  # to go on with; None begins one
     options: TellOptions,  # said by the command, or by the `book`
@@ -568,7 +649,8 @@ def _tell(
         pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32', options.adapter)
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings, given)
-    settings['notes'] = pipe.check_opening(*opening) if book is None else book.settings.get('notes', [])
+    check_opening_pages(pipe, opening, settings)
+    settings['notes'] = note_opening(pipe, opening) if book is None else book.settings.get('notes', [])
     if book is None and settings['notes']:
         say('; '.join(settings['notes']))
     with quiet_libraries(), torch_threads(settings['threads']):

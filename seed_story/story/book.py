@@ -9,7 +9,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -35,7 +35,7 @@ class BookError(ValueError):
 # What may differ when a story goes on: its pages depend on neither their number nor on where the weights lie,
 # which are compared by themselves.
 CHANGEABLE_SETTINGS = ('pages', 'model', 'adapter')
-EARLIER_SETTINGS = dict(ending=False)  # what books of earlier versions do not say
+EARLIER_SETTINGS = dict(ending=False, opening_pages=1)  # what books of earlier versions do not say
 
 
 @dataclass
@@ -60,7 +60,9 @@ class Book:
         return len(self) >= self.settings.get('pages', 0)
 
 # %% ../../nbs/1_story/03_book.ipynb #441fc061
-_OWN_PART = re.compile(r'\.(story\.jsonl|index\.html|settings\.json|opening\.png|\d{4,}\.(png|safetensors))\.\d+\.part')
+_OWN_PART = re.compile(
+    r'\.(story\.jsonl|index\.html|settings\.json|opening(_\d{4,})?\.png|\d{4,}\.(png|safetensors))\.\d+\.part'
+)
 
 
 def remove_parts(out: str | Path) -> None:
@@ -107,14 +109,14 @@ def check_folder_free(out: str | Path) -> None:
 def begin_book(
     out: str | Path,  # its folder, there or not
     settings: dict,  # with which it is told
-    opening: Page | None = None,  # kept, so that the book can go on before it has a page; None: it is not
+    opening: Sequence[Page] = (),  # kept, so that the book can go on before it has these pages
 ) -> Book:
     "An empty book in the folder `out`; BookError as `check_folder_free`."
     check_folder_free(out)
     remove_parts(out)
     book = Book(Path(out), {}, [])
-    if opening is not None:
-        _keep_opening(book, opening)
+    for number, page in enumerate(opening):
+        _keep_page(book, number, page)
     return save_settings(book, settings)
 
 # %% ../../nbs/1_story/03_book.ipynb #69e64c69
@@ -142,16 +144,27 @@ def encode_png(image: Image.Image, note: PngInfo | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def _keep_opening(book: Book, opening: Page) -> None:
-    "Keep picture and text of the `opening` in one file, until it is the first page."
+def _kept_name(number: int) -> str:
+    "Under which name a page of an opening is kept until the book has it."
+    return f'opening_{number:04d}.png' if number else 'opening.png'
+
+
+def _keep_page(book: Book, number: int, page: Page) -> None:
+    "Keep picture and text of a page of the opening in one file, until the book has it."
     note = PngInfo()
-    note.add_itxt('text', opening.text)
-    _write_state(book, 'opening.png', encode_png(opening.pil(), note))
+    note.add_itxt('text', page.text)
+    _write_state(book, _kept_name(number), encode_png(page.pil(), note))
 
 
-def read_kept_opening(book: Book) -> Page | None:
-    "The opening of a book that was begun and has no page yet; None if it was not kept, or cannot be read."
-    file = book.out / '.state' / 'opening.png'
+def _forget_kept(book: Book) -> None:
+    "Remove what is kept of the pages that the book has."
+    for number in range(len(book)):
+        (book.out / '.state' / _kept_name(number)).unlink(missing_ok=True)
+
+
+def _read_kept(book: Book, number: int) -> Page | None:
+    "A page of the opening that is kept; None if it is not, or cannot be read."
+    file = book.out / '.state' / _kept_name(number)
     if not file.is_file():
         return None
     try:
@@ -159,6 +172,14 @@ def read_kept_opening(book: Book) -> Page | None:
             return Page(str(image.text['text']), image.convert('RGB'))  # type: ignore[attr-defined]  # a PNG has it
     except (OSError, KeyError, SyntaxError):
         return None
+
+
+def read_kept_opening(book: Book) -> list[Page]:
+    "The pages of its opening that a book has not yet; those from one on that cannot be read are left out."
+    found: list[Page] = []
+    while (page := _read_kept(book, len(book) + len(found))) is not None:
+        found.append(page)
+    return found
 
 # %% ../../nbs/1_story/03_book.ipynb #a6d0a244
 class PageState(Protocol):
@@ -185,7 +206,7 @@ def save_page(
     book: Book,  # gets the page, on disk and in `pages`
     text: str,  # of the page
     image: Image.Image,  # that follows the text
-    narrated: PageState | None = None,  # None: the opening, whose image is encoded anew
+    narrated: PageState | None = None,  # None: the first page, whose image is encoded anew
 ) -> Page:
     "Write the next page: what is needed to read it again, its picture, then its line; OSError if the disk refuses."
     number = len(book)
@@ -197,7 +218,7 @@ def save_page(
     names = [f'{k:04d}.png' for k in range(number + 1)]
     write_atomic(book.out / 'story.jsonl', format_story_line(story, names))
     book.pages.append(page)
-    (book.out / '.state' / 'opening.png').unlink(missing_ok=True)  # it is the first page now
+    (book.out / '.state' / _kept_name(number)).unlink(missing_ok=True)  # the book has it now
     return page
 
 # %% ../../nbs/1_story/03_book.ipynb #ef8cab3a
@@ -263,7 +284,7 @@ def open_book(out: str | Path) -> Book | None:
     settings = _read_settings(out)
     if 'story.jsonl' in told:
         book = Book(out, settings, _read_pages(out))
-        (out / '.state' / 'opening.png').unlink(missing_ok=True)
+        _forget_kept(book)
     elif told in ([], ['images']) and {file.name for file in out.glob('images/[!.]*')} <= {'0000.png'}:
         book = Book(out, settings, [])  # begun, and killed before its first page was named
     else:
@@ -306,7 +327,7 @@ def _read_state(file: Path) -> tuple[list[int], Any, int | None]:
 
 
 def read_page_states(book: Book) -> Iterator[tuple[str, list[int], Any, int | None]]:
-    """(text, ids, features, pages left as it was told) of every page after the opening.
+    """(text, ids, features, pages left as it was told) of every page after the first.
 
     BookError if a file of the state is missing or broken."""
     for number, page in enumerate(book.pages[1:], 1):
