@@ -244,6 +244,7 @@ def test_what_noise_is():
 
 # Notebooks that show a value after their definitions; one that does is entered here, and none leaves.
 SHOWING = {
+    '10_building/12_build.ipynb',
     '2_storyland/drawing/03_figures.ipynb',
     '2_storyland/drawing/05_creatures.ipynb',
     '2_storyland/writing/11_prose.ipynb',
@@ -267,6 +268,9 @@ SHOWING = {
     '4_sinks/06_static_cache.ipynb',
     '4_sinks/07_memory.ipynb',
     '4_sinks/09_calls.ipynb',
+    '5_pipeline/01_sampling.ipynb',
+    '5_pipeline/02_narrate.ipynb',
+    '5_pipeline/05_folders.ipynb',
     '5_pipeline/08_tell.ipynb',
     '6_training/00_options.ipynb',
     '6_training/01_loop.ipynb',
@@ -278,7 +282,9 @@ SHOWING = {
     '7_evaluation/02_generate.ipynb',
     '7_evaluation/05_perplexity.ipynb',
     '7_evaluation/06_sweeps.ipynb',
+    '7_evaluation/08_pictures.ipynb',
     '7_evaluation/09_texts.ipynb',
+    '8_records/01_estimates.ipynb',
     'start_here.ipynb',
 }
 
