@@ -35,7 +35,7 @@ test: lint
 repro: $(VENV)/test.stamp
 	@$(RUN)/seed-story repro --all $(ARGS)
 
-# Some four minutes on one core; the notebooks' outputs are those that are committed.
+# Some three minutes on one core; the notebooks' outputs are those that are committed.
 docs: $(VENV)/docs.stamp
 	@$(RUN)/python docs/build.py _docs
 
@@ -61,8 +61,8 @@ $(VENV)/test.stamp: requirements-dev.txt $(VENV)/story.stamp
 	$(PIP) install -q -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/docs.stamp: settings.ini $(VENV)/test.stamp
-	$(PIP) install -q --no-build-isolation -e '.[docs]'
+$(VENV)/docs.stamp: requirements-docs.txt $(VENV)/test.stamp
+	$(PIP) install -q -r requirements-docs.txt
 	@touch $@
 
 # A Python without ensurepip (Debian's) makes the venv bare and fills it with its own pip.
@@ -77,7 +77,9 @@ lock:
 	{ head -1 requirements.txt; build/lock/bin/pip freeze --exclude-editable --all --exclude pip --exclude wheel | sed 's/+cpu$$//'; } > build/lock/run.txt
 	build/lock/bin/pip install -q -e '.[dev]'
 	{ head -1 requirements-dev.txt; echo '-r requirements.txt'; build/lock/bin/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' | grep -vxFf build/lock/run.txt; } > build/lock/dev.txt
-	mv build/lock/run.txt requirements.txt && mv build/lock/dev.txt requirements-dev.txt
+	build/lock/bin/pip install -q -e '.[dev,docs]'
+	{ head -1 requirements-docs.txt; echo '-r requirements-dev.txt'; build/lock/bin/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' | grep -vxFf build/lock/run.txt | grep -vxFf build/lock/dev.txt; } > build/lock/docs.txt
+	mv build/lock/run.txt requirements.txt && mv build/lock/dev.txt requirements-dev.txt && mv build/lock/docs.txt requirements-docs.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

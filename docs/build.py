@@ -1,7 +1,8 @@
 """The documentation site, built without network: python docs/build.py [OUT]; `make docs` calls it.
 
 Pages are laid out as in the repository, so that each link is the one that works in Jupyter and in the file view.
-A link that leads nowhere, or an asset from elsewhere, ends the build with exit status 1."""
+A link that leads nowhere, an asset from elsewhere, or a page that Chromium, where there is one, does not open as it
+should ends the build with exit status 1."""
 
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -50,6 +52,15 @@ CHAPTERS = {
 }
 LINK = re.compile(r'(\]\()([^)\s]+)(\))')
 HIDDEN = re.compile(r'\s*#\|\s*hide\b')
+NBDEV_LINES = re.compile(r'^- skip_exec: true\n+', re.M)
+FOLDED = ('data/results/', 'nbs/repro/')  # pages whose code is folded: they are read for their tables and pictures
+OPENED = {  # page that a browser opens → what it must show then
+    'index.html': 'Start here',
+    'nbs/4_sinks/01_policies.html': 'What a policy sees',
+    'data/results/length.html': 'What we found',
+    'api/seed_story.sinks.policies.html': 'Layout',
+    'search.html?q=sink': 'Attention policies',
+}
 DIRECTIVES = re.compile(r'^#\|.*\n?', re.M)
 
 
@@ -86,6 +97,20 @@ def shown(notebook: dict) -> dict:
     return notebook | dict(cells=cells)
 
 
+def folded(notebook: dict, page: str) -> dict:
+    "The notebook of an experiment with its code folded; a committed run says so in its title."
+    for cell in notebook['cells']:
+        if cell['cell_type'] == 'code':
+            tags = cell['metadata'].get('tags', [])
+            cell['metadata'] = cell['metadata'] | dict(tags=[*tags, 'hide-input'])
+        else:
+            cell['source'] = NBDEV_LINES.sub('', cell['source'])
+    if page.startswith('data/results/'):
+        first = notebook['cells'][0]
+        first['source'] = re.sub(r'\A(# .*)', r'\1 (committed run)', first['source'])
+    return notebook
+
+
 def relink(text: str, page: str, pages: set[str]) -> str:
     "The links of `page`: a file that is no page is copied beside them; of a folder, its first page is linked."
 
@@ -120,6 +145,8 @@ def stage() -> None:
         text = (ROOT / page).read_text(encoding='utf-8')
         if page.endswith('.ipynb'):
             notebook = shown(json.loads(text))
+            if page.startswith(FOLDED):
+                notebook = folded(notebook, page)
             for cell in notebook['cells']:
                 if cell['cell_type'] == 'markdown':
                     cell['source'] = relink(cell['source'], page, pages)
@@ -215,6 +242,28 @@ def dead_links(site: Path) -> list[str]:
     return found
 
 
+def find_chromium() -> str | None:
+    "The browser that CHROMIUM names, else the first one on the path."
+    names = [os.environ.get('CHROMIUM', ''), 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
+    return next((found for found in map(shutil.which, filter(None, names)) if found), None)
+
+
+def opened_wrongly(site: Path, browser: str, pages: dict[str, str] = OPENED) -> list[str]:
+    "`page: what is missing` of each of the `pages` that does not show its words in a headless browser."
+    found = []
+    with tempfile.TemporaryDirectory() as profile:
+        words = [browser, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', f'--user-data-dir={profile}']
+        words += ['--disable-background-networking', '--virtual-time-budget=8000', '--dump-dom']
+        for page, wanted in pages.items():
+            path, _, query = page.partition('?')
+            address = (site / path).as_uri() + f'?{query}' * bool(query)
+            done = subprocess.run([*words, address], capture_output=True, text=True, timeout=120)
+            text = re.sub(r'<(script|style)\b.*?</\1>|<nav\b.*?</nav>|<aside\b.*?</aside>', '', done.stdout, flags=re.S)
+            if wanted not in re.sub(r'<[^>]*>', '', text):
+                found.append(f'{page}: opened in {Path(browser).name} it does not show "{wanted}"')
+    return found
+
+
 def main(out: str | Path = ROOT / '_docs') -> int:
     "Builds the site into the folder `out`; the exit status."
     out = Path(out).resolve()
@@ -228,10 +277,13 @@ def main(out: str | Path = ROOT / '_docs') -> int:
         shutil.copytree(BUILT, out)
         link_pages(out)
     dead = dead_links(out) if done.returncode == 0 else []
-    print(*dead, sep='\n', end='\n' * bool(dead))
+    browser = find_chromium() if done.returncode == 0 else None
+    wrong = opened_wrongly(out, browser) if browser else []
+    print(*dead, *wrong, sep='\n', end='\n' * bool(dead or wrong))
     count = len(list(out.rglob('*.html')))
     print(f'{out / "index.html"}: {count} pages in {time.monotonic() - began:.0f} s, {len(dead)} dead links')
-    return done.returncode or int(bool(dead))
+    print(f'{len(OPENED)} pages opened in a browser' if browser else 'no page opened: there is no Chromium on the path')
+    return done.returncode or int(bool(dead or wrong))
 
 
 if __name__ == '__main__':

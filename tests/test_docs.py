@@ -77,6 +77,28 @@ def test_dead_links_are_found(site, tmp_path):
     ]
 
 
+def test_reproductions_are_folded_on_the_site(site):
+    cells = [
+        dict(cell_type='markdown', metadata={}, source='# Length\n\n> What.\n\n- skip_exec: true\n\n**Claim**'),
+        dict(cell_type='code', metadata=dict(tags=['parameters']), source='a = 1', outputs=[]),
+    ]
+    notebook = site.folded(dict(cells=cells), 'data/results/length.ipynb')
+    assert notebook['cells'][0]['source'] == '# Length (committed run)\n\n> What.\n\n**Claim**'
+    assert notebook['cells'][1]['metadata']['tags'] == ['parameters', 'hide-input']
+
+
+def test_pages_are_opened_in_a_browser(site, tmp_path):
+    "As `make docs` does with the built site; here with three small pages, so that Sphinx is not needed."
+    if not (browser := site.find_chromium()):
+        pytest.skip('there is no Chromium on the path')
+    (tmp_path / 'a.html').write_text('<nav>aside</nav><p>Shown <b>here</b></p><script>var hidden</script>')
+    (tmp_path / 'b.html').write_text('<p id="p"></p><script>p.textContent = "asked" + location.search</script>')
+    pages = {'a.html': 'Shown here', 'b.html?q=sink': 'asked?q=sink', 'c.html': 'not there'}
+    assert site.opened_wrongly(tmp_path, browser, pages) == [
+        f'c.html: opened in {Path(browser).name} it does not show "not there"'
+    ]
+
+
 def test_bibliography_has_what_is_cited():
     listed = set(re.findall(r'\[(\d{4}\.\d{4,5})\]', (ROOT / 'docs' / 'bibliography.md').read_text(encoding='utf-8')))
     cited = {

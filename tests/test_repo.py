@@ -240,6 +240,18 @@ def test_repro_notebooks_begin_alike():
         assert read_parameters(path)
 
 
+def test_repro_notebooks_say_which_run_is_shown():
+    "On top of each stand the run that its own outputs show, and links to all committed ones."
+    from seed_story.records.parameters import committed_runs
+
+    for path in sorted((ROOT / 'nbs' / 'repro').glob('*.ipynb')):
+        top = source(cells(path, 'markdown')[0])
+        said = re.search(r'^\*\*Runs\*\*: .+?(?=\n\n|\Z)', top, re.M | re.S)
+        assert said, f'{path.name}: say on top, after **Runs**:, what its outputs show'
+        unnamed = [c.name for c in committed_runs(path.stem, ROOT) if f'../../data/results/{c.name}' not in said[0]]
+        assert not unnamed, f'{path.name}: the line **Runs** has no link to {unnamed}'
+
+
 def test_runs_give_parameters_that_there_are():
     from seed_story.records.parameters import default_parameters
 
@@ -476,19 +488,21 @@ def test_no_preset_in_a_condition():
 # ---- front ---------------------------------------------------------------------------------------
 
 
+LOCKS = dict(
+    requirements='requirements.txt', dev_requirements='requirements-dev.txt', docs_requirements='requirements-docs.txt'
+)
+
+
 def test_environment_names_the_same_requirements():
     told = yaml.safe_load((ROOT / 'environment.yml').read_text())['dependencies']
     pip = next(d['pip'] for d in told if isinstance(d, dict))
     assert pip == settings()['requirements'].split() + settings()['dev_requirements'].split()
 
 
-@pytest.mark.parametrize(
-    'key, name', [('requirements', 'requirements.txt'), ('dev_requirements', 'requirements-dev.txt')]
-)
+@pytest.mark.parametrize('key, name', LOCKS.items())
 def test_locks_hold_what_settings_ask_for(key, name):
-    lines = [
-        line for file in {'requirements.txt', name} for line in (ROOT / file).read_text().split('\n') if '==' in line
-    ]
+    files = list(LOCKS.values())[: list(LOCKS).index(key) + 1]  # each builds on the one before it
+    lines = [line for file in files for line in (ROOT / file).read_text().split('\n') if '==' in line]
     pins = {canonicalize_name(n): v for n, v in (line.split('==') for line in lines)}
     for wanted in map(Requirement, settings()[key].split()):
         pin = pins.get(canonicalize_name(wanted.name))
