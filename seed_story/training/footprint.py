@@ -396,7 +396,7 @@ class _InInputsDtype:
     _computed: Any  # (input, weight, bias) → output
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        weights = (self.weight, self.bias)
+        weights: tuple[Any, ...] = (self.weight, self.bias)
         if not torch.is_autocast_enabled(input.device.type):
             weights = tuple(w if w is None else w.to(input.dtype) for w in weights)
         return self._computed(input, *weights)
