@@ -573,8 +573,10 @@ def finetune_model(
     out: Annotated[Path, typer.Option(help='Folder of the model; called again, it goes on.', **NAMED)],
     start: Annotated[str, typer.Option('--from', help='Model to begin with: tiny, small, or a folder.')] = 'tiny',
     minutes: Annotated[float, typer.Option(help='Of training.')] = 20.0,
-    steps: Annotated[Optional[int], typer.Option(help='Steps of each stage, at most. Default: by time.')] = None,
-    batch: Annotated[int, typer.Option(help='Chunks of a step.')] = 4,
+    steps: Annotated[Optional[int], typer.Option(help='Steps of each stage, instead of minutes.')] = None,
+    batch: Annotated[
+        Optional[int], typer.Option(help='Chunks of a step. Default: one for each 50 pages, at most 4.')
+    ] = None,
     lr: Annotated[float, typer.Option(help='Highest learning rate.')] = 1e-3,
     pages: Annotated[int, typer.Option(help='Pages of a chunk, at most.')] = 10,
     seed: Annotated[int, typer.Option(help='Seed of training and samples.')] = 0,

@@ -1,17 +1,16 @@
 "From a few pages to a model that tells them: `seed-story finetune`, in this process, with a small model."
 
-import json
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 from seed_story.story.format import Page, Story, read_stories, write_stories
 from seed_story.training.finetune import FinetuneOptions, finetune, hash_stories
-from seed_story.training.loop import Interrupted
 from seed_story.training.stages import load_encoded
+from kills import killed_at
 from small_model import command, pages_of, small_model, tell
 
-HOW = FinetuneOptions(steps=2, minutes=5, batch=2)
+HOW = FinetuneOptions(steps=2, batch=2)
 
 
 def own_pages(count):
@@ -25,58 +24,67 @@ def data(tmp_path_factory):
     return folder / 'data'
 
 
-def test_killed_resumed_and_told(data, tmp_path, monkeypatch):
-    "A run that is stopped in stage 3 goes on there; its folder tells, and nothing is trained twice."
-    from seed_story.training import runs
-
-    out = tmp_path / 'model'
+@pytest.fixture(scope='module')
+def whole(data, tmp_path_factory):
+    "A model that was made without a stop."
+    out = tmp_path_factory.mktemp('made') / 'model'
     begun = []
-    stage_three = runs.STAGES['adapt']
-
-    def stopped(options, log=None):
-        raise Interrupted(1)
-
-    monkeypatch.setitem(runs.STAGES, 'adapt', stopped)
-    with pytest.raises(Interrupted):
-        finetune(data, str(small_model()), out, HOW)
-    monkeypatch.setitem(runs.STAGES, 'adapt', stage_three)
-    with pytest.raises(ValueError, match=r'steps was 2, now 3.*give the same'):
-        finetune(data, str(small_model()), out, replace(HOW, steps=3))
     report = finetune(data, str(small_model()), out, HOW, begun.append)
-    assert begun == ['stage 3', 'after', 'assembled', 'openings', 'told after', 'sheet']
-    assert (report.pages, report.held_out) == (5, 1) and report.after['features'] != report.before['features']
-    assert (
-        Image.open(report.sheet).size[0] > 6 * 128
-        and load_encoded(out / 'store' / 'learned' / 'features').shape[1] == 5
-    )
-    [told] = read_stories(out / 'after')
-    assert told[0].text == 'the red bear walks to hill 0' and json.loads((out / 'finetune.json').read_text())['sheet']
-    code, said, _ = tell(tmp_path / 'book', '--pages', 2, '--seed', 1, model=out)
-    assert code == 0 and [s[0].text for s in read_stories(tmp_path / 'book')] == ['the red bear walks to hill 0']
-    adapter_tells_the_same(data, out, tmp_path)
+    assert begun == 'stores,before,told before,stage 2,stage 3,after,assembled,openings,told after,sheet'.split(',')
+    assert (report.folder, report.pages, report.held_out) == (out, 5, 1)
+    assert report.after['features'] != report.before['features'] and Image.open(report.sheet).size[0] > 6 * 128
+    return out
 
 
-def adapter_tells_the_same(data, out, top):
-    "The run's model, kept as an adapter alone, tells the book that the whole model told into `top / 'book'`."
-    words = ('finetune', data, '--from', small_model(), '--out', out, '--steps', 2, '--minutes', 5, '--batch', 2)
-    code, said, err = command(*words, '--adapter-only', '--quiet')
-    assert code == 0 and said.endswith(f'{out}/adapter: seed-story tell --adapter {out}/adapter\n'), err
+def test_the_model_tells(data, whole):
+    "From the first page of the data, and with other options its folder is refused."
+    [told] = read_stories(whole / 'after')
+    assert told[0].text == 'the red bear walks to hill 0' and len(told) == 6
+    assert load_encoded(whole / 'store' / 'learned' / 'features').shape[1] == 5
+    with pytest.raises(ValueError, match=r'steps was 2, now 3.*give the same'):
+        finetune(data, str(small_model()), whole, replace(HOW, steps=3))
+
+
+def test_killed_again_and_again_the_adapter_tells_what_the_model_tells(data, whole, tmp_path):
+    "SIGKILL at changes of the disk that come ever later; the same call goes on each time, to the same weights."
+    out = tmp_path / 'model'
+
+    def job():
+        finetune(data, str(small_model()), out, replace(HOW, adapter_only=True))
+
+    kills = 0
+    while killed_at(10 * 2**kills, job):
+        kills += 1
+    assert kills > 2
+    begun = []
+    report = finetune(data, str(small_model()), out, replace(HOW, adapter_only=True), begun.append)
+    assert not begun and report.folder == out / 'adapter' and not (out / 'vae').exists()
     held = 'adapter.json feature_resampler mllm opening unet'
-    assert ' '.join(sorted(p.name for p in (out / 'adapter').iterdir())) == held
-    assert not (out / 'vae').exists() and command(*words)[2].endswith(
-        'holds the adapter alone: give --adapter-only, or another --out\n'
-    )
-    code, said, err = command('tell', '--adapter', out / 'adapter', '--out', top / 'other', '--pages', 2, '--seed', 1)
-    assert code == 0 and pages_of(top / 'other') == pages_of(top / 'book'), err
-    code, said, err = command('tell', '--resume', '--out', top / 'other', '--pages', 3)
-    assert code == 0 and len(pages_of(top / 'other')) == 3, err
-    for words, expected in (
-        (('--adapter', out), f'is no adapter, it has no adapter.json: give {out}/adapter'),
-        (('--adapter', top / 'none'), 'there is no such folder'),
-        (('--adapter', out / 'adapter', '--model', 'tiny'), f'belongs to {small_model()}, and tiny has another'),
-    ):
-        code, said, err = command('tell', *words, '--out', top / 'never')
-        assert code == 2 and err.count('\n') == 1 and expected in err and not (top / 'never').exists(), err
+    assert ' '.join(sorted(p.name for p in report.folder.iterdir())) == held
+    words = ('--pages', 2, '--seed', 1)
+    assert tell(tmp_path / 'book', *words, model=whole)[0] == 0
+    code, _, err = command('tell', '--adapter', report.folder, '--out', tmp_path / 'other', *words)
+    assert code == 0 and pages_of(tmp_path / 'other') == pages_of(tmp_path / 'book'), err
+    code, _, err = command('tell', '--resume', '--out', tmp_path / 'other', '--pages', 3)
+    assert code == 0 and len(pages_of(tmp_path / 'other')) == 3, err
+    refuses_what_is_no_adapter(data, out, tmp_path / 'never')
+
+
+def refuses_what_is_no_adapter(data, out, never):
+    "A line for each; `out` holds an adapter of the small model."
+    words = ('finetune', data, '--from', small_model(), '--out', out, '--steps', 2, '--batch', 2)
+    cases = [
+        (words, 'holds the adapter alone: give --adapter-only, or another --out'),
+        (('tell', '--adapter', out), f'is no adapter, it has no adapter.json: give {out}/adapter'),
+        (('tell', '--adapter', out / 'none'), 'there is no such folder'),
+        (
+            ('tell', '--adapter', out / 'adapter', '--model', 'tiny'),
+            f'belongs to {small_model()}, and tiny has another',
+        ),
+    ]
+    for line, expected in cases:
+        code, _, err = command(*line, *(('--out', never) if line[0] == 'tell' else ()))
+        assert code == 2 and err.count('\n') == 1 and expected in err and not never.exists(), err
 
 
 def test_what_cannot_be_used_is_told_in_one_line(data, tmp_path):

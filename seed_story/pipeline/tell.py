@@ -546,7 +546,7 @@ def find_opening(
     pages = [Opening(page.pil(), page.text) for page in kept]
     return pages or [bundled_opening(Path(adapter) if adapter else model_folder(model))]
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #96fef5c0
 def check_same_book(
     book: Book | None,  # None: one is to be begun
     settings: dict[str, Any],  # see `story_settings`
