@@ -17,10 +17,6 @@ NOTEBOOKS = sorted((ROOT / 'nbs').rglob('*.ipynb'))
 PROGRESS = re.compile(r'\d+%\||\d+ examples \[')
 MOST_WORDS = 60  # of a sentence
 
-# What these notebooks show is a warning itself.
-SHOWN_WARNINGS = {'09_openings.ipynb', '01_your_own_pictures.ipynb'}
-
-
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
     "The module docs/build.py, whose pages are laid out in a folder of the tests."
@@ -252,7 +248,7 @@ def noise(notebook: dict) -> list[str]:
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').as_posix())
 def test_no_warning_and_no_progress_bar_is_committed(path):
     found = noise(json.loads(path.read_text(encoding='utf-8')))
-    assert not found or path.name in SHOWN_WARNINGS, f'clear these outputs: {found[0][:80]!r}'
+    assert not found, f'clear these outputs: {found[0][:80]!r}'
 
 
 def test_what_noise_is():
@@ -298,6 +294,7 @@ SHOWING = {
     '5_pipeline/04_words_first.ipynb',
     '5_pipeline/05_folders.ipynb',
     '5_pipeline/08_tell.ipynb',
+    '5_pipeline/09_openings.ipynb',
     '6_training/00_options.ipynb',
     '6_training/01_loop.ipynb',
     '6_training/02_checkpoints.ipynb',
@@ -312,6 +309,7 @@ SHOWING = {
     '7_evaluation/04_attention_maps.ipynb',
     '7_evaluation/05_perplexity.ipynb',
     '7_evaluation/06_sweeps.ipynb',
+    '7_evaluation/07_ablations.ipynb',
     '7_evaluation/08_pictures.ipynb',
     '7_evaluation/09_texts.ipynb',
     '8_records/01_estimates.ipynb',
