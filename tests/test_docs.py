@@ -151,13 +151,13 @@ def made_tables(name: str) -> tuple[list[tuple[str, str]], dict]:
     return found, names
 
 
-@pytest.mark.parametrize('name, tables', [('index', 2), ('results', 3)])
+@pytest.mark.parametrize('name, tables', [('index', 2), ('results', 7)])
 def test_numbers_of_tables_are_those_of_records(name, tables):
     "README's tables are the index notebook's, see `test_readme_is_the_index_notebook`."
     found, _ = made_tables(name)
     assert len(found) == tables
     for committed, now in found:
-        assert committed.count('\n') >= 5 and '%' in committed
+        assert committed.count('\n') >= 5 and len(re.findall(r'\d', committed)) > 20
         assert committed == now, f'run nbs/{name}.ipynb, then make readme: a record has other numbers'
 
 
