@@ -265,6 +265,14 @@ def test_what_noise_is():
 # Notebooks that show a value after their definitions; one that does is entered here, and none leaves.
 SHOWING = {
     '10_building/12_build.ipynb',
+    '1_story/01_format.ipynb',
+    '1_story/02_storybook.ipynb',
+    '1_story/03_book.ipynb',
+    '1_story/04_files.ipynb',
+    '1_story/05_packed.ipynb',
+    '1_story/07_weights.ipynb',
+    '1_story/10_pictures.ipynb',
+    '1_story/11_lines.ipynb',
     '2_storyland/drawing/03_figures.ipynb',
     '2_storyland/drawing/05_creatures.ipynb',
     '2_storyland/writing/11_prose.ipynb',
