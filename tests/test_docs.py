@@ -301,6 +301,7 @@ SHOWING = {
     '5_pipeline/03_reading.ipynb',
     '5_pipeline/04_words_first.ipynb',
     '5_pipeline/05_folders.ipynb',
+    '5_pipeline/06_story_pipeline.ipynb',
     '5_pipeline/08_tell.ipynb',
     '5_pipeline/09_openings.ipynb',
     '6_training/00_options.ipynb',
@@ -309,6 +310,7 @@ SHOWING = {
     '6_training/05_page_store.ipynb',
     '6_training/06_story_stream.ipynb',
     '6_training/07_eviction.ipynb',
+    '6_training/08_stages.ipynb',
     '6_training/09_runs.ipynb',
     '6_training/10_footprint.ipynb',
     '7_evaluation/01_metrics.ipynb',
@@ -324,6 +326,7 @@ SHOWING = {
     '8_records/02_record.ipynb',
     '9_released/01_names.ipynb',
     '9_released/02_convert.ipynb',
+    'cli.ipynb',
     'start_here.ipynb',
 }
 
