@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, StaticLayer
 
-from ..models.sequence import ImageTokens
+from ..models.mllm import MLLMOutput
 from .sampling import Sampling, TextRules, sample_tokens
 from ..sinks.cache_names import cache_argument
 from ..sinks.memory import Memory, without_cudnn_attention
 from ..story.arguments import whole_number
 
 # %% auto #0
-__all__ = ['recorded', 'TextBuffers', 'TextSteps', 'TextWriter', 'put_back', 'GraphedUNet']
+__all__ = ['EXACT_WIDTH', 'WIDTH_STEP', 'SPARE_TOKENS', 'MOST_PASSES', 'recorded', 'TextBuffers', 'TextSteps', 'round_up', 'Pass',
+           'PassReader', 'TextWriter', 'put_back', 'GraphedUNet']
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c07
 def recorded(function: Callable[[], object], device: torch.device) -> Callable[[], object]:
@@ -45,8 +46,9 @@ class TextBuffers:
     logits: Tensor  # [B, vocabulary]
     uniforms: Tensor  # [B, steps]
 
-    def __init__(self, mllm: Any, rules: TextRules, boi: int, capacity: int, memory: Memory):
+    def __init__(self, mllm: Any, rules: TextRules, boi: int, capacity: int, memory: Memory, step: Any = None):
         self.mllm = mllm
+        self.one_token = mllm if step is None else step  # what is called for a token of a text
         self.rules = rules
         self.boi = boi
         self.capacity = capacity
@@ -63,6 +65,7 @@ class TextBuffers:
         self.seen = torch.zeros(rows, dtype=torch.long, device=device)
         self.column, self.step = torch.zeros(2, 1, dtype=torch.long, device=device).unbind()
         self.graphs: dict[tuple, Callable[[], object]] = {}  # (temperature, top_p, …) → a step
+        self.passes: dict[int, Pass] = {}  # width → a pass over so many tokens
 
     def rewind(self, held: int) -> None:
         "The next step is the first, behind so many columns."
@@ -71,13 +74,18 @@ class TextBuffers:
         self.column.fill_(held)
         self.step.zero_()
 
+    def hold(self, cache: Any, held: int) -> None:
+        "The `held` columns of a cache; the next step is the first behind them."
+        if held:
+            for own, layer in zip(self.layers, cache.layers):
+                own.keys[:, :, :held] = layer.keys
+                own.values[:, :, :held] = layer.values
+        self.rewind(held)
+
     def load(self, memory: Memory, logits: Tensor, uniforms: Tensor, busy: Sequence[bool]) -> None:
         "Begin where the `memory` is, with the `logits` [B, vocabulary] after it."
         held = memory.tokens_held
-        for own, layer in zip(self.layers, list[Any](memory.cache.layers)):
-            own.keys[:, :, :held] = layer.keys
-            own.values[:, :, :held] = layer.values
-        self.rewind(held)
+        self.hold(memory.cache, held)
         self.visible.zero_()
         self.visible[:, 0, 0, :held] = memory.positions >= 0
         self.busy.copy_(torch.tensor(busy))
@@ -106,7 +114,7 @@ class TextSteps(TextBuffers):
         self.written.index_copy_(1, self.step, tokens[:, None])
         self.busy.logical_and_(tokens != self.boi)
         self.visible.index_copy_(3, self.column, self.busy[:, None, None, None])
-        output = self.mllm(
+        output = self.one_token(
             inputs_embeds=self.mllm.get_input_embeddings()(tokens)[:, None],
             attention_mask=self.visible | (self.columns == self.column),
             position_ids=torch.where(self.busy, self.seen, 0)[:, None],
@@ -125,39 +133,93 @@ class TextSteps(TextBuffers):
         if step < sampling.min_text_tokens:
             self.barred[rules.boi] = True
 
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c15
+EXACT_WIDTH = 96  # tokens of a pass that is not filled up
+WIDTH_STEP = 128  # a wider one is filled up to a multiple of these
+
+
+def round_up(number: int, step: int) -> int:
+    "The first multiple of `step` that is not below `number`."
+    return -(-number // step) * step
+
+
+class Pass:
+    "A pass over `width` tokens in `buffers`, and where it finds and leaves them."
+
+    def __init__(self, buffers: TextBuffers, width: int, like: Tensor):  # `like`: embeddings [B, L, D]
+        self.buffers = buffers
+        self.embeds = like.new_zeros(len(like), width, like.shape[2])
+        self.hidden = torch.zeros_like(self.embeds)
+        self.positions = torch.zeros(len(like), width, dtype=torch.long, device=like.device)
+        self.seen = torch.zeros(len(like), 1, width, buffers.capacity, dtype=torch.bool, device=like.device)
+        self.times = 0
+        self.call: Callable[[], object] = self.run
+
+    def fill(self, held: int, embeds: Tensor, positions: Tensor, mask: Tensor | None) -> None:
+        "`embeds` [B, L, D] at `positions` [B, L] behind `held` columns; `mask` [B, 1, L, held + L]: who sees whom."
+        length = embeds.shape[1]
+        self.embeds[:, :length] = embeds
+        self.positions[:, :length] = positions
+        columns = self.buffers.columns
+        own = held + columns[: self.embeds.shape[1], None]
+        self.seen.copy_(columns <= own if mask is None else columns == own)
+        if mask is not None:
+            self.seen[:, :, :length, : held + length] = mask
+
+    def run(self) -> None:
+        "What the language model makes of it; keys and values come into the buffers."
+        buffers = self.buffers
+        output = buffers.mllm.run_llm(self.embeds, self.seen, self.positions, True, buffers.cache)
+        self.hidden.copy_(output.last_hidden_state)
+
+    def play(self, held: int, graphs: bool) -> Tensor:
+        "The hidden states [B, width, D]. The first time is not recorded: few passes while a story begins recur."
+        self.times += 1
+        if graphs and self.times == 2:
+            self.call = recorded(self.run, self.embeds.device)
+            self.buffers.rewind(held)
+        self.call()
+        return self.hidden
+
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c0b
+SPARE_TOKENS = 16  # beside a text and the slots of its picture
+MOST_PASSES = 6  # widths whose passes are kept
+
+
 class _Buffered:
     "Keeps buffers from page to page. On a GPU a step is a CUDA graph, unless `graphs` is false."
 
     def __init__(
         self,
-        mllm: Any,  # a `StoryMLLM`, or what has its methods
-        tokenizer: Any,  # of transformers, with the image tokens
+        narrator: Any,  # a `Narrator`: its language model, its rules and its image tokens
         block: int = 8,  # tokens after which it is asked whether all texts have ended
         graphs: bool = True,
+        fuse: str | None = None,  # a backend of `torch.compile` for the pass of one token, as inductor; None: none
     ):
-        self.mllm = mllm
+        self.mllm = narrator.mllm
         self.block = whole_number('block', block, 1)
         self.graphs = graphs
-        embeddings = mllm.get_input_embeddings().weight
-        self.boi = ImageTokens.from_tokenizer(tokenizer).boi
-        self.rules = TextRules.from_tokenizer(tokenizer, len(embeddings), embeddings.device)
+        self.one_token = None if fuse is None else torch.compile(self.mllm, backend=fuse, dynamic=False)
+        self.rules = narrator.rules
+        self.boi = narrator.image_tokens.boi
+        self.spare = narrator.image_tokens.num_slots + SPARE_TOKENS
         self.steps: TextSteps | None = None  # of the last page
 
     def serves(self, memory: Memory) -> bool:
         "Whether its texts can be written so: its layers are on one device, and nobody looks at their attention."
         devices = {layer.keys.device for layer in memory.cache.layers}
-        return devices == {memory.positions.device} and not memory.cache.tracks_attention
+        return devices <= {memory.positions.device} and not memory.cache.tracks_attention
 
     def _room(self, memory: Memory, logits: Tensor, uniforms: Tensor) -> TextSteps:
         "Buffers that hold the `memory` and a text more: the last ones, unless they are too small or far too large."
-        needed = memory.tokens_held + uniforms.shape[1]
+        needed = memory.tokens_held + uniforms.shape[1] + self.spare
         found = self.steps
         rows = len(memory.tokens_seen)
         if found is None or not needed <= found.capacity <= 2 * needed + 512 or len(found.seen) != rows:
             self.steps = None  # before others are made: there may be room for one only
             del found
-            found = TextSteps(self.mllm, self.rules, self.boi, -(-(needed + needed // 4) // 256) * 256, memory)
+            capacity = round_up(needed + needed // 4, 256)
+            found = TextSteps(self.mllm, self.rules, self.boi, capacity, memory, self.one_token)
         found.make_room(logits, uniforms)
         self.steps = found
         return found
@@ -171,9 +233,48 @@ class _Buffered:
             steps.graphs[how] = recorded(one, steps.column.device) if self.graphs else one
         return steps.graphs[how]
 
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c16
+class PassReader(_Buffered):
+    "Is called as the language model is, for tokens of which the last one's logits and all hidden states are wanted."
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,  # [B, L, D]
+        attention_mask: Tensor | None = None,  # [B, 1, L, H + L] bool; None: all that stands before
+        position_ids: Tensor | None = None,  # [B, L]
+        use_cache: bool = True,
+        cache: Any = None,  # with H columns; it takes the keys and values
+    ) -> MLLMOutput:
+        "`logits` [B, 1, vocabulary] and `last_hidden_state` [B, L, D]. As the language model does it if nothing fits."
+        length = inputs_embeds.shape[1]
+        width = length if length <= EXACT_WIDTH else round_up(length, WIDTH_STEP)
+        held = cache.layers[0].keys.shape[2] if cache.layers else 0
+        steps = self.steps
+        if steps is None or len(steps.seen) != len(inputs_embeds) or held + width > steps.capacity:
+            given = dict(inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids)
+            return self.mllm(**given, use_cache=use_cache, **cache_argument(self.mllm, cache))
+        one = self._pass(steps, width, inputs_embeds)
+        steps.hold(cache, held)
+        one.fill(held, inputs_embeds, position_ids, attention_mask)
+        hidden = one.play(held, self.graphs)[:, :length].clone()
+        for number, layer in enumerate(steps.layers):
+            columns = slice(held, held + length)
+            cache.update(layer.keys[:, :, columns], layer.values[:, :, columns], number)
+        return MLLMOutput(logits=self.mllm.llm.lm_head(hidden[:, -1:]), last_hidden_state=hidden)
+
+    __call__ = forward
+
+    def _pass(self, steps: TextSteps, width: int, like: Tensor) -> Pass:
+        "The pass of this width; those of the `MOST_PASSES` widths that were asked for last are kept."
+        found = steps.passes.pop(width, None) or Pass(steps, width, like)
+        while len(steps.passes) >= MOST_PASSES:
+            steps.passes.pop(next(iter(steps.passes)))
+        steps.passes[width] = found
+        return found
+
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c13
-class TextWriter(_Buffered):
-    "Writes the texts of pages as `generate_text` does, token for token, in buffers that it keeps."
+class TextWriter(PassReader):
+    "Writes the texts of pages as `generate_text` does, token for token, in buffers that it keeps; and reads."
 
     @torch.no_grad()
     def write(

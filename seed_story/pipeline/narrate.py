@@ -89,12 +89,16 @@ class _NarratorParts:
         self.sentence_end_ids = sentence_end_ids(tokenizer)
         self.input_embeddings = mllm.get_input_embeddings()
         self.rules = TextRules.from_tokenizer(tokenizer, self.input_embeddings.weight.shape[0], self.device)
-        self.writer: Any = None  # a `TextWriter`, which writes texts with fewer launches; None: token by token
+        self.writer: Any = None  # a `TextWriter`, which reads and writes with fewer launches; None: token by token
 
     @property
     def device(self) -> torch.device:
         "Where the language model takes its input."
         return self.input_embeddings.weight.device
+
+    def reader(self, memory: Memory) -> Any:
+        "What reads into the `memory`: the language model, or a writer that calls it with fewer launches."
+        return self.writer if self.writer is not None and self.writer.serves(memory) else self.mllm
 
     @cached_property
     def rotary(self) -> Rotary:
@@ -195,7 +199,7 @@ def prefill(
     slots = torch.isin(ids, torch.tensor(narrator.image_tokens.slots, device=narrator.device))
     embeds[slots] = stack_tensors(page.image_embeds for story in stories for page in story).flatten(0, 1)
     memory = Memory.empty(len(rows), narrator.device, cache)
-    memory.feed(narrator.mllm, embeds, alive)
+    memory.feed(narrator.reader(memory), embeds, alive)
     memory.pages = [list(s) for s in spans]
     return memory
 
@@ -265,7 +269,7 @@ def regress_image(narrator: Narrator, memory: Memory) -> Tensor:
     "Features [B, V, F] of the image that follows what was written: `<img>` and slots are fed, slots rolled back."
     ids = [narrator.image_tokens.boi, *narrator.image_tokens.slots]
     embeds = narrator.embed_ids(ids).expand(len(memory.tokens_seen), -1, -1)
-    hidden = memory.feed(narrator.mllm, embeds).last_hidden_state[:, 1:]
+    hidden = memory.feed(narrator.reader(memory), embeds).last_hidden_state[:, 1:]
     roll_back(memory, narrator.image_tokens.num_slots)
     return narrator.mllm.regress(hidden)
 
@@ -279,7 +283,7 @@ def append_page(
     image_embeds = stack_tensors(page.image_embeds for page in pages)
     end = narrator.embed_ids([narrator.image_tokens.eoi]).expand(len(image_embeds), 1, -1)
     bois = (memory.tokens_seen - 1).tolist()
-    memory.feed(narrator.mllm, torch.cat([image_embeds, end], 1))
+    memory.feed(narrator.reader(memory), torch.cat([image_embeds, end], 1))
     for spans, boi, page in zip(memory.pages, bois, pages):
         spans.append(page_span(narrator, spans[-1].stop if spans else 0, boi, page.ids))
 
@@ -385,7 +389,7 @@ def begin_text(
 ) -> Tensor:
     "Read what stands before the text of a page, separator and countdown; the logits [B, vocabulary] after it."
     ids, alive = _pad_left(narrator, [narrator.encoder.before_ids(left=number) for number in left])
-    return memory.feed(narrator.mllm, narrator.input_embeddings(ids), alive).logits[:, -1]
+    return memory.feed(narrator.reader(memory), narrator.input_embeddings(ids), alive).logits[:, -1]
 
 
 def replay_page(
