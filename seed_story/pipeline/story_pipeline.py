@@ -235,12 +235,14 @@ class StoryDefaults(_Defaults):
         made.writer = self.text_writer
         return made
 
-    def compile(self, block: int = 8, graphs: bool = True) -> Any:
+    def compile(self, block: int = 8, graphs: bool = True, fuse: str | None = None) -> Any:
         """From now on texts are written in fixed buffers, asked every `block` tokens whether they have ended.
 
-        On a GPU a token, and a step of a picture, are one CUDA graph each unless `graphs` is false: recorded at the
-        first page, in seconds. Returns the pipeline. Call it after `to`, and again if weights are replaced."""
-        self.text_writer = TextWriter(self.mllm, self.tokenizer, block, graphs)
+        On a GPU a pass of the language model, and a step of a picture, are one CUDA graph each unless `graphs` is
+        false: recorded at the first pages, in seconds. `fuse`: a backend of `torch.compile`, as inductor, which
+        makes fewer kernels of a token's pass, in a minute. Returns the pipeline. Call it after `to`, and again if
+        weights are replaced."""
+        self.text_writer = TextWriter(self.make_narrator(), block, graphs, fuse)
         self.drawing_unet = GraphedUNet(self.unet) if graphs else None
         return self
 
