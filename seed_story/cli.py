@@ -207,6 +207,9 @@ def tell(
     threads: Annotated[Optional[int], typer.Option(min=1, help='CPU threads.')] = None,
     device: Annotated[Optional[str], typer.Option(help='cpu, cuda, …; default: cpu.')] = None,
     dtype: Annotated[Optional[str], typer.Option(help='float32, bfloat16 or float16; default: float32.')] = None,
+    compiled: Annotated[
+        bool, typer.Option('--compile', help='On a GPU: few launches, recorded in seconds at the first pages.')
+    ] = False,
     quiet: Annotated[bool, typer.Option('--quiet', help='No progress bars.')] = False,
 ):
     """Tell an illustrated story: OUT/story.jsonl, OUT/images/ and OUT/index.html, page by page.
@@ -216,6 +219,7 @@ def tell(
 
     how: dict[str, Any] = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance)
     how |= dict(temperature=temperature, threads=threads, device=device, dtype=dtype, ending=ending)
+    how |= dict(compile=compiled or None)
     how |= dict(adapter=None if adapter is None else str(adapter))
     clock = time.monotonic()
     try:

@@ -57,7 +57,7 @@ def counted(pipe, attention: str, folder: Path) -> dict[str, int]:
 
         return hook
 
-    opening = telling.Opening(Image.new('RGB', (64, 64), 'teal'), 'A bear went to the sea.')
+    opening = [telling.Opening(Image.new('RGB', (64, 64), 'teal'), 'A bear went to the sea.')]
     options = telling.TellOptions(pages=PAGES, seed=1, attention=attention)
     handles = [
         pipe.mllm.llm.base_model.register_forward_hook(read, with_kwargs=True),

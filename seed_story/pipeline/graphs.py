@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, StaticLayer
 
+from ..models.attention import as_attention_mask
 from ..models.mllm import MLLMOutput
 from .sampling import Sampling, TextRules, sample_tokens
 from ..sinks.cache_names import cache_argument
+from ..sinks.internals import attn_implementation
 from ..sinks.memory import Memory, without_cudnn_attention
 from ..story.arguments import whole_number
 
@@ -45,10 +47,11 @@ class TextBuffers:
 
     logits: Tensor  # [B, vocabulary]
     uniforms: Tensor  # [B, steps]
+    read_token: Callable[[Tensor, Tensor, Tensor], Tensor]  # see `token_reader`
 
-    def __init__(self, mllm: Any, rules: TextRules, boi: int, capacity: int, memory: Memory, step: Any = None):
+    def __init__(self, mllm: Any, rules: TextRules, boi: int, capacity: int, memory: Memory):
         self.mllm = mllm
-        self.one_token = mllm if step is None else step  # what is called for a token of a text
+        self.attention = attn_implementation(mllm.llm)
         self.rules = rules
         self.boi = boi
         self.capacity = capacity
@@ -66,6 +69,18 @@ class TextBuffers:
         self.column, self.step = torch.zeros(2, 1, dtype=torch.long, device=device).unbind()
         self.graphs: dict[tuple, Callable[[], object]] = {}  # (temperature, top_p, …) → a step
         self.passes: dict[int, Pass] = {}  # width → a pass over so many tokens
+
+    def token_reader(self, fuse: str | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        "(embedding [B, 1, D], who sees whom, positions [B, 1]) → logits [B, vocabulary]; `fuse`: see `TextWriter`."
+        decoder = self.mllm.llm.base_model
+        named = cache_argument(decoder, self.cache)
+
+        def read(embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+            given = dict(inputs_embeds=embeds, attention_mask=mask, position_ids=positions)
+            output = decoder(**given, use_cache=True, **named)
+            return self.mllm.llm.lm_head(output.last_hidden_state[:, -1])
+
+        return read if fuse is None else torch.compile(read, backend=fuse, dynamic=False)
 
     def rewind(self, held: int) -> None:
         "The next step is the first, behind so many columns."
@@ -114,14 +129,9 @@ class TextSteps(TextBuffers):
         self.written.index_copy_(1, self.step, tokens[:, None])
         self.busy.logical_and_(tokens != self.boi)
         self.visible.index_copy_(3, self.column, self.busy[:, None, None, None])
-        output = self.one_token(
-            inputs_embeds=self.mllm.get_input_embeddings()(tokens)[:, None],
-            attention_mask=self.visible | (self.columns == self.column),
-            position_ids=torch.where(self.busy, self.seen, 0)[:, None],
-            use_cache=True,
-            **cache_argument(self.mllm, self.cache),
-        )
-        self.logits.copy_(output.logits[:, -1])
+        embeds = self.mllm.get_input_embeddings()(tokens)[:, None]
+        mask = as_attention_mask(self.visible | (self.columns == self.column), embeds.dtype, self.attention)
+        self.logits.copy_(self.read_token(embeds, mask, torch.where(self.busy, self.seen, 0)[:, None]))
         self.seen.add_(self.busy)
         self.column.add_(1)
         self.step.add_(1)
@@ -199,7 +209,7 @@ class _Buffered:
         self.mllm = narrator.mllm
         self.block = whole_number('block', block, 1)
         self.graphs = graphs
-        self.one_token = None if fuse is None else torch.compile(self.mllm, backend=fuse, dynamic=False)
+        self.fuse = fuse
         self.rules = narrator.rules
         self.boi = narrator.image_tokens.boi
         self.spare = narrator.image_tokens.num_slots + SPARE_TOKENS
@@ -219,7 +229,8 @@ class _Buffered:
             self.steps = None  # before others are made: there may be room for one only
             del found
             capacity = round_up(needed + needed // 4, 256)
-            found = TextSteps(self.mllm, self.rules, self.boi, capacity, memory, self.one_token)
+            found = TextSteps(self.mllm, self.rules, self.boi, capacity, memory)
+            found.read_token = found.token_reader(self.fuse)
         found.make_room(logits, uniforms)
         self.steps = found
         return found

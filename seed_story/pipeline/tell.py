@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 __all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW', 'MOST_KEPT_THREADS', 'MOST_PICTURES_AT_ONCE',
            'Opening', 'clean_opening_text', 'read_opening', 'bundled_opening', 'read_opening_story',
            'read_opening_pages', 'ProgressBars', 'torch_threads', 'collection_paused', 'TellOptions', 'default_threads',
-           'kept_options', 'story_settings', 'StoryInterrupted', 'read_known_pages', 'narrate_pages',
+           'kept_options', 'check_compiling', 'story_settings', 'StoryInterrupted', 'read_known_pages', 'narrate_pages',
            'pictures_at_once', 'add_pages', 'tell_book', 'claim_folder', 'find_book', 'given_opening', 'find_opening',
            'check_same_book', 'check_opening_pages', 'note_opening', 'tell_story']
 
@@ -217,8 +217,8 @@ def _plain_option(name: str, value: Any, most_threads: int) -> Any:
         return whole_number(f'--{name}', value, *bounds[name])
     if name in ('guidance', 'temperature'):
         return real_number(f'--{name}', value, 0, LARGEST)
-    if name == 'ending':
-        return plain_flag('--ending', value)
+    if name in ('ending', 'compile'):
+        return plain_flag(f'--{name}', value)
     return plain_text(f'--{name}', value)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #7795965d
@@ -237,6 +237,7 @@ class TellOptions:
     device: str | None = None
     dtype: str | None = None
     ending: bool | None = None  # the story ends on its last page; None: if the model was trained for it
+    compile: bool | None = None  # with few launches on a GPU: CUDA graphs, see `StoryPipeline.compile`
     adapter: str | None = None  # folder of one, which is put on the model
 
     def given(self) -> dict[str, Any]:
@@ -295,6 +296,16 @@ def kept_options(book: Book) -> TellOptions:
     except ValueError as e:
         raise BookError(f'{damaged} ({e}): choose another --out') from e
 
+# %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0c01
+def check_compiling(options: TellOptions) -> None:
+    "ValueError if they ask for few launches where these cost nothing: on a CPU the copies only take time and memory."
+    device = options.device or 'cpu'
+    if options.compile and not device.startswith('cuda'):
+        raise ValueError(
+            f'--compile pays on a GPU only (CUDA graphs, recorded in seconds at the first pages), not on {device}: '
+            'leave it out, or give --device cuda'
+        )
+
 # %% ../../nbs/5_pipeline/08_tell.ipynb #3f58c5f6
 def story_settings(
     pipe: StoryPipeline,  # whose defaults count last
@@ -319,6 +330,7 @@ def story_settings(
         device='cpu',
         dtype='float32',
         ending=resolve_ending(pipe.mllm),
+        compile=False,
     )
     found = {name: before.get(name, value) for name, value in defaults.items()} | options.given()
     found['attention'] = policy_name(pipe.policy(found['attention']))
@@ -639,6 +651,7 @@ def _tell(
     say: Callable[[str], object],  # called with one line, if the opening is far from what the model knows
 ) -> Book:
     "Load the model, and tell."
+    check_compiling(options)
     model = options.model or 'tiny'
     if Path(model).is_dir():  # a resumed story may be called from another folder
         model = str(Path(model).resolve())
@@ -647,6 +660,8 @@ def _tell(
         options = replace(options, adapter=str(Path(options.adapter).resolve()))
     with collection_paused(), unpacking_ahead(model_folder(model)):
         pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32', options.adapter)
+    if options.compile:
+        pipe.compile()
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings, given)
     check_opening_pages(pipe, opening, settings)

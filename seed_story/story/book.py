@@ -35,7 +35,7 @@ class BookError(ValueError):
 # What may differ when a story goes on: its pages depend on neither their number nor on where the weights lie,
 # which are compared by themselves.
 CHANGEABLE_SETTINGS = ('pages', 'model', 'adapter')
-EARLIER_SETTINGS = dict(ending=False, opening_pages=1)  # what books of earlier versions do not say
+EARLIER_SETTINGS = dict(ending=False, compile=False, opening_pages=1)  # what books of earlier versions do not say
 
 
 @dataclass
