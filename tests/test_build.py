@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+import wave
 import zipfile
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,6 +108,38 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
+def filmed(path: Path, scenes: list[int]) -> Path:
+    "A video of five seconds a scene, each a still picture of its own; 0: black."
+    av = pytest.importorskip('av')
+    import numpy as np
+
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('mpeg4', rate=2)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, 'yuv420p'
+        for scene in scenes:
+            blocks = np.random.default_rng(scene).integers(0, 255, (6, 8, 3)) * bool(scene)
+            still = np.kron(blocks, np.ones((20, 20, 1))).astype(np.uint8)
+            for _ in range(10):
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(still, format='rgb24')))
+        file.mux(stream.encode())
+    return path
+
+
+def sound(path: Path) -> Path:
+    "A file of silence."
+    with wave.open(str(path), 'wb') as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(1600))
+    return path
+
+
+def first_bytes(path: Path, size: int) -> Path:
+    "The first bytes of a file."
+    return written(path, path.read_bytes()[:size])
+
+
 @pytest.mark.parametrize(
     'make, said, needs',
     [
@@ -117,7 +150,11 @@ def written(path: Path, data: bytes) -> Path:
         (lambda p: archive(p / 'b.cbz', 'page.png'), "'page.png' is not an image", 'json'),
         (lambda p: written(p / 'a.cbr', b'Rar!'), 'packed with RAR', 'json'),
         (lambda p: written(p / 'a.pdf', LOCKED), 'is locked with a password', 'pypdfium2'),
-        (lambda p: written(p / 'a.mp4', b'no video ' * 99), 'is no video that can be read', 'av'),
+        (lambda p: written(p / 'a.mp4', b'no video ' * 99), 'is no video that can be read (Invalid data', 'av'),
+        (lambda p: filmed(p / 'black.avi', [0]), 'shows nothing, all of it is of one colour', 'av'),
+        (lambda p: filmed(p / 'still.avi', [5]), 'the video gives 1 different picture, a story has 5', 'av'),
+        (lambda p: sound(p / 'sound.wav'), 'has no video stream, only sound', 'av'),
+        (lambda p: first_bytes(filmed(p / 'cut.avi', [1, 2, 3]), 600), 'cut.avi is ', 'av'),
     ],
 )
 def test_bad_material_is_one_line(make, said, needs, tmp_path, capsys):

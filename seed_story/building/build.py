@@ -37,8 +37,8 @@ from ..story.format import write_stories
 
 # %% auto #0
 __all__ = ['BuildStep', 'StepProgress', 'BuildOptions', 'BuildReport', 'check_enough', 'make_frames', 'make_captions',
-           'ask_for_captions', 'new_drafts', 'keep_drafts', 'kept_drafts', 'with_captions', 'ask_for_stories',
-           'check_free', 'write_result', 'build_data']
+           'caption_problems', 'ask_for_captions', 'new_drafts', 'keep_drafts', 'kept_drafts', 'with_captions',
+           'ask_for_stories', 'check_free', 'write_result', 'build_data']
 
 # %% ../../nbs/10_building/12_build.ipynb #584a2bbe
 BuildStep = Literal['frames', 'captions', 'stories', 'all']
@@ -77,8 +77,8 @@ def check_enough(frames: list[Keyframe], pages: int) -> None:
     "ValueError, before anything is paid, for pictures that are too few for a story."
     if len(frames) < min(FEWEST_PAGES, pages) and any(frame.start is not None for frame in frames):
         raise ValueError(
-            f'the video gives {len(frames)} pictures, a story has {min(FEWEST_PAGES, pages)} or more: '
-            'ask for one more often, with --every SECONDS'
+            f'the video gives {len(frames)} different picture{"s" * (len(frames) != 1)}, a story has '
+            f'{min(FEWEST_PAGES, pages)} or more: ask for one more often, with --every SECONDS, or name another video'
         )
     group_pages([frame.image for frame in frames], pages)
 
@@ -145,6 +145,19 @@ def make_captions(work: Work, frames: list[Keyframe], file: Path | None) -> dict
     return texts
 
 # %% ../../nbs/10_building/12_build.ipynb #b6971433
+def caption_problems(work: Work, failed: list[tuple[Keyframe, str]]) -> list[str]:
+    "A line for the pictures that no caption could be had for, for each reason."
+    problems = []
+    for reason in dict.fromkeys(reason for _, reason in failed):
+        first, *more = sorted((frame for frame, why in failed if why == reason), key=lambda frame: frame.image)
+        these = f' and {len(more)} more have' if more else ' has'
+        problems.append(
+            f'{work.frames / first.image} ({first.origin}){these} no caption, {reason}: call again to ask again, '
+            f'write it into {work.captions / first.image}.txt, or delete the picture'
+        )
+    return problems
+
+
 def ask_for_captions(
     work: Work,
     frames: list[Keyframe],
@@ -162,11 +175,7 @@ def ask_for_captions(
         teller.telling.workers,
         lambda done, total: progress(done, total, teller.words('captions')),
     )
-    report.problems += [
-        f'{work.frames / frame.image} ({frame.origin}) has no caption, {reason}: call again to ask again, '
-        f'write it into {work.captions / frame.image}.txt, or delete the picture'
-        for frame, reason in failed
-    ]
+    report.problems += caption_problems(work, failed)
     texts = kept_captions(work.captions, frames)
     write_sheet(work.folder / 'captions.html', frames, texts)
     return texts

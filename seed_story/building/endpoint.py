@@ -201,7 +201,7 @@ def _said(response: Any, key: str) -> str:
 def _refusal(response: Any, endpoint: Endpoint) -> str:
     "Why it is no use to send this request again; empty if it is."
     status = response.status_code
-    said = _said(response, endpoint.key())
+    said = _said(response, endpoint.key()) or 'it says no more'
     if status in (401, 403):
         if not endpoint.key():
             return f'wants a key: put it into the environment variable {endpoint.key_variable or "OPENAI_API_KEY"}'
@@ -314,7 +314,7 @@ def send(sender: Sender, messages: list[dict]) -> Answer:
         try:
             response = sender._post(messages)
         except sender._httpx.RequestError as e:
-            reason = f'{type(e).__name__}: {first_line(e)}'
+            reason = f'{type(e).__name__}: {re.sub(r"^.Errno -?[0-9]+. ", "", first_line(e))}'
             if isinstance(e, sender._httpx.ConnectError) and not sender._reached and number >= 1:
                 break  # it was never there
         else:
@@ -351,7 +351,7 @@ class Chat:
                 self.spending.replayed += 1
             return answer
         if self.sender is None:
-            raise EndpointError(f'{self.answers} has no answer to a question, and there is no --endpoint: give one')
+            raise EndpointError(f'{self.answers} has no answer to a question, and no server to ask: give --endpoint')
         answer = send(self.sender, messages)
         write_atomic(file, json.dumps(asdict(answer), ensure_ascii=False, indent=1) + '\n')
         with self._lock:

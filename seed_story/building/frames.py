@@ -47,7 +47,7 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         container = av.open(str(path))
     except av.FFmpegError as e:
         raise ValueError(
-            f'{path} is no video that can be read ({first_line(e)}): name another file, or copy it again'
+            f'{path} is no video that can be read ({e.strerror or first_line(e)}): name another file, or copy it again'
         ) from e
     with container:
         streams = [s for s in container.streams.video if 'attached_pic' not in str(getattr(s, 'disposition', ''))]
@@ -173,7 +173,9 @@ class VideoFrames:
             self.box = box if box != (0, 0, brightest.shape[1], brightest.shape[0]) else None
         with open_video(self.path) as (_, stream):
             shape = float(stream.sample_aspect_ratio or 1)
+        scenes = 0
         for scene in _scenes_of(self):
+            scenes += 1
             image = _picture(scene.middle(), shape, self.box)
             if is_blank(image):
                 self.blank += 1
@@ -183,6 +185,8 @@ class VideoFrames:
                 yield SourcePage(f'{int(scene.start // 60)}:{scene.start % 60:04.1f}', image), round(scene.start, 3)
         if not self.seconds and not self.scenes:
             raise ValueError(f'{self.path} is damaged, no frame of it can be decoded: copy it again')
+        if self.blank == scenes:
+            raise ValueError(f'{self.path} shows nothing, all of it is of one colour: name another video')
 
 # %% ../../nbs/10_building/04_frames.ipynb #80b90cf7
 def _scenes_of(video: VideoFrames) -> Iterator[VideoScene]:
