@@ -379,7 +379,7 @@ def read_known_pages(
             raise BookError(f'{file} belongs to another page: the story cannot go on from it; choose another --out')
     return pages
 
-
+# %% ../../nbs/5_pipeline/08_tell.ipynb #78ba3715
 def narrate_pages(
     pipe: StoryPipeline,
     book: Book | None,  # whose pages are known; None: none is

@@ -143,7 +143,7 @@ def encode_png(image: Image.Image, note: PngInfo | None = None) -> bytes:
     image.save(buffer, 'PNG', pnginfo=note)
     return buffer.getvalue()
 
-
+# %% ../../nbs/1_story/03_book.ipynb #69e64c6a
 def _kept_name(number: int) -> str:
     "Under which name a page of an opening is kept until the book has it."
     return f'opening_{number:04d}.png' if number else 'opening.png'
