@@ -17,6 +17,10 @@ NOTEBOOKS = sorted((ROOT / 'nbs').rglob('*.ipynb'))
 PROGRESS = re.compile(r'\d+%\||\d+ examples \[')
 MOST_WORDS = 60  # of a sentence
 
+# What these notebooks show is a warning itself.
+SHOWN_WARNINGS = {'01_your_own_pictures.ipynb'}
+
+
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
     "The module docs/build.py, whose pages are laid out in a folder of the tests."
@@ -248,7 +252,7 @@ def noise(notebook: dict) -> list[str]:
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').as_posix())
 def test_no_warning_and_no_progress_bar_is_committed(path):
     found = noise(json.loads(path.read_text(encoding='utf-8')))
-    assert not found, f'clear these outputs: {found[0][:80]!r}'
+    assert not found or path.name in SHOWN_WARNINGS, f'clear these outputs: {found[0][:80]!r}'
 
 
 def test_what_noise_is():
@@ -348,4 +352,4 @@ def visible(notebook: dict) -> int:
 def test_notebooks_show_what_they_define():
     counts = {p.relative_to(ROOT / 'nbs').as_posix(): visible(json.loads(p.read_text('utf-8'))) for p in NOTEBOOKS}
     assert {name: counts[name] for name in SHOWING if counts[name] < 8} == {}, 'at least eight cells show something'
-    assert sum(counts.values()) > 480, 'fewer values are shown than before'
+    assert sum(counts.values()) > 950, 'fewer values are shown than before'
