@@ -21,8 +21,8 @@ from ..sinks.memory import Memory, without_cudnn_attention
 from ..story.arguments import whole_number
 
 # %% auto #0
-__all__ = ['EXACT_WIDTH', 'WIDTH_STEP', 'SPARE_TOKENS', 'MOST_PASSES', 'recorded', 'TextBuffers', 'TextSteps', 'round_up', 'Pass',
-           'PassReader', 'TextWriter', 'put_back', 'GraphedUNet']
+__all__ = ['EXACT_WIDTH', 'WIDTH_STEP', 'SPARE_TOKENS', 'MOST_PASSES', 'recorded', 'token_reader', 'TextBuffers', 'TextSteps',
+           'round_up', 'Pass', 'PassReader', 'TextWriter', 'put_back', 'GraphedUNet']
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c07
 def recorded(function: Callable[[], object], device: torch.device) -> Callable[[], object]:
@@ -41,8 +41,25 @@ def recorded(function: Callable[[], object], device: torch.device) -> Callable[[
         function()
     return graph.replay
 
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c18
+def token_reader(
+    llm: Any,  # of transformers
+    cache: Cache,  # into which it reads
+    fuse: str | None,  # a backend of `torch.compile`; None: none
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    "(embedding [B, 1, D], who sees whom, positions [B, 1]) → logits [B, vocabulary]."
+    decoder = llm.base_model
+    named = cache_argument(decoder, cache)
+
+    def read(embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        given = dict(inputs_embeds=embeds, attention_mask=mask, position_ids=positions)
+        output = decoder(**given, use_cache=True, **named)
+        return llm.lm_head(output.last_hidden_state[:, -1])
+
+    return read if fuse is None else torch.compile(read, backend=fuse, dynamic=False)
+
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c09
-class TextBuffers:
+class _TextBuffers:
     "Where the texts of `rows` stories are written, with room for `capacity` columns of keys and values."
 
     logits: Tensor  # [B, vocabulary]
@@ -70,17 +87,9 @@ class TextBuffers:
         self.graphs: dict[tuple, Callable[[], object]] = {}  # (temperature, top_p, …) → a step
         self.passes: dict[int, Pass] = {}  # width → a pass over so many tokens
 
-    def token_reader(self, fuse: str | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        "(embedding [B, 1, D], who sees whom, positions [B, 1]) → logits [B, vocabulary]; `fuse`: see `TextWriter`."
-        decoder = self.mllm.llm.base_model
-        named = cache_argument(decoder, self.cache)
-
-        def read(embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-            given = dict(inputs_embeds=embeds, attention_mask=mask, position_ids=positions)
-            output = decoder(**given, use_cache=True, **named)
-            return self.mllm.llm.lm_head(output.last_hidden_state[:, -1])
-
-        return read if fuse is None else torch.compile(read, backend=fuse, dynamic=False)
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c19
+class TextBuffers(_TextBuffers):
+    "Buffers that begin where a memory is."
 
     def rewind(self, held: int) -> None:
         "The next step is the first, behind so many columns."
@@ -152,7 +161,7 @@ def round_up(number: int, step: int) -> int:
     "The first multiple of `step` that is not below `number`."
     return -(-number // step) * step
 
-
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c1a
 class Pass:
     "A pass over `width` tokens in `buffers`, and where it finds and leaves them."
 
@@ -196,7 +205,7 @@ SPARE_TOKENS = 16  # beside a text and the slots of its picture
 MOST_PASSES = 6  # widths whose passes are kept
 
 
-class _Buffered:
+class _BufferOptions:
     "Keeps buffers from page to page. On a GPU a step is a CUDA graph, unless `graphs` is false."
 
     def __init__(
@@ -220,6 +229,10 @@ class _Buffered:
         devices = {layer.keys.device for layer in memory.cache.layers}
         return devices <= {memory.positions.device} and not memory.cache.tracks_attention
 
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c1b
+class _Buffered(_BufferOptions):
+    "Makes buffers and steps where there are none that fit."
+
     def _room(self, memory: Memory, logits: Tensor, uniforms: Tensor) -> TextSteps:
         "Buffers that hold the `memory` and a text more: the last ones, unless they are too small or far too large."
         needed = memory.tokens_held + uniforms.shape[1] + self.spare
@@ -230,7 +243,7 @@ class _Buffered:
             del found
             capacity = round_up(needed + needed // 4, 256)
             found = TextSteps(self.mllm, self.rules, self.boi, capacity, memory)
-            found.read_token = found.token_reader(self.fuse)
+            found.read_token = token_reader(self.mllm.llm, found.cache, self.fuse)
         found.make_room(logits, uniforms)
         self.steps = found
         return found
@@ -252,9 +265,10 @@ class PassReader(_Buffered):
         self,
         inputs_embeds: Tensor,  # [B, L, D]
         attention_mask: Tensor | None = None,  # [B, 1, L, H + L] bool; None: all that stands before
-        position_ids: Tensor | None = None,  # [B, L]
+        *,
+        position_ids: Tensor,  # [B, L]
         use_cache: bool = True,
-        cache: Any = None,  # with H columns; it takes the keys and values
+        cache: Any,  # with H columns; it takes the keys and values
     ) -> MLLMOutput:
         "`logits` [B, 1, vocabulary] and `last_hidden_state` [B, L, D]. As the language model does it if nothing fits."
         length = inputs_embeds.shape[1]
