@@ -2,7 +2,7 @@
 # How `tiny` and `small` learn heroes of any name, stories of 10 to 30 pages, told page numbers, and facts that lie 29 pages back.
 # Both go on from weights that there are, side by side, on new stories. The work may be cut into parts: each call ends after LIMIT seconds, the same call goes on.
 # usage: runs/storytellers.sh [OUT]      environment:
-#   STORE     page store (fast disk or memory: 1.5 MB a story)   STORIES (9984), SEED (200000) of the first, WORKERS (26) that draw, 0.11 s of a core a story, ENCODERS (6)
+#   STORE     page store (fast disk or memory: 1.5 MB a story)   STORIES (9984), SEED (200000) of the first, WORDINGS (32) of each, WORKERS (26) that draw, ENCODERS (6)
 #   LIMIT     seconds of this call (560)          GPUS  2: a card each; 1: they share it      DEVICE (cuda)
 #   TINY, SMALL   seconds of training in all calls together (880, 1070; 0 leaves it out). Not begun without its weights: `seed-story fetch small`
 #   FROM_TINY, FROM_SMALL   pipeline folders whose language model is trained further (data/tiny, data/small), e.g. what BACK holds of a machine that is gone
@@ -15,7 +15,7 @@
 #   1. LIMIT=220 (stories, features; tiny begins)   2. LIMIT=560 (small begins as well)   3. ADAPT=150 LIMIT=560 (tiny ends, stage 3)   4. ADAPT=150 MEASURE=32 LIMIT=190
 # A rehearsal (small wants 13 GB): DEVICE=cpu GPUS=1 WARM=0 STORIES=2 WORKERS=1 ENCODERS=1 TINY=20 SMALL=0 TINY_BATCH=2 ADAPT=5 ADAPT_BATCH=8 MEASURE=1 PAGES=5 LIMIT=500 runs/storytellers.sh out/rehearsal
 set -euo pipefail
-OUT=${1:-out/storytellers}; STORE=${STORE:-out/storytellers_pages}; STORIES=${STORIES:-9984}; SEED=${SEED:-200000}; WORKERS=${WORKERS:-26}; LIMIT=${LIMIT:-560}; GPUS=${GPUS:-2}; DEVICE=${DEVICE:-cuda}
+OUT=${1:-out/storytellers}; STORE=${STORE:-out/storytellers_pages}; STORIES=${STORIES:-9984}; WORDINGS=${WORDINGS:-32}; SEED=${SEED:-200000}; WORKERS=${WORKERS:-26}; LIMIT=${LIMIT:-560}; GPUS=${GPUS:-2}; DEVICE=${DEVICE:-cuda}
 TINY=${TINY:-880}; SMALL=${SMALL:-1070}; DATA=${DATA:-data}; FROM_TINY=${FROM_TINY:-$DATA/tiny}; FROM_SMALL=${FROM_SMALL:-$DATA/small}; DRAW=${DRAW:-$DATA/tiny}; BACK=${BACK:-}; ADAPT=${ADAPT:-0}; MEASURE=${MEASURE:-0}
 TINY_BATCH=${TINY_BATCH:-64}; SMALL_BATCH=${SMALL_BATCH:-16}; TINY_LR=${TINY_LR:-1.2e-3}; SMALL_LR=${SMALL_LR:-8e-4}; TINY_TOKENS=${TINY_TOKENS:-680 1960}; SMALL_TOKENS=${SMALL_TOKENS:-1152 3408}; WARM=${WARM:-1}
 HOW=${HOW:---eviction multimodal+multimodal:sentences=1 --eviction-share .6 --long-pages 30 --long-share .3 --ending-share .15 --countdown-share .85}
@@ -64,7 +64,7 @@ warm_all() {
   local name; for name in tiny small; do if wanted "$name" && ! ended "$name"; then warm "$name" & fi; done; wait; say compiled
 }
 if [ ! -f "$STORE/all" ]; then
-  (run render 0 render --pages 10-30 --names any --stories "$STORIES" --seed "$SEED" --workers "$WORKERS") & drawing=$!
+  (run render 0 render --pages 10-30 --names any --wordings "$WORDINGS" --stories "$STORIES" --seed "$SEED" --workers "$WORKERS") & drawing=$!
   if [ "$WARM" = 1 ]; then warm_all & warming=$!; fi
   wait "$drawing"; say "$STORIES stories are drawn"
   encoding=(); for k in $(seq 0 $((ENCODERS - 1))); do (run "encode_$k" $((k % 2)) encode --out "$DRAW" --what features --device "$DEVICE" --stories "$STORIES" --part "$k/$ENCODERS") & encoding+=($!); done

@@ -315,6 +315,9 @@ class ReadingOptions(Options):
 class StageTwoData(ChunkOptions, ReadingOptions):
     "Data"
 
+    held_out: int | None = option(
+        'Stories of the store that are measured, and not learned. Default: a fiftieth, 64 at most.', None, at_least=0
+    )
     data: str | None = option('StoryStream folder, file or hub id to stream from, instead of the page store.', None)
 
     def check(self) -> None:
@@ -323,6 +326,8 @@ class StageTwoData(ChunkOptions, ReadingOptions):
         unused = [n for n in ('images', 'skip_bad', 'skip_pages') if getattr(self, n)]
         if self.data is None and unused:
             raise ValueError(f'--{unused[0].replace("_", "-")} goes with --data, which names what is streamed')
+        if self.data is not None and self.held_out:
+            raise ValueError(f'--held-out {self.held_out} goes with a page store: of --data nothing is held out')
 
 # %% ../../nbs/6_training/00_options.ipynb #b9f4785e
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +341,7 @@ class DrawingOptions(Options):
     names: Literal['known', 'any', 'unseen'] = option(
         'Of the casts: the 85 known ones, any of thousands, or unseen, which any never gives.', 'known'
     )
+    wordings: int = option('Tellings of each story: other names, values and phrases.', 4, at_least=1, at_most=1000)
     workers: int | None = option('Processes that draw. Default: one a core.', None, at_least=0, at_most=MOST_WORKERS)
 
     def check(self) -> None:

@@ -7,8 +7,8 @@ __all__ = ['logger', 'EXTRA_FIRST_STARTS', 'add_feature_noise', 'add_random_nois
            'image_gradients', 'picture_losses', 'add_latent_noise', 'vae_loss', 'set_latent_scale', 'train_vae',
            'PixelDecoder', 'train_visual_tokenizer', 'train_oracle', 'encode_store', 'load_encoded', 'DetokenizerPairs',
            'latent_weights', 'DenoisingBatches', 'train_detokenizer', 'Chunks', 'chunk_features', 'trunk_length',
-           'mix_regressed', 'skip_positions', 'layers_to_compile', 'keep_input_dtype', 'ChunkData', 'train_mllm',
-           'regress_pairs']
+           'mix_regressed', 'skip_positions', 'layers_to_compile', 'keep_input_dtype', 'ChunkData', 'split_held_out',
+           'train_mllm', 'regress_pairs']
 
 # %% ../../nbs/6_training/08_stages.ipynb #15114cca
 import contextlib
@@ -17,7 +17,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +81,7 @@ from seed_story.training.loop import (
     fit,
     pages_left,
     prepare_for_training,
+    read_log,
     save_module,
     step_generator,
 )
@@ -783,6 +784,7 @@ class ChunkData:
     pages: int = 10  # of a chunk
     max_text_tokens: int = 64  # of a page; longer texts are cut
     workers: int = 0  # processes that make batches
+    held_out: int = 0  # stories at the end of `texts` that are measured, and never learned
 
     def __post_init__(self) -> None:
         longest = max((len(story[0]) for story in self.texts), default=0) if self.texts else self.pages
@@ -813,6 +815,18 @@ class ChunkData:
         return lambda pictures, pages: (
             encode_for_training(pictures.flatten(0, 1), encoder).to(device).unflatten(0, pictures.shape[:2])
         )
+
+# %% ../../nbs/6_training/08_stages.ipynb #7f1c03d5
+def split_held_out(data: ChunkData) -> tuple[ChunkData, ChunkData | None]:
+    "What is learned, and the stories held out of it (None: no one). ValueError if nothing were left to learn."
+    kept = len(data.texts or ()) - data.held_out
+    if not data.held_out:
+        return data, None
+    if data.texts is None or data.features is None or kept < 1:
+        raise ValueError(f'--held-out {data.held_out}: there are {len(data.texts or ())} stories in the page store')
+    parts = ((data.texts[:kept], data.features[:kept]), (data.texts[kept:], data.features[kept:]))
+    learned, held = (replace(data, texts=texts, features=found, held_out=0) for texts, found in parts)
+    return learned, replace(held, workers=0)
 
 # %% ../../nbs/6_training/08_stages.ipynb #3ff27eef
 def _numbered_chunks(
@@ -887,12 +901,21 @@ class _StageTwoReading:
         visible = None if kept is None else visible_mask(batch, kept)
         return branched_loss(self.mllm, batch, context, visible, most, positions)
 
-    def _reader(self, chunk: Any, kept: Any, most: int | None, generator: torch.Generator) -> Callable:
-        "What reads the chunk with a context [B, P, V, F]; strength of noise and positions are drawn once."
+    def read(self, chunk: Any, found: Sequence, kept: Any, generator: torch.Generator) -> tuple[Callable, Any]:
+        """What reads a batch with a context [B, P, V, F], and the batch on its device, with its features.
+
+        Strength of noise and positions are drawn once."""
+        device = self.optimisation.device
+        # how many positions are supervised at most: only where it is not compiled in
+        most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
+        chunk = chunk.to(device)
+        kept = None if kept is None else kept.to(device)
+        chunk.features = self.features_of(*found, chunk.page_mask.shape[1]).float()
         shape = (*chunk.features.shape[:2], 1, 1)
         noise = self.conditioning.noise * torch.rand(shape, device=chunk.features.device, generator=generator)
         positions = skip_positions(chunk, skip, generator) if (skip := self.conditioning.position_skip) else None
-        return lambda context: self.loss(chunk, add_feature_noise(context, noise, generator), kept, most, positions)
+        add = add_feature_noise
+        return (lambda context: self.loss(chunk, add(context, noise, generator), kept, most, positions)), chunk
 
 # %% ../../nbs/6_training/08_stages.ipynb #ca372ae4
 class _StageTwoStep(_StageTwoReading):
@@ -906,15 +929,66 @@ class _StageTwoStep(_StageTwoReading):
             self.batches = self.chunks.loader(device, self.workers, i)
         chunk, *found, kept = next(self.batches)
         generator = step_generator(device, optimisation.seed + 7919 * self.chunks.share.rank, i)
-        # how many positions are supervised at most: only where it is not compiled in
-        most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
-        chunk = chunk.to(device)
-        kept = None if kept is None else kept.to(device)
-        chunk.features = self.features_of(*found, chunk.page_mask.shape[1]).float()
-        loss_of = self._reader(chunk, kept, most, generator)
+        loss_of, chunk = self.read(chunk, found, kept, generator)
         rounds = _sampling_rounds(i, used, optimisation, conditioning)
         with autocast(device, optimisation.mixed_precision), activations_in_main_memory(self.offload):
             return _scheduled_sampling_losses(loss_of, chunk, rounds, generator)
+
+# %% ../../nbs/6_training/08_stages.ipynb #7f1c03d6
+def _log_held_out(log: Log, steps: int, means: dict[str, float]) -> None:
+    "A row of the log, and a warning where the loss of texts lies above the least of them."
+    log.put_aside()
+    log.rewind(steps - 1)
+    log(step=steps, **means)
+    least = min(row['held_lm'] for row in read_log(log.path))
+    if means['held_lm'] > 1.02 * least:
+        logger.warning(
+            'step %d: the loss of held-out texts has risen from %.3f to %.3f: stories are learned by heart; '
+            'more of them, or more --wordings, help',
+            steps,
+            least,
+            means['held_lm'],
+        )
+
+# %% ../../nbs/6_training/08_stages.ipynb #7f1c03d2
+class _HeldOut(_StageTwoReading):
+    """Losses of held-out stories, read as in training but for noise, eviction and regressed context.
+
+    They rise again where stories are learned by heart."""
+
+    BATCHES = 4
+
+    def __init__(self, step: _StageTwoStep, data: ChunkData, out: Path, saving: Saving):
+        conditioning = step.conditioning
+        told = float(conditioning.countdown_share > 0)
+        seen = {} if conditioning.eviction is None else dict(eviction_share=0.0)
+        longer = float(conditioning.long_pages > 0)
+        plain = dict(noise=0.0, position_skip=0, countdown_share=told, long_share=longer, **seen)
+        self.conditioning = replace(conditioning, **plain)
+        self.mllm = step.mllm
+        self.loss = step.loss
+        self.layers = step.layers
+        self.optimisation = step.optimisation
+        self.chunks = data.chunks(step.mllm.config.num_slots, step.optimisation, self.conditioning, ProcessShare())
+        self.features_of = data.features_of(step.optimisation.device)
+        self.log = Log(out / "logs" / "mllm_held_out.jsonl")
+        if not (saving.checkpoints and saving.checkpoints.files()):
+            self.log.begin()
+
+    @torch.no_grad()
+    def __call__(self, steps: int) -> dict[str, float]:
+        "Means over a few batches, always the same ones: `held_lm` in nats a token, and `held_rec`."
+        rows = []
+        device = self.optimisation.device
+        for number in range(self.BATCHES):
+            chunk, *found, kept = self.chunks[number]
+            generator = step_generator(device, self.optimisation.seed, number)
+            loss_of, chunk = self.read(chunk, found, kept, generator)
+            with autocast(device, self.optimisation.mixed_precision):
+                rows.append(_scheduled_sampling_losses(loss_of, chunk, 0, generator))
+        means = {f'held_{name}': sum(float(row[name]) for row in rows) / len(rows) for name in ('lm', 'rec')}
+        _log_held_out(self.log, steps, means)
+        return means
 
 # %% ../../nbs/6_training/08_stages.ipynb #3619ba18
 def _sampling_rounds(i: int, used: float, optimisation: Optimisation, conditioning: Conditioning) -> int:
@@ -935,10 +1009,13 @@ class _StageTwoSave:
         self.folder = out / "mllm"
         self.saving = saving
         self.attention = attention  # the implementation that is written
+        self.held_out: _HeldOut | None = None
         self.shell = copy.deepcopy(mllm).cpu() if sharded else None  # shards cannot be copied as modules
 
     @torch.no_grad()
     def __call__(self, summary: dict) -> None:
+        if self.held_out:
+            summary |= self.held_out(summary["steps"])
         with attention_implementation(self.mllm.llm, self.attention), self.whole():
             if self.shell is not None:
                 for p, now in zip(self.shell.parameters(), self.mllm.parameters()):
@@ -976,6 +1053,7 @@ def train_mllm(
     Scheduled sampling reaches its share after half of the budget:
     before the model can carry looks on, what it regresses has none. A fifth of its steps are read twice over.
     Where only the last page is learned there is none, for no earlier page is regressed.
+    Losses of the stories that are held out (by one process) stand in `out/logs/mllm_held_out.jsonl` and the summary.
     The model's configuration says afterwards whether it is told how many pages follow.
     ValueError where it does not fit into `memory`."""
     device = optimisation.device
@@ -991,10 +1069,12 @@ def train_mllm(
         mllm = mllm.to(device).train()
         plain = attn_implementation(mllm.llm)
         save = _StageTwoSave(mllm, Path(out), saving, plain, sharded, whole)
+        data, held = split_held_out(data)
         step = _StageTwoStep(mllm, data, optimisation, conditioning, accelerator, plan.offload)
         trained = [step.loss] if isinstance(step.loss, ModuleGroup) else [mllm]
         is_main = accelerator is None or accelerator.is_main_process
         log = Log(Path(out) / "logs" / "mllm.jsonl", saving.log) if is_main else None
+        save.held_out = _HeldOut(step, held, Path(out), saving) if held and not accelerator else None
         attention = "flex_attention" if step.layers and on_gpu else plain
         mixed = optimisation.mixed_precision and on_gpu
         with attention_implementation(mllm.llm, attention), keep_input_dtype(mllm, mixed):
