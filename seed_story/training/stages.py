@@ -961,10 +961,10 @@ class _HeldOut(_StageTwoReading):
     def __init__(self, step: _StageTwoStep, data: ChunkData, out: Path, saving: Saving):
         conditioning = step.conditioning
         told = float(conditioning.countdown_share > 0)
-        seen = {} if conditioning.eviction is None else dict(eviction_share=0.0)
+        evicted = None if conditioning.eviction is None else 0.0
         longer = float(conditioning.long_pages > 0)
-        plain = dict(noise=0.0, position_skip=0, countdown_share=told, long_share=longer, **seen)
-        self.conditioning = replace(conditioning, **plain)
+        plain = replace(conditioning, noise=0.0, position_skip=0, eviction_share=evicted)
+        self.conditioning = replace(plain, countdown_share=told, long_share=longer)
         self.mllm = step.mllm
         self.loss = step.loss
         self.layers = step.layers
