@@ -79,7 +79,10 @@ class Clock:
 
 def draw(config, device, *parts, tokenizer=()):
     "Components with random start values, made on `device` (a GPU draws 7 billion numbers in a second)."
-    with torch.device(device), torch.random.fork_rng([torch.device(device).index or 0] if 'cuda' in str(device) else []):
+    with (
+        torch.device(device),
+        torch.random.fork_rng([torch.device(device).index or 0] if 'cuda' in str(device) else []),
+    ):
         torch.manual_seed(0)
         made = build(config, tokenizer, only=parts)
     return {name: part.cpu() for name, part in made.items()}  # as trained weights come
@@ -93,7 +96,9 @@ def stage_two(config, batch, args, memory, accelerator=None, every=1):
     read = config['mllm']['output_resampler']
     texts = [[['the small fox ran on over the hill ' for _ in range(12)]] for _ in range(8)]
     features = with_seed(1, torch.randn, 8, 12, read['grid_size'] ** 2, read['embed_dim'])
-    data = ChunkData(tokenizer, texts, features, pages=config['pages'], max_text_tokens=50 if args.sizes == 'paper' else 16)
+    data = ChunkData(
+        tokenizer, texts, features, pages=config['pages'], max_text_tokens=50 if args.sizes == 'paper' else 16
+    )
     how = Optimisation(steps=args.steps, batch=batch, lr=1e-5, warmup=0, device=device, ema_decay=0.0)
     free(device)
     clock = Clock(device, every)

@@ -1,6 +1,6 @@
 """Where the CPU seconds and the memory of `seed-story tell` go, stage by stage, one thread, one stage after the other.
 
-    python runs/start.py [--model tiny] [--pages 8]     # CPU seconds: what a busy machine hardly changes"""
+python runs/start.py [--model tiny] [--pages 8]     # CPU seconds: what a busy machine hardly changes"""
 
 import argparse
 import json
