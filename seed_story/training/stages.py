@@ -963,6 +963,9 @@ class _HeldOut(_StageTwoReading):
         told = float(conditioning.countdown_share > 0)
         evicted = None if conditioning.eviction is None else 0.0
         longer = float(conditioning.long_pages > 0)
+        if longer and all(len(story[0]) <= data.pages for story in data.texts or ()):
+            longer = 0.0
+            conditioning = replace(conditioning, long_pages=0, chunk_tokens=conditioning.chunk_tokens[:1])
         plain = replace(conditioning, noise=0.0, position_skip=0, eviction_share=evicted)
         self.conditioning = replace(plain, countdown_share=told, long_share=longer)
         self.mllm = step.mllm
