@@ -365,6 +365,10 @@ def test_ctrl_c_while_the_command_is_imported():
 )
 def test_options_that_cannot_work(option, value, why, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    words = list(words)
+    if option in words:  # a second text would be of a second page
+        k = words.index(option)
+        del words[k : k + 2]
     refused(*words, '--out', 'book', option, value, why=why)
     assert not list(tmp_path.iterdir())
 
