@@ -28,9 +28,10 @@ lint: $(VENV)/test.stamp
 	@$(RUN)/ruff check -q nbs tests docs setup.py
 	@$(RUN)/mypy
 
+# What notebooks and tests write goes into a folder of its own, which is removed: it comes to several GB.
 test: lint
-	@echo 'notebooks:'; time OMP_NUM_THREADS=1 $(RUN)/nbdev_test --n_workers 2 --timing
-	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q --durations=8 tests
+	@export OMP_NUM_THREADS=1 TMPDIR=$$(mktemp -d); trap 'rm -rf "$$TMPDIR"' EXIT; \
+	echo 'notebooks:'; time $(RUN)/nbdev_test --n_workers 2 --timing && $(RUN)/python -m pytest -q --durations=8 tests
 
 repro: $(VENV)/test.stamp
 	@$(RUN)/seed-story repro --all $(ARGS)
