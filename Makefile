@@ -31,7 +31,7 @@ lint: $(VENV)/test.stamp
 # What notebooks and tests write goes into a folder of its own, which is removed: it comes to several GB.
 test: lint
 	@export OMP_NUM_THREADS=1 TMPDIR=$$(mktemp -d); trap 'rm -rf "$$TMPDIR"' EXIT; \
-	echo 'notebooks:'; time $(RUN)/nbdev_test --n_workers 2 --timing && $(RUN)/python -m pytest -q --durations=8 tests
+	echo 'notebooks:'; time $(RUN)/nbdev_test --n_workers 2 --timing && $(RUN)/python -m pytest -q -n 2 --dist loadfile --durations=8 tests
 
 repro: $(VENV)/test.stamp
 	@$(RUN)/seed-story repro --all $(ARGS)

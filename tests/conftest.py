@@ -1,4 +1,6 @@
-"""Shared by the tests: where the repository lies, and a headless Chromium spoken to over its DevTools protocol."""
+"""Shared by the tests: where the repository lies, what is told at the end of a run, and a headless Chromium.
+
+The browser is spoken to over its DevTools protocol."""
 
 import base64
 import json
@@ -32,9 +34,42 @@ FLAGS = [
 ]
 
 
+TOLD = pytest.StashKey[list[str]]()
+LEAST_FREE = 300_000_000  # bytes, where tests write
+
+
 @pytest.fixture(scope='session')
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope='session')
+def told_at_the_end(pytestconfig) -> list[str]:
+    "Lines that stand below the results; a process of pytest-xdist hands them over."
+    if hasattr(pytestconfig, 'workeroutput'):
+        return pytestconfig.workeroutput.setdefault('told', [])
+    return pytestconfig.stash.setdefault(TOLD, [])
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node):
+    node.config.stash.setdefault(TOLD, []).extend(getattr(node, 'workeroutput', {}).get('told', []))
+
+
+def refuse_full_disk(free: int) -> None:
+    """A test that finds no space may be retried for many minutes: hypothesis looks for a simpler case each time."""
+    if free < LEAST_FREE:
+        place = tempfile.gettempdir()
+        pytest.fail(f'{free / 1e6:.0f} MB are free in {place}, {LEAST_FREE / 1e6:.0f} are needed: make room', False)
+
+
+def pytest_runtest_setup(item):
+    refuse_full_disk(shutil.disk_usage(tempfile.gettempdir()).free)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
 
 
 def find_chromium() -> str | None:

@@ -1,9 +1,14 @@
 "A job that is killed at each of its steps on the disk, each time in a process forked for it."
 
+import faulthandler
 import os
 import signal
 import sys
+import time
+import traceback
 from pathlib import Path
+
+LIMIT = 120  # seconds; a process that was forked from one with threads can wait for ever for what they held
 
 CHANGES = {
     'os.mkdir': False,
@@ -24,10 +29,34 @@ def is_step(event: str, arguments: tuple) -> bool:
     return event == 'ctypes.dlsym' and arguments[1] in ('renameat2', 'renamex_np')
 
 
-def killed_at(step: int, job) -> bool:
-    "Whether `job`, in a process of its own, was killed as it came to its step on the disk number `step`, from 0."
+def run_forked(job, seconds: float = LIMIT) -> int:
+    """How a process forked for `job` ended: the code that `job` returns, 1 for an error, or minus a signal's number.
+
+    It never comes back into the test. An error stands on stderr, and so does where it was when `seconds` are over."""
     child = os.fork()
     if not child:
+        code, told = 1, os.dup(2)
+        try:
+            faulthandler.enable(told)
+            code = job() or 0
+        except BaseException:
+            os.write(told, traceback.format_exc().encode())
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + seconds
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGABRT)
+            ended = os.waitpid(child, 0)
+            break
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+def killed_at(step: int, job) -> bool:
+    "Whether `job`, in a process of its own, was killed as it came to its step on the disk number `step`, from 0."
+
+    def begin() -> None:
         seen = 0
 
         def hook(event, arguments):
@@ -38,12 +67,9 @@ def killed_at(step: int, job) -> bool:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)
-        try:
-            job()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        job()
+
+    code = run_forked(begin)
     assert code in (0, -signal.SIGKILL), f'the job failed when it was to be killed at step {step}'
     return code != 0
 

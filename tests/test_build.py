@@ -340,6 +340,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.own
 @given(JSON, st.text(max_size=80), st.integers(1, 5))
 @settings(max_examples=150, deadline=None)
 def test_whatever_comes_is_an_answer_or_malformed(body, text, count):
@@ -396,6 +397,7 @@ def test_a_page_that_no_model_describes_is_named(server, tmp_path, capsys):
     assert cli.run(words) == 0 and len(server.bodies) == 3 + 4 + 1 + 1
 
 
+@pytest.mark.own
 def test_killed_anywhere_it_goes_on(server, tmp_path):
     "Of what was answered before a kill, at most the one answer that was on its way is asked for again."
     drawings = draw(tmp_path / 'drawings', 5)

@@ -21,15 +21,12 @@ from small_model import command, pages_of, small_model, tell
 
 
 @pytest.fixture(scope='module', autouse=True)
-def counts(pytestconfig):
+def counts(told_at_the_end):
     "How many cases were tried, and how many of them refused."
     yield
-    kinds = sorted({kind for kind, _ in counted})
-    with pytestconfig.pluginmanager.getplugin('capturemanager').global_and_fixture_disabled():
-        print()
-        for kind in kinds:
-            said = ', '.join(f'{n} {code}' for (k, code), n in sorted(counted.items(), key=str) if k == kind)
-            print(f'  fuzz {kind}: {said}')
+    for kind in sorted({kind for kind, _ in counted}):
+        said = ', '.join(f'{n} {code}' for (k, code), n in sorted(counted.items(), key=str) if k == kind)
+        told_at_the_end.append(f'fuzz {kind}: {said}')
 
 
 @pytest.fixture

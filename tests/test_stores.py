@@ -38,6 +38,7 @@ def kill_everywhere(folder: Path, job, check) -> int:
     return step
 
 
+@pytest.mark.own
 def test_a_set_is_whole_or_not_there(tmp_path):
     def check(out):
         assert not out.exists() or check_file(out / 'stories.jsonl') == []
@@ -49,6 +50,7 @@ def test_a_set_is_whole_or_not_there(tmp_path):
     assert kill_everywhere(tmp_path, job, check) > 12
 
 
+@pytest.mark.own
 def test_a_store_is_drawn_to_its_end_after_a_kill(tmp_path, monkeypatch):
     from seed_story.training import page_store
 
@@ -74,6 +76,7 @@ def told(tmp_path_factory):
     return write_stories(tales, tmp_path_factory.mktemp('told') / 'set')
 
 
+@pytest.mark.own
 def test_a_store_is_packed_to_its_end_after_a_kill(told, tmp_path):
     def check(out):
         if any(out.glob('*.npz')):
@@ -82,6 +85,7 @@ def test_a_store_is_packed_to_its_end_after_a_kill(told, tmp_path):
     assert kill_everywhere(tmp_path, lambda out: pack_store(told, out, 2, 8, shard_stories=2), check) > 8
 
 
+@pytest.mark.own
 def test_pages_are_encoded_to_their_end_after_a_kill(told, tmp_path):
     import torch
     from types import SimpleNamespace
@@ -134,10 +138,15 @@ def drawing(tmp_path):
     program = 'import sys; from seed_story.cli import main; main()'
     words = ['data', 'storyland', '--stories', '3000', '--size', '64', '--workers', '2', '--out', str(tmp_path / 'set')]
     with subprocess.Popen([sys.executable, '-c', program, *words], stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and len(list(tmp_path.glob('.set.*.part/images/*'))) < 3:
-            time.sleep(0.05)
-        yield process
-        process.kill()
+        try:
+            deadline = time.monotonic() + 60
+            while len(list(tmp_path.glob('.set.*.part/images/*'))) < 3:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < deadline, 'a minute has gone by, and fewer than 3 pictures are there'
+                time.sleep(0.05)
+            yield process
+        finally:
+            process.kill()
 
 
 def children_of(process: int) -> list[int]:
@@ -165,6 +174,7 @@ def ended(processes: list[int], seconds: float = 20) -> bool:
 on_linux = pytest.mark.skipif(not Path('/proc/self/task').exists() or os.cpu_count() == 1, reason='two cores and /proc')
 
 
+@pytest.mark.own
 @on_linux
 def test_a_set_that_is_ended_leaves_nothing(drawing, tmp_path):
     workers = children_of(drawing.pid)
@@ -174,6 +184,7 @@ def test_a_set_that_is_ended_leaves_nothing(drawing, tmp_path):
     assert drawing.stderr.read() == 'seed-story: interrupted\n' and not list(tmp_path.iterdir())
 
 
+@pytest.mark.own
 @on_linux
 def test_the_processes_of_a_set_that_is_killed_end_with_it(drawing, tmp_path):
     workers = children_of(drawing.pid)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kills import run_forked
 from small_model import command
 
 NAMES = ['p0.png', 'p1.png', 'p2.png']
@@ -175,8 +176,8 @@ def killed_at(step: int, job, stop=signal.SIGKILL) -> int | None:
     """What signal ended a forked child that sends itself `stop` at change number `step` of the disk; None: it ended.
 
     A change is a folder made, a file opened for writing, and whatever is renamed or removed."""
-    child = os.fork()
-    if not child:
+
+    def begin() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         changes = count()
 
@@ -187,15 +188,13 @@ def killed_at(step: int, job, stop=signal.SIGKILL) -> int | None:
                     os.kill(os.getpid(), stop)
 
         sys.addaudithook(watch)
-        code = 1
-        try:
-            code = job()
-        finally:
-            os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        return job()
+
+    code = run_forked(begin)
+    return -code if code < 0 else None
 
 
+@pytest.mark.own
 @pytest.mark.parametrize('there', [False, True], ids=['new folder', 'folder that is there'])
 def test_killed_at_every_step(folder, there):
     "The set is there as a whole or not at all; the next command needs no help, and leaves nothing of the first."
@@ -228,6 +227,7 @@ def test_killed_at_every_step(folder, there):
     assert 10 < step < 99 and seen == {0, 2}
 
 
+@pytest.mark.own
 def test_stopped_by_sigterm(folder):
     "SIGTERM at any step leaves nothing but a whole set, or the empty file of a claim, which the next command removes."
     write('mine.jsonl', GOOD)

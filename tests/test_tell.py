@@ -21,6 +21,7 @@ import seed_story.cli
 import seed_story.pipeline.loading
 import seed_story.pipeline.tell
 import seed_story.story.files
+from kills import run_forked
 from small_model import command, small_model
 
 
@@ -103,16 +104,17 @@ STEPS = 9  # two pages: opening, settings, picture, line, index; state, picture,
 
 def killed_at(step: int, *words) -> bool:
     "Whether a process that tells came to this step on disk, and was killed there."
-    child = os.fork()
-    if not child:
+
+    def begin() -> int:
         with at_step(step, lambda path: os.kill(os.getpid(), signal.SIGKILL)):
-            code = command(*words)[0]
-        os._exit(code)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            return command(*words)[0]
+
+    status = run_forked(begin)
     assert status in (0, -signal.SIGKILL)
     return status != 0
 
 
+@pytest.mark.own
 @pytest.mark.parametrize('step', range(1, STEPS + 1))
 def test_a_kill_at_any_step(step, words, whole, tmp_path):
     book = tmp_path / 'book'
@@ -123,10 +125,12 @@ def test_a_kill_at_any_step(step, words, whole, tmp_path):
     assert files_of(book) == whole and [p.name for p in tmp_path.iterdir()] == ['book']
 
 
+@pytest.mark.own
 def test_no_step_was_forgotten(words, tmp_path):
     assert not killed_at(STEPS + 1, *words, '--out', tmp_path / 'book')
 
 
+@pytest.mark.own
 def test_a_kill_while_an_opening_of_two_pages_is_written(words, tmp_path):
     second = tmp_path / 'second.png'
     Image.new('RGB', (10, 10), 'red').save(second)

@@ -283,8 +283,8 @@ def weights(folder):
 @pytest.mark.parametrize(
     'stage, part, more',
     [
-        ('mllm', 'mllm', ('--eviction', 'multimodal')),
-        ('detokenizer', 'unet', ()),
+        pytest.param('mllm', 'mllm', ('--eviction', 'multimodal'), marks=pytest.mark.own),
+        pytest.param('detokenizer', 'unet', (), marks=pytest.mark.own),
         ('tokenizer', 'visual_tokenizer', ()),
     ],
 )
@@ -386,6 +386,7 @@ def toy_training(out, go_on=False):
         )
 
 
+@pytest.mark.own
 @pytest.mark.filterwarnings('error:.*damaged')  # no checkpoint ever is
 @pytest.mark.parametrize('go_on, stride', [(True, 1), (False, 4)], ids=['from its own weights', 'from random ones'])
 def test_a_training_that_is_killed_at_any_step_ends_as_if_nothing_had_been(tmp_path, monkeypatch, go_on, stride):
@@ -415,6 +416,7 @@ def test_a_training_that_is_killed_at_any_step_ends_as_if_nothing_had_been(tmp_p
     assert step > 40
 
 
+@pytest.mark.own
 def test_a_stage_that_is_killed_is_resumed(trained, tmp_path, monkeypatch, capsys):
     "Killed at some steps on the disk, `--resume` ends with the weights of the run that nobody killed."
     import os
@@ -439,6 +441,7 @@ def test_a_stage_that_is_killed_is_resumed(trained, tmp_path, monkeypatch, capsy
     assert ends == {(False, False), (True, False), (False, True)}
 
 
+@pytest.mark.own
 def test_a_folder_that_is_being_assembled_stays_whole(trained, tmp_path, monkeypatch):
     import os
     import shutil
@@ -545,15 +548,16 @@ end_together(accelerator)
 """
 
 
-def test_two_processes_and_two_passes_do_what_one_does(trained, tmp_path):
+def test_two_processes_and_two_passes_do_what_one_does(trained, tmp_path, monkeypatch):
     import os
+    import runpy
     import subprocess
     import sys
     from safetensors.torch import load_file
 
     store, out = trained
     (tmp_path / 'train.py').write_text(SCRIPT)
-    several = [
+    launch = [
         sys.executable,
         '-m',
         'torch.distributed.run',
@@ -562,19 +566,16 @@ def test_two_processes_and_two_passes_do_what_one_does(trained, tmp_path):
         '--standalone',
     ]  # takes a free port
     fsdp = {'ACCELERATE_USE_FSDP': 'true', 'FSDP_VERSION': '2'}
-    for name, launch, batch, passes, more in (
-        ('one', [sys.executable], 4, 1, {}),
-        ('passes', [sys.executable], 2, 2, {}),
-        ('processes', several, 2, 1, {}),
-        ('shards', several, 2, 1, fsdp),
-    ):
-        done = subprocess.run(
-            [*launch, str(tmp_path / 'train.py'), str(store), str(out), str(tmp_path / name), str(batch), str(passes)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, 'ACCELERATE_USE_CPU': 'true', 'OMP_NUM_THREADS': '1', **more},
-        )
+
+    def words(name, batch, passes):
+        return [str(tmp_path / 'train.py'), str(store), str(out), str(tmp_path / name), str(batch), str(passes)]
+
+    for name, batch, passes in (('one', 4, 1), ('passes', 2, 2)):
+        monkeypatch.setattr(sys, 'argv', words(name, batch, passes))
+        runpy.run_path(sys.argv[0])
+    for name, more in (('processes', {}), ('shards', fsdp)):
+        env = {**os.environ, 'ACCELERATE_USE_CPU': 'true', 'OMP_NUM_THREADS': '1', **more}
+        done = subprocess.run([*launch, *words(name, 2, 1)], capture_output=True, text=True, timeout=300, env=env)
         assert done.returncode == 0, done.stderr[-2000:]
 
     def read(name):
