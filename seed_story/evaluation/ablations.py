@@ -65,7 +65,7 @@ from seed_story.training.stages import (
     train_mllm,
     trunk_length,
 )
-from ..story.packed import read_weights
+from ..story.packed import read_weights, weight_files
 from ..story.format import Page, Story
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ class Variant:
 def _weights_hash(variant: Variant) -> str:
     "12 hex digits over the weights of the language model that a variant goes on from."
     folder = variant.origin() / 'mllm'
-    files = sorted({path.with_name(path.name.removesuffix('.xz')) for path in folder.glob('*.safetensors*')})
-    files = [path for path in files if path.suffix == '.safetensors']
+    files = [path for path in weight_files(folder) if path.parent == folder]
     if not files:
         raise ValueError(f'{variant.name} is to go on from {variant.start}, but {folder} holds no weights')
     hashes = [hashlib.sha256(read_weights(path)).hexdigest() for path in files]  # packed or not, the same

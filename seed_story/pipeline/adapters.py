@@ -14,7 +14,7 @@ from typing import Any
 
 from ..story.arguments import plain_path, shown
 from ..story.files import atomic_path, short_hash
-from ..story.packed import read_weights
+from ..story.packed import read_weights, weight_files
 from ..story.weights import AGAIN, WeightsError, read_json_object
 
 # %% auto #0
@@ -23,9 +23,7 @@ __all__ = ['CARD', 'BESIDE', 'part_digest', 'AdapterCard', 'read_adapter_card', 
 # %% ../../nbs/5_pipeline/11_adapters.ipynb #a421ad66
 def part_digest(place: Path) -> str:
     "16 hex digits of a component's weights, packed or not, or of its settings where it has none; '' for no folder."
-    files = {p.with_name(p.name.removesuffix('.xz')) for p in place.rglob('*.safetensors*')}
-    weights = sorted(p for p in files if p.suffix == '.safetensors')
-    if weights:
+    if weights := weight_files(place):
         held = (f'{p.relative_to(place).as_posix()} {short_hash(read_weights(p))}'.encode() for p in weights)
         return short_hash(*held)
     settings = sorted(place.glob('scheduler_config.json')) or sorted(place.glob('*.json'))

@@ -31,7 +31,7 @@ from seed_story.models.components import (
 from ..models.devices import check_device
 from ..models.fetch import BACKBONES
 from ..models.presets import bundled_homes, is_hub_id, model_folder
-from .adapters import adapted_places
+from .adapters import CARD, adapted_places
 from ..story.arguments import first_line, plain_path, shown, whole_number
 from ..story.files import atomic_path, explain_os_error
 from ..story.packed import is_packed, load_packed
@@ -321,6 +321,16 @@ def _check_given(cls: Any, given: Mapping[str, Any]) -> None:
     check_kinds({name: value for name, value in given.items() if name in parts})
     cls.check_settings(**{name: given[name] for name in set(cls._get_signature_keys(cls)[1]) & given.keys()})
 
+
+def _check_adapter(cls: Any, card: Path, settings: Mapping[str, Any]) -> None:
+    "WeightsError for settings of an adapter that are none of a story: all else of `from_pretrained` is the caller's."
+    if unknown := sorted(settings.keys() - set(cls._get_signature_keys(cls)[1])):
+        raise WeightsError(f'{card} says {shown(unknown[0])}, which is no setting of a story: {AGAIN}')
+    try:
+        cls.check_settings(**settings)
+    except ValueError as error:
+        raise WeightsError(f'{card}: {error}') from error
+
 # %% ../../nbs/5_pipeline/05_folders.ipynb #566ab3c4
 def _check_move(*args: Any, **kwargs: Any) -> None:
     "ValueError for arguments of a pipeline's `to` that name a device or a precision in which it cannot compute here."
@@ -394,6 +404,7 @@ class SavedPipeline(_SavingPipeline):
         places = component_folders(folder, set(cls._get_signature_keys(cls)[0]))
         if adapter is not None:
             places, settings = adapted_places(adapter, places, pretrained_model_name_or_path)
+            _check_adapter(cls, Path(adapter) / CARD, settings)
             kwargs = settings | kwargs
         checked = cls.check_folder(folder, places=places, **kwargs)
         given = _shared_parts(folder, checked, dtype, places)

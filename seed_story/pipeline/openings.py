@@ -160,7 +160,7 @@ class KnownTexts:
 
     def unknown_share(self, text: str) -> float:
         "The share of a text's letters, digits and signs that belong to unknown words; names do not count."
-        names = names_within([text]) - self.words
+        names = names_within([text])
         total = sum(not letter.isspace() and letter not in _MARKS for letter in text)
         named = sum(len(word) for word, _ in text_words(text) if word in names)
         known = sum(len(word) for word, _ in text_words(text) if word not in names and word.lower() in self.words)

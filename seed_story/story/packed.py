@@ -18,7 +18,8 @@ from typing import TypeVar
 from .files import atomic_path, write_atomic
 
 # %% auto #0
-__all__ = ['Loaded', 'pack_weights', 'read_weights', 'unpack_folder', 'is_packed', 'load_packed', 'unpacking_ahead']
+__all__ = ['Loaded', 'pack_weights', 'read_weights', 'weight_files', 'unpack_folder', 'is_packed', 'load_packed',
+           'unpacking_ahead']
 
 # %% ../../nbs/1_story/05_packed.ipynb #9ac4ed07
 _BYTES = {'F64': 3, 'I64': 3, 'F32': 2, 'I32': 2, 'BF16': 1, 'F16': 1, 'I16': 1}  # log2 of a number's bytes
@@ -68,6 +69,12 @@ def read_weights(path: str | Path) -> bytes:
         raise ValueError(f'{packed} is damaged ({error}): download or copy it again') from error
 
 # %% ../../nbs/1_story/05_packed.ipynb #9ac4ed0a
+def weight_files(folder: str | Path) -> list[Path]:
+    "The weights files in a folder and below it, sorted, for `read_weights`: one that is packed is named as it was."
+    files = {file.with_name(file.name.removesuffix('.xz')) for file in Path(folder).rglob('*.safetensors*')}
+    return sorted(file for file in files if file.suffix == '.safetensors')
+
+
 def unpack_folder(folder: str | Path, out: str | Path) -> Path:
     """Copy what is in `folder` to the new folder `out`, packed weights plain; returns it.
 

@@ -110,13 +110,21 @@ def split_stories(stories: Sequence[Story], most: int = 200) -> SplitStories:
     learned: list[Story] = []
     measured: list[Story] = []
     first: list[int] = []
+    held = 0  # pages
     for story, start in zip(stories, held_out_from([len(story) for story in stories])):
         learned += _rows(story[:start])
-        if start < len(story) and sum(map(len, measured)) < most:
-            row = story[max(0, start + 5 - MOST_PAGES_A_ROW) : start + MOST_PAGES_A_ROW][:MOST_PAGES_A_ROW]
+        begins = max(1, min(start, MOST_PAGES_A_ROW - 5))  # a page is read behind one at least
+        row = story[max(0, start - begins) :][:MOST_PAGES_A_ROW]
+        if start < len(story) and begins < len(row) and held < most:
             measured.append(row)
-            first.append(max(1, min(start, MOST_PAGES_A_ROW - 5)))
-    return SplitStories(learned * -(-FEWEST_ROWS // max(1, len(learned))), measured, first)
+            first.append(begins)
+            held += len(row) - begins
+    if not learned or not measured:
+        raise ValueError(
+            'stories of two pages or more are needed, to learn from and to hold out: '
+            f'of {len(stories)} stories {len(learned)} rows can be learned, and {len(measured)} measured'
+        )
+    return SplitStories(learned * -(-FEWEST_ROWS // len(learned)), measured, first)
 
 # %% ../../nbs/6_training/11_finetune.ipynb #cd79b23a
 def _picture(page: Page, size: int) -> np.ndarray:
@@ -270,8 +278,10 @@ class _Finetuning:
         "What an earlier call has done; ValueError for a folder of something else, or begun with other options."
         file = self.out / STATE
         if file.is_file():
-            kept = json.loads(file.read_text('utf-8'))
-            was = kept['settings']
+            kept = read_json_object(file)
+            was = kept.get('settings')
+            if not isinstance(was, dict):
+                raise ValueError(f'{file} is damaged, it does not say how it was begun: choose another --out')
             other = [f'{k} was {was.get(k)}, now {v}' for k, v in settings.items() if was.get(k) != v]
             if other:
                 raise ValueError(f'{file} was begun otherwise ({"; ".join(other)}): give the same, or another --out')
@@ -325,7 +335,7 @@ def _training(run: _Finetuning, stage: str, share: float, batch: int, start: Pat
 def _mllm_options(run: _Finetuning) -> MLLMOptions:
     config = json.loads((run.start / 'mllm' / 'config.json').read_text('utf-8'))
     told = 0.5 if config.get('page_countdown') else 0.0
-    return _training(run, 'mllm', MLLM_SHARE, run.batch, run.start, countdown_share=told)
+    return _training(run, 'mllm', MLLM_SHARE, run.batch, run.start, countdown_share=told, held_out=0)
 
 
 def _adapt_options(run: _Finetuning) -> AdaptOptions:
@@ -446,9 +456,8 @@ def finetune(
     stories = list(reader)
     for problem in reader.problems:  # what did not stop it
         say(str(problem))
-    run = _Finetuning(stories, folder, out, options, say)
     with claim(out):
-        return _run(run, log, bar)
+        return _run(_Finetuning(stories, folder, out, options, say), log, bar)
 
 # %% ../../nbs/6_training/11_finetune.ipynb #ada90001
 def _pages_of(run: _Finetuning, name: str) -> tuple[torch.Tensor, list[str]]:

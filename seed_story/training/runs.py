@@ -37,7 +37,7 @@ from ..models.presets import build, preset
 from ..pipeline.folders import check_model, check_weights
 from ..story.arguments import first_line
 from ..story.files import ClaimedError, atomic_path, claim, write_atomic
-from ..story.packed import load_packed, read_weights
+from ..story.packed import load_packed, read_weights, weight_files
 from seed_story.training.stages import (
     ChunkData,
     DetokenizerPairs,
@@ -773,8 +773,7 @@ def _assemble_beside(out: Path, config: dict) -> dict:
 
 # %% ../../nbs/6_training/09_runs.ipynb #91483561
 def _weights(folder: Path) -> dict[str, bytes]:
-    files = {p.with_name(p.name.removesuffix('.xz')) for p in folder.rglob('*.safetensors*')}  # packed or not
-    return {p.relative_to(folder).as_posix(): read_weights(p) for p in sorted(files) if p.suffix == '.safetensors'}
+    return {p.relative_to(folder).as_posix(): read_weights(p) for p in weight_files(folder)}
 
 
 def _remove_folder(folder: Path) -> None:
