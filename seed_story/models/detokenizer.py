@@ -6,16 +6,17 @@
 __all__ = ['Trainable', 'MOST_GUIDANCE', 'PerceiverAttention', 'AttentionPool', 'PromptEmbeds', 'FeatureResampler',
            'pixel_block_size', 'pack_pixels', 'unpack_pixels', 'latent_scale', 'encode_latents', 'decode_latents',
            'build_time_ids', 'predict_noise', 'full_image_time_ids', 'noise_loss', 'add_noise', 'noise_target',
-           'drop_features', 'DetokenizerParts', 'snr_weights', 'denoising_loss', 'detokenizer_loss',
+           'drop_features', 'Shortcuts', 'DetokenizerParts', 'snr_weights', 'denoising_loss', 'detokenizer_loss',
            'trainable_parameter_names', 'unconditional_features', 'initial_noise', 'predict_guided_noise',
-           'concat_unconditional', 'check_drawing', 'begin_schedule', 'try_schedule', 'denoise', 'detokenize',
-           'check_finite', 'to_pil']
+           'concat_unconditional', 'check_drawing', 'begin_schedule', 'try_schedule', 'unet_pass', 'CachedUNet',
+           'Denoiser', 'denoise', 'detokenize', 'check_finite', 'to_pil']
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #eb0f594e
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #fe8d8527
@@ -330,6 +331,24 @@ def drop_features(
     dropped = torch.rand(len(features), 1, 1, device=features.device, generator=generator) < drop
     return torch.where(dropped, unconditional.to(features), features)
 
+# %% ../../nbs/3_models/09_detokenizer.ipynb #d4a70001
+@dataclass(frozen=True)
+class Shortcuts:
+    "Work that is left out of a drawing; the defaults leave nothing out. ValueError for what cannot be meant."
+
+    guidance_start: float = 0.0  # share of the steps that are made before guidance begins
+    guidance_stop: float = 1.0  # share of the steps after which it has ended
+    cache_interval: int = 1  # of so many steps, only the first computes the deep features of the UNet
+
+    def __post_init__(self):
+        for name in ("guidance_start", "guidance_stop"):
+            real_number(name, getattr(self, name), 0, 1)
+        whole_number("cache_interval", self.cache_interval, 1)
+
+    def is_guided(self, step: int, steps: int) -> bool:
+        "Whether step number `step`, from 0, of `steps` is guided."
+        return self.guidance_start * steps <= step < self.guidance_stop * steps
+
 # %% ../../nbs/3_models/09_detokenizer.ipynb #09b1e6e7
 class DetokenizerParts(NamedTuple):
     "What draws pictures from features."
@@ -338,6 +357,7 @@ class DetokenizerParts(NamedTuple):
     unet: Any  # a diffusers `UNet2DConditionModel`
     vae: Any  # a diffusers VAE; None where nothing is decoded
     scheduler: Any  # a diffusers scheduler
+    shortcuts: Shortcuts = Shortcuts()  # see "Less work"
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #5d0e77a1
 def snr_weights(
@@ -476,6 +496,8 @@ def begin_schedule(scheduler: Any, num_inference_steps: int, device: torch.devic
         raise ValueError(f"{name} does not take noise away: choose a scheduler that does, as EulerDiscreteScheduler")
     try:
         fresh.set_timesteps(num_inference_steps, device=device)
+        if hasattr(fresh, "set_begin_index"):
+            fresh.set_begin_index(0)  # else its first step would wait for the device, to find this out
     except Exception as error:  # a configuration may be wrong in any way
         raise ValueError(f"{name} with its configuration cannot draw in {num_inference_steps} steps") from error
     return fresh
@@ -496,7 +518,118 @@ def try_schedule(scheduler: Any, num_inference_steps: int) -> None:
     if not torch.isfinite(latents).all():
         raise ValueError(f"{name} with its configuration gives numbers that are not finite")
 
+# %% ../../nbs/3_models/09_detokenizer.ipynb #d4a70004
+def _run_block(block: Any, condition: Tensor, **given: Any) -> Any:
+    "A block of a UNet, which is told the condition if it attends to it."
+    told = dict(encoder_hidden_states=condition) if getattr(block, "has_cross_attention", False) else {}
+    return block(**given, **told)
+
+
+def unet_pass(
+    unet: Any,  # a diffusers `UNet2DConditionModel` with SDXL's added conditions
+    sample: Tensor,  # [N, C, h, w]
+    timestep: Tensor,
+    encoder_hidden_states: Tensor,  # [N, L, D]
+    deep: Tensor | None = None,  # from an earlier pass: only the outermost blocks are run
+    **added: Tensor,  # `text_embeds` and `time_ids`
+) -> tuple[Tensor, Tensor]:
+    "(prediction, deep features): the UNet's own pass, and what its last block is given from below."
+    time = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep))
+    seen = dict(encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=added)
+    given = dict(condition=encoder_hidden_states, temb=time + unet.get_aug_embed(emb=time, **seen))
+    x = unet.conv_in(sample)
+    skipped = [x]
+    for block in unet.down_blocks if deep is None else unet.down_blocks[:1]:
+        x, more = _run_block(block, hidden_states=x, **given)
+        skipped += more
+    if deep is None:
+        x = x if unet.mid_block is None else _run_block(unet.mid_block, hidden_states=x, **given)
+        for block in unet.up_blocks[:-1]:
+            count = len(block.resnets)
+            x = _run_block(block, hidden_states=x, res_hidden_states_tuple=tuple(skipped[-count:]), **given)
+            del skipped[-count:]
+        deep = x
+    last = unet.up_blocks[-1]
+    x = _run_block(last, hidden_states=deep, res_hidden_states_tuple=tuple(skipped[: len(last.resnets)]), **given)
+    return unet.conv_out(unet.conv_act(unet.conv_norm_out(x))), deep
+
+# %% ../../nbs/3_models/09_detokenizer.ipynb #d4a70005
+class CachedUNet:
+    "Is called as the `unet` is, for the steps of one drawing; while `fresh` is false, deep features are used again."
+
+    def __init__(self, unet: Any):
+        self.unet = unet
+        self.fresh = True
+        self.deep: Tensor | None = None  # of the last whole pass
+        self.run = getattr(unet, "run_pass", None) or (lambda function, given: function(unet, **given))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unet, name)
+
+    def __call__(
+        self,
+        sample: Tensor,  # [N, C, h, w]
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,  # [N, L, D]
+        added_cond_kwargs: dict[str, Tensor],
+        return_dict: bool = False,
+    ) -> tuple[Tensor]:
+        "What the UNet gives, or nearly."
+        given = dict(sample=sample, timestep=timestep, encoder_hidden_states=encoder_hidden_states, **added_cond_kwargs)
+        deep = None if self.fresh else self.deep
+        if deep is not None and len(deep) >= len(sample):  # after guidance only the latter half goes on
+            return (self.run(unet_pass, given | dict(deep=deep[-len(sample) :]))[0],)
+        prediction, self.deep = self.run(unet_pass, given)
+        return (prediction,)
+
 # %% ../../nbs/3_models/09_detokenizer.ipynb #643ed211
+class Denoiser:
+    "Takes the noise away in so many steps, with as much guidance; see `denoise`."
+
+    def __init__(self, parts: DetokenizerParts, num_inference_steps: int = 50, guidance_scale: float = 7.5):
+        self.unet = parts.unet
+        self.scheduler = parts.scheduler
+        self.shortcuts = parts.shortcuts
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
+
+    def _rows(self, condition: PromptEmbeds, unconditional: PromptEmbeds | None, ids: Tensor) -> dict[bool, tuple]:
+        "Is a step guided? → (condition, time ids)."
+        rows = {False: (condition, ids)}
+        if self.guidance_scale > 1:
+            if unconditional is None:
+                raise ValueError("guidance_scale > 1 needs `unconditional`")
+            rows[True] = concat_unconditional(condition, unconditional), torch.cat([ids, ids])
+        return rows
+
+    def __call__(
+        self,
+        latents: Tensor,  # [N, C, h, w]: unit noise
+        condition: PromptEmbeds,  # of the N pictures
+        unconditional: PromptEmbeds | None = None,  # of one picture; needed for guidance
+        generators: Sequence[torch.Generator] | None = None,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Tensor:  # [N, C, h, w], float32
+        "Noise → normalised latents."
+        scheduler = begin_schedule(self.scheduler, self.num_inference_steps, latents.device)
+        latents = latents.float() * scheduler.init_noise_sigma
+        rows = self._rows(condition, unconditional, full_image_time_ids(latents))
+        unet = CachedUNet(self.unet) if self.shortcuts.cache_interval > 1 else self.unet
+        options = _step_options(scheduler, generators)
+        steps = len(scheduler.timesteps)
+        for step, t in enumerate(scheduler.timesteps):
+            if isinstance(unet, CachedUNet):
+                unet.fresh = step % self.shortcuts.cache_interval == 0
+            guided = True in rows and self.shortcuts.is_guided(step, steps)
+            scale = self.guidance_scale if guided else 1
+            noisy_latents = scheduler.scale_model_input(latents, t)
+            prediction = predict_guided_noise(noisy_latents, t, rows[guided][0], unet, rows[guided][1], scale)
+            latents = scheduler.step(prediction, t, latents, **options, return_dict=False)[0]
+            if callback is not None:
+                callback(step + 1, steps, latents)
+        return latents
+
+# %% ../../nbs/3_models/09_detokenizer.ipynb #d4a70002
 def denoise(
     latents: Tensor,  # [N, C, h, w]: unit noise
     condition: PromptEmbeds,  # of the N pictures
@@ -509,23 +642,8 @@ def denoise(
     callback: Callable[[int, int, Tensor], None] | None = None,  # called after each step: (step from 1, steps, latents)
 ) -> Tensor:  # [N, C, h, w], float32
     "Noise → normalised latents; `scheduler` is not changed. ValueError for guidance without `unconditional`."
-    scheduler = begin_schedule(scheduler, num_inference_steps, latents.device)
-    latents = latents.float() * scheduler.init_noise_sigma
-    time_ids = full_image_time_ids(latents)
-    if guidance_scale > 1:
-        if unconditional is None:
-            raise ValueError("guidance_scale > 1 needs `unconditional`")
-        condition = concat_unconditional(condition, unconditional)
-        time_ids = torch.cat([time_ids, time_ids])
-    options = _step_options(scheduler, generators)
-    steps = len(scheduler.timesteps)
-    for step, t in enumerate(scheduler.timesteps, 1):
-        noisy_latents = scheduler.scale_model_input(latents, t)
-        prediction = predict_guided_noise(noisy_latents, t, condition, unet, time_ids, guidance_scale)
-        latents = scheduler.step(prediction, t, latents, **options, return_dict=False)[0]
-        if callback is not None:
-            callback(step, steps, latents)
-    return latents
+    run = Denoiser(DetokenizerParts(None, unet, None, scheduler), num_inference_steps, guidance_scale)
+    return run(latents, condition, unconditional, generators, callback)
 
 # %% ../../nbs/3_models/09_detokenizer.ipynb #72d13482
 def _check_features(features: Any, parts: DetokenizerParts) -> None:
@@ -573,16 +691,8 @@ def detokenize(
     if unconditional is not None and guidance_scale > 1:
         nothing = _condition_of(unconditional, parts, device)
     shape = (len(features), parts.unet.config.in_channels, *_latent_size(size, parts.unet, parts.vae))
-    latents = denoise(
-        initial_noise(shape, generators, device),
-        _condition_of(features, parts, device),
-        parts.unet,
-        parts.scheduler,
-        nothing,
-        num_inference_steps,
-        guidance_scale,
-        generators=generators,
-        callback=callback,
+    latents = Denoiser(parts, num_inference_steps, guidance_scale)(
+        initial_noise(shape, generators, device), _condition_of(features, parts, device), nothing, generators, callback
     )
     if output == "latent":
         return check_finite(latents)

@@ -5,7 +5,10 @@
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c03
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,23 +25,32 @@ from ..story.arguments import whole_number
 
 # %% auto #0
 __all__ = ['EXACT_WIDTH', 'WIDTH_STEP', 'SPARE_TOKENS', 'MOST_PASSES', 'recorded', 'token_reader', 'TextBuffers', 'TextSteps',
-           'round_up', 'Pass', 'PassReader', 'TextWriter', 'put_back', 'GraphedUNet']
+           'round_up', 'Pass', 'PassReader', 'TextWriter', 'put_back', 'Recordings', 'GraphedUNet', 'GraphedVAE',
+           'GraphedDrawing']
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c07
-def recorded(function: Callable[[], object], device: torch.device) -> Callable[[], object]:
+_RECORDING = threading.Lock()  # a recording begins by waiting for the whole device, which would break another one
+
+
+def recorded(
+    function: Callable[[], object],
+    device: torch.device,
+    pool: Any = None,  # memory for intermediate results, of graphs that never run at the same time; None: its own
+) -> Callable[[], object]:
     """A call that does on a GPU what `function` does, as one CUDA graph; on another device `function` itself.
 
     It is called once before it is recorded. What it reads and writes must stay where it is."""
     if device.type != 'cuda':
         return function
-    side = torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        function()
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
+    with _RECORDING, torch.cuda.device(device):
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            function()
+        torch.cuda.current_stream(device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool, side, capture_error_mode='thread_local'):  # other threads go on
+            function()
     return graph.replay
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c18
@@ -349,14 +361,56 @@ def put_back(memory: Memory, steps: TextSteps, busy: Sequence[bool]) -> list[lis
     return [[*ids, steps.boi] if on else [] for ids, on in zip(rows, busy)]
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c0e
+class Recordings:
+    "Functions of tensors, as one CUDA graph for each set of shapes; the last `most` are kept. They share their memory."
+
+    def __init__(self, most: int = 6):
+        self.most = most
+        self.kept: dict[tuple, tuple] = {}  # function and shapes → (input, output, call)
+        self.pool: Any = None
+
+    def call(self, function: Callable, model: Any, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """A copy of what `function(model, **given)` gives, which is a tuple of tensors.
+
+        On a CPU only the input is copied, to where a graph would find it, and the output."""
+        shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in given.items())
+        found = self.kept.pop((function, shapes), None)
+        if found is None:
+            while len(self.kept) >= self.most:
+                del self.kept[next(iter(self.kept))]
+            found = self._record(function, model, {name: x.clone() for name, x in given.items()})
+        self.kept[function, shapes] = found
+        static, output, play = found
+        for name, x in given.items():
+            static[name].copy_(x)
+        play()
+        return tuple(x.clone() for x in output)
+
+    def _record(self, function: Callable, model: Any, static: dict[str, Tensor]) -> tuple:
+        "(input, output, call) of a graph."
+        device = next(iter(static.values())).device
+        output: list[Tensor] = []
+        if self.pool is None and device.type == 'cuda':
+            self.pool = torch.cuda.graph_pool_handle()
+
+        def call() -> None:
+            output[:] = function(model, **static)
+
+        return static, output, recorded(call, device, self.pool)
+
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c20
+def _own_pass(
+    unet: Any, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **added: Tensor
+) -> tuple[Tensor]:
+    return unet(sample, timestep, encoder_hidden_states, added_cond_kwargs=added, return_dict=False)[:1]
+
+
 class GraphedUNet:
-    """A UNet that is called as one CUDA graph for each shape of its input; in all else it is the `unet`.
+    "A UNet that is called as one CUDA graph for each shape of its input; in all else it is the `unet`."
 
-    What it gives holds until its next call. On a CPU it only copies its input to where a graph would find it."""
-
-    def __init__(self, unet: Any):
+    def __init__(self, unet: Any, recordings: Recordings | None = None):
         self.unet = unet
-        self.graphs: dict[tuple, tuple] = {}  # shapes → (input, output, call)
+        self.recordings = recordings or Recordings()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.unet, name)
@@ -368,27 +422,65 @@ class GraphedUNet:
         encoder_hidden_states: Tensor,  # [N, L, D]
         added_cond_kwargs: dict[str, Tensor],
         return_dict: bool = False,
-    ) -> tuple[Tensor]:
+    ) -> tuple[Tensor, ...]:
         "What the UNet gives, as a tuple of one tensor."
-        given = dict(sample=sample, timestep=timestep.to(sample.device), encoder_hidden_states=encoder_hidden_states)
-        given |= added_cond_kwargs
-        shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in given.items())
-        if shapes not in self.graphs:
-            self.graphs.clear()  # one at a time: a graph keeps all of its intermediate results
-            self.graphs[shapes] = self._record({name: x.clone() for name, x in given.items()}, tuple(added_cond_kwargs))
-        static, output, call = self.graphs[shapes]
-        for name, x in given.items():
-            static[name].copy_(x)
-        call()
-        return (output[0],)
+        given = dict(sample=sample, timestep=timestep, encoder_hidden_states=encoder_hidden_states)
+        return self.run_pass(_own_pass, given | added_cond_kwargs)
 
-    def _record(self, static: dict[str, Tensor], added: tuple[str, ...]) -> tuple:
-        "(input, output, call) of a graph."
-        output: list[Tensor] = []
-        inputs = {name: x for name, x in static.items() if name not in added}
-        conditions = {name: static[name] for name in added}
+    def run_pass(self, function: Callable, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        "What `function(unet, **given)` gives, as a graph of its own."
+        given = given | dict(timestep=given['timestep'].to(given['sample'].device))
+        return self.recordings.call(function, self.unet, given)
 
-        def call() -> None:
-            output[:] = self.unet(**inputs, added_cond_kwargs=conditions, return_dict=False)[:1]
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c21
+def _decode(vae: Any, latents: Tensor) -> tuple[Tensor]:
+    return vae.decode(latents, return_dict=False)[:1]
 
-        return static, output, recorded(call, static['sample'].device)
+
+class GraphedVAE:
+    """A VAE that decodes as one CUDA graph for each shape; in all else it is the `vae`.
+
+    Where its weights have been moved, as those of a VAE that decodes in float32 only, it decodes as usual."""
+
+    def __init__(self, vae: Any, recordings: Recordings | None = None):
+        self.vae = vae
+        self.recordings = recordings or Recordings()
+        self.place = self._place()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.vae, name)
+
+    def _place(self) -> int:
+        return next(self.vae.parameters()).data_ptr()
+
+    def decode(self, latents: Tensor) -> SimpleNamespace:
+        "`sample` holds what the VAE makes of latents [N, C, h, w]."
+        moved = self._place() != self.place
+        [sample] = (
+            _decode(self.vae, latents) if moved else self.recordings.call(_decode, self.vae, dict(latents=latents))
+        )
+        return SimpleNamespace(sample=sample)
+
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c22
+class GraphedDrawing:
+    "What draws pictures, with few launches on a GPU: beside what else the device does, as the next text."
+
+    def __init__(self, unet: Any, vae: Any):
+        shared = Recordings()
+        self.unet = GraphedUNet(unet, shared)
+        self.vae = GraphedVAE(vae, shared)
+        self.stream: Any = None
+
+    @contextmanager
+    def beside(self, device: torch.device) -> Iterator[None]:
+        "What is asked of a GPU while this lasts is done on a stream of its own."
+        if device.type != 'cuda':
+            yield
+            return
+        if self.stream is None:
+            self.stream = torch.cuda.Stream(device)
+        usual = torch.cuda.current_stream(device)
+        self.stream.wait_stream(usual)
+        with torch.cuda.stream(self.stream):
+            yield
+        usual.wait_stream(self.stream)

@@ -9,9 +9,11 @@ import inspect
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -22,6 +24,7 @@ from seed_story.models.detokenizer import (
     MOST_GUIDANCE,
     DetokenizerParts,
     PromptEmbeds,
+    Shortcuts,
     check_drawing,
     check_finite,
     decode_latents,
@@ -33,13 +36,14 @@ from ..models.devices import execution_device
 from ..models.features import encode_images
 from ..models.sequence import MOST_PAGES_LEFT, SEPARATOR, ImageTokens, clean_text, countdown_text
 from .folders import SavedPipeline, check_kinds
-from .graphs import GraphedUNet, TextWriter
+from .graphs import GraphedDrawing, TextWriter
 from .narrate import NarratedPage, Narrator, Progress, narrate, resolve_ending, tokenize_story
 from .openings import KnownOpenings, opening_notes, read_known_openings
 from .sampling import Sampling, derive_seed
 from ..sinks.policies import Layout, Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
 from ..story.arguments import first_line, plain_text, real_number, shown, whole_number
 from ..story.format import ImageError, Page, Story, open_image
+from ..story.processes import work_behind
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +97,7 @@ def _check_defaults(given: dict[str, Any]) -> None:
     whole_number('window_pages', given['window_pages'], 1)
     whole_number('num_inference_steps', given['num_inference_steps'], 1)
     real_number('guidance_scale', given['guidance_scale'], 0, MOST_GUIDANCE)
+    Shortcuts(*(given[field.name] for field in fields(Shortcuts)))
     if given['max_distance'] is not None:
         whole_number('max_distance', given['max_distance'], 1)
     Sampling(*(given[field.name] for field in fields(Sampling)))
@@ -143,6 +148,9 @@ class StoryComponents(InformedPipeline):
         max_distance: int | None = None,  # tokens that the MLLM was trained to look back; None: not known
         num_inference_steps: int = 50,  # denoising steps of an image
         guidance_scale: float = 7.5,  # weight of the features against no features
+        guidance_start: float = 0.0,  # share of the steps that are made before guidance begins
+        guidance_stop: float = 1.0,  # share of the steps after which it has ended
+        cache_interval: int = 1,  # of so many steps, only the first computes the deep features of the UNet
         temperature: float = 0.0,  # of text, 0: greedy
         top_p: float = 1.0,  # of text
         max_text_tokens: int = 120,  # of a page
@@ -153,6 +161,7 @@ class StoryComponents(InformedPipeline):
         super().__init__()
         story = dict(pages=pages, attention=attention, window_pages=window_pages, max_distance=max_distance)
         drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        drawing |= dict(guidance_start=guidance_start, guidance_stop=guidance_stop, cache_interval=cache_interval)
         drawn = dict(temperature=temperature, top_p=top_p, repetition_tries=repetition_tries)
         texts = dict(max_text_tokens=max_text_tokens, min_text_tokens=min_text_tokens, separator=separator)
         self.check_settings(**story, **drawing, **drawn, **texts)
@@ -218,9 +227,10 @@ class StoryDefaults(_Defaults):
     "A pipeline whose language model is ready to read and write."
 
     text_writer: TextWriter | None = None  # of a compiled pipeline
-    drawing_unet: GraphedUNet | None = None  # of a compiled pipeline
+    drawing: GraphedDrawing | None = None  # of a compiled pipeline
     mllm: Any
     unet: Any
+    vae: Any
 
     @property
     def narrator(self) -> Narrator:
@@ -238,12 +248,12 @@ class StoryDefaults(_Defaults):
     def compile(self, block: int = 8, graphs: bool = True, fuse: str | None = None) -> Any:
         """From now on texts are written in fixed buffers, asked every `block` tokens whether they have ended.
 
-        On a GPU a pass of the language model, and a step of a picture, are one CUDA graph each unless `graphs` is
-        false: recorded at the first pages, in seconds. `fuse`: a backend of `torch.compile`, as inductor, which
+        On a GPU a pass of the language model, a step of a picture and the VAE are one CUDA graph each unless `graphs`
+        is false: recorded at the first pages, in seconds. `fuse`: a backend of `torch.compile`, as inductor, which
         makes fewer kernels of a token's pass, in a minute. Returns the pipeline. Call it after `to`, and again if
         weights are replaced."""
         self.text_writer = TextWriter(self.make_narrator(), block, graphs, fuse)
-        self.drawing_unet = GraphedUNet(self.unet) if graphs else None
+        self.drawing = GraphedDrawing(self.unet, self.vae) if graphs else None
         return self
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #8707b6c5
@@ -486,9 +496,19 @@ class DrawingPipeline(StoryDefaults):
             return None
         return self.feature_resampler(unconditional_features(self.visual_tokenizer))
 
+    def draws_beside(self) -> bool:
+        "Whether a picture is drawn while the next text is written: on a GPU, if the pipeline is compiled with graphs."
+        return self.drawing is not None and execution_device(self.unet).type != 'cpu'
+
+    def drawing_parts(self) -> DetokenizerParts:
+        "What draws pictures: with few launches on a GPU if the pipeline is compiled."
+        made = self if self.drawing is None else self.drawing
+        shortcuts = Shortcuts(*(self.config[field.name] for field in fields(Shortcuts)))
+        return DetokenizerParts(self.feature_resampler, made.unet, made.vae, self.scheduler, shortcuts)
+
     def check_drawing(self, num_inference_steps: int | None = None, guidance_scale: float | None = None) -> None:
         "ValueError if pictures cannot be drawn with these settings (None: the pipeline's), which are tried for a step."
-        parts = DetokenizerParts(self.feature_resampler, self.unet, self.vae, self.scheduler)
+        parts = self.drawing_parts()
         steps = self.setting('num_inference_steps', num_inference_steps)
         scale = self.setting('guidance_scale', guidance_scale)
         try_drawing(unconditional_features(self.visual_tokenizer), parts, self.unconditional(scale), steps, scale)
@@ -504,14 +524,15 @@ class DrawingPipeline(StoryDefaults):
 
     def _draw(self, features, seeds, unconditional, steps, scale, output, progress):
         "Pictures of `features` [N, V, F], from noise of `seeds`."
-        parts = DetokenizerParts(self.feature_resampler, self.drawing_unet or self.unet, self.vae, self.scheduler)
+        parts = self.drawing_parts()
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
         def callback(step: int, total: int, latents: Tensor) -> None:
             progress(step, total, 'picture')
 
         shown = callback if progress else None
-        return detokenize(features, parts, unconditional, steps, scale, generators, callback=shown, output=output)
+        with nullcontext() if self.drawing is None else self.drawing.beside(execution_device(self.unet)):
+            return detokenize(features, parts, unconditional, steps, scale, generators, callback=shown, output=output)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #7264f9cd
 class IllustrationPipeline(DrawingPipeline):
@@ -633,12 +654,17 @@ class StreamingPipeline(BeginningPipeline, IllustrationPipeline):
     def _illustrated(self, given, narrated, seed, num_inference_steps, guidance_scale, progress) -> Iterator[Page]:
         drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, progress=progress)
         drawing |= dict(unconditional=self.unconditional(guidance_scale))
-        for number, page in enumerate(narrated):
+
+        def draw(numbered: tuple[int, NarratedPage]) -> Any:
+            number, page = numbered
             if number < len(given):
-                image = given[number]
-            else:
-                [image] = self.illustrate(page.features[None], [picture_seed(seed, number)], **drawing)
-            yield Page(page.text, image, dict(page=number))
+                return given[number]
+            return self.illustrate(page.features[None], [picture_seed(seed, number)], **drawing)[0]
+
+        told = work_behind(enumerate(narrated), draw, int(self.draws_beside()), lambda: None, Event())
+        with closing(told) as drawn:
+            for (number, page), image in drawn:
+                yield Page(page.text, image, dict(page=number))
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #4549a1ae
 class StoryPipeline(StreamingPipeline):

@@ -403,9 +403,14 @@ MOST_PICTURES_AT_ONCE = 4  # more threads than that wait for each other's Python
 def pictures_at_once(
     threads: int,  # that compute a picture
     device: str,
+    compiled: bool = False,  # with few launches
 ) -> int:
     "Pictures that are drawn at the same time, beside the text of a later page; 0: one thing after the other."
-    free = worker_count() // threads if device == 'cpu' else 1
+    if device != 'cpu':
+        return int(
+            compiled
+        )  # on a stream of its own; without graphs, text and picture would wait for each other's Python
+    free = worker_count() // threads
     return min(free, MOST_PICTURES_AT_ONCE) if free > 1 else 0
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #6a5e6c64
@@ -435,7 +440,7 @@ def add_pages(
         return drawn[0]
 
     lacking = islice(enumerate(narrated), len(book), None)
-    workers = pictures_at_once(threads, settings['device'])
+    workers = pictures_at_once(threads, settings['device'], settings.get('compile', False))
     with closing(work_behind(lacking, draw, workers, lambda: torch.set_num_threads(threads), bars.ended)) as drawn:
         for (number, page), image in drawn:
             save_page(book, page.text, image, page if number else None)
