@@ -14,8 +14,8 @@ from torch import Tensor
 from .sequence import IGNORE_INDEX
 
 # %% auto #0
-__all__ = ['RecLoss', 'REC_LOSSES', 'at_least_fp32', 'next_token_loss', 'supervised_positions', 'cosine_loss', 'mse_loss',
-           'regression_loss', 'total_loss']
+__all__ = ['RecLoss', 'REC_LOSSES', 'at_least_fp32', 'next_token_loss', 'token_losses', 'weighted_mean', 'supervised_positions',
+           'supervised_weights', 'cosine_loss', 'mse_loss', 'regression_loss', 'total_loss']
 
 # %% ../../nbs/3_models/05_losses.ipynb #c904232d
 def at_least_fp32(x: Tensor) -> Tensor:
@@ -32,6 +32,23 @@ def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
     loss = F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=IGNORE_INDEX)
     return torch.where((wanted != IGNORE_INDEX).any(), loss, 0.0)
 
+# %% ../../nbs/3_models/05_losses.ipynb #7a11e002
+def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    "Cross-entropy [B, L − 1] of each of the `labels` [B, L] one step ahead of `logits`; 0 where it is not learned."
+    logits = at_least_fp32(logits[:, : labels.shape[1] - 1])
+    wanted = labels[:, 1:]
+    loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE_INDEX, reduction='none')
+    return loss.view_as(wanted)
+
+
+def weighted_mean(
+    losses: Tensor,  # [...]
+    weights: Tensor,  # [...], not negative
+) -> Tensor:
+    "The mean of losses that count by their weights, a scalar; 0 where nothing counts."
+    total = weights.sum()
+    return (losses * weights).sum() / total.clamp(min=1e-6)
+
 # %% ../../nbs/3_models/05_losses.ipynb #ca50e073
 def supervised_positions(
     hidden_states: Tensor,  # [B, L, D]
@@ -41,9 +58,22 @@ def supervised_positions(
     "The hidden states whose next token is learned, and those tokens."
     if most is None or most >= labels.shape[1] - 1:
         return hidden_states[:, : labels.shape[1] - 1], labels
-    at = (labels[:, 1:] == IGNORE_INDEX).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    at = _learned_first(labels, most)
     states = hidden_states.gather(1, at[..., None].expand(-1, -1, hidden_states.shape[-1]))
     return states, torch.cat([labels[:, :1], labels[:, 1:].gather(1, at)], 1)
+
+
+def supervised_weights(weights: Tensor, labels: Tensor, most: int | None = None) -> Tensor:
+    "Of weights [B, L], one a label, those of what `supervised_positions` takes: [B, most]; 0 where nothing is learned."
+    weights = torch.where(labels == IGNORE_INDEX, 0.0, weights)[:, 1:]
+    if most is None or most >= labels.shape[1] - 1:
+        return weights
+    return weights.gather(1, _learned_first(labels, most))
+
+
+def _learned_first(labels: Tensor, most: int) -> Tensor:
+    "[B, most]: the positions one step before a token that is learned, then others."
+    return (labels[:, 1:] == IGNORE_INDEX).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
 
 # %% ../../nbs/3_models/05_losses.ipynb #9b5acbf1
 RecLoss = Literal["cosine", "mse", "both"]

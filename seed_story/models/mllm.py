@@ -23,7 +23,10 @@ from seed_story.models.losses import (
     next_token_loss,
     regression_loss,
     supervised_positions,
+    supervised_weights,
+    token_losses,
     total_loss,
+    weighted_mean,
 )
 from .lora import LoraMixin, add_lora
 from .resampler import Resampler
@@ -127,6 +130,7 @@ class MLLMOutput(CacheOutput):
     last_hidden_state: Tensor | None = None  # [B, L, D], after the final norm
     cache: object | None = None
     attentions: tuple | None = None
+    heavy_loss: Tensor | None = None  # of the labels that weigh more than 1
 
 # %% ../../nbs/3_models/07_mllm.ipynb #bdb2a66d
 def _new_llm(config: StoryMLLMConfig, implementation: str) -> PreTrainedModel:
@@ -357,11 +361,18 @@ def branched_loss(
     positions = batch.position_ids if position_ids is None else position_ids
     hidden_states = mllm.run_llm(inputs_embeds, mask, positions).last_hidden_state  # [B, L, D]
     states, labels = supervised_positions(hidden_states[:, :trunk], batch.labels, most)
-    lm_loss = next_token_loss(mllm.llm.lm_head(states), labels)
+    logits = mllm.llm.lm_head(states)
+    lm_loss = next_token_loss(logits, labels)
     slots = hidden_states[:, trunk:].unflatten(1, (-1, batch.num_slots))  # [B, T, Q, D]
     regressed = mllm.regress(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])  # [B, T, V, F]
     rec_loss = regression_loss(mllm.config.rec_loss, regressed, batch.select_targets(batch.features), batch.target_mask)
-    return MLLMOutput(total_loss(mllm.config, lm_loss, rec_loss), lm_loss, rec_loss, image_features=regressed)
+    if batch.label_weights is None:
+        return MLLMOutput(total_loss(mllm.config, lm_loss, rec_loss), lm_loss, rec_loss, image_features=regressed)
+    weights = supervised_weights(batch.label_weights, batch.labels, most)
+    each = token_losses(logits, labels)
+    loss = total_loss(mllm.config, weighted_mean(each, weights), rec_loss)
+    heavy = weighted_mean(each, (weights > 1).float())
+    return MLLMOutput(loss, lm_loss, rec_loss, image_features=regressed, heavy_loss=heavy)
 
 # %% ../../nbs/3_models/07_mllm.ipynb #7560535e
 class ImageTokenLogits(LogitsProcessor):

@@ -328,6 +328,7 @@ class BranchedBatch:
     num_slots: int = 16
     first_target: int = 1
     targets: Tensor | None = None  # [B, T] the pages of the branches; None: all from `first_target` on
+    label_weights: Tensor | None = None  # [B, trunk], how much each label counts; None: all alike
 
     @property
     def trunk_length(self) -> int:

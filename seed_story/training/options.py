@@ -524,6 +524,12 @@ class Conditioning(ChunkConditioning):
     last_page_only: bool = option(
         'Only the last page of a chunk is learned, as released.', False, also=('last',), bare=True
     )
+    repeated_weight: float = option(
+        'Weight of rare words that an earlier page of the chunk has: names, promises, magic words.',
+        1.0,
+        at_least=1,
+        at_most=1000,
+    )
     eviction: str | None = option(
         'Train under this attention policy, or several joined by "+", with random windows: e.g. multimodal.', None
     )
