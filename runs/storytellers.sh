@@ -18,7 +18,7 @@ set -euo pipefail
 OUT=${1:-out/storytellers}; STORE=${STORE:-out/storytellers_pages}; STORIES=${STORIES:-9984}; WORDINGS=${WORDINGS:-32}; SEED=${SEED:-200000}; WORKERS=${WORKERS:-26}; LIMIT=${LIMIT:-560}; GPUS=${GPUS:-2}; DEVICE=${DEVICE:-cuda}
 TINY=${TINY:-880}; SMALL=${SMALL:-1070}; DATA=${DATA:-data}; FROM_TINY=${FROM_TINY:-$DATA/tiny}; FROM_SMALL=${FROM_SMALL:-$DATA/small}; DRAW=${DRAW:-$DATA/tiny}; BACK=${BACK:-}; ADAPT=${ADAPT:-0}; MEASURE=${MEASURE:-0}
 TINY_BATCH=${TINY_BATCH:-64}; SMALL_BATCH=${SMALL_BATCH:-16}; TINY_LR=${TINY_LR:-1.2e-3}; SMALL_LR=${SMALL_LR:-8e-4}; TINY_TOKENS=${TINY_TOKENS:-680 1960}; SMALL_TOKENS=${SMALL_TOKENS:-1152 3408}; WARM=${WARM:-1}
-HOW=${HOW:---eviction multimodal+multimodal:sentences=1 --eviction-share .6 --long-pages 30 --long-share .3 --ending-share .15 --countdown-share .85}
+HOW=${HOW:---eviction multimodal+multimodal:sentences=1 --eviction-share .6 --long-pages 30 --long-share .3 --ending-share .15 --countdown-share .85 --repeated-weight 8}
 TINY_HOW=${TINY_HOW:-$HOW}; SMALL_HOW=${SMALL_HOW:-$HOW}
 ADAPTED=${ADAPTED:-$((STORIES < 1536 ? STORIES : 1536))}; ENCODERS=${ENCODERS:-6}; WARMED=${WARMED:-128}; PAGES=${PAGES:-25}; SEED_STORY=${SEED_STORY:-seed-story}; PYTHON=${PYTHON:-python3}
 mkdir -p "$OUT/logs"; OUT=$(realpath "$OUT"); mkdir -p "$STORE"; STORE=$(realpath "$STORE"); began=$SECONDS

@@ -1035,6 +1035,8 @@ class _HeldOut(_StageTwoReading):
         self.layers = step.layers
         self.optimisation = step.optimisation
         self.chunks = data.chunks(step.mllm.config.num_slots, step.optimisation, self.conditioning, ProcessShare())
+        if conditioning.repeated_weight != 1:
+            self.chunks.rare = step.chunks.rare  # among those that are learned
         self.features_of = data.features_of(step.optimisation.device)
         self.log = Log(out / "logs" / "mllm_held_out.jsonl")
         if not (saving.checkpoints and saving.checkpoints.files()):
