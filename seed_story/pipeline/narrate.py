@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from ..models.sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, i
 from .sampling import Sampling, TextRules, page_generator, sample_tokens
 from ..sinks.cache import EvictingCache, track_attention
 from ..sinks.memory import Memory, evict, roll_back
-from ..sinks.policies import Dense, Layout, PageSpan, Policy
+from ..sinks.policies import Dense, Layout, PageSpan, Policy, merge_ranges
 from ..sinks.rotary import Rotary
 from ..story.arguments import plain_flag
 
@@ -165,15 +166,20 @@ def page_span(
     return PageSpan(start, boi, boi + 1 + narrator.image_tokens.num_slots, ends)
 
 
+def _words_of_page(narrator: Narrator, number: int, page: NarratedPage) -> list[int]:
+    "Token ids of page `number` of a story up to its picture: `<s>`, or what stands between two pages, and its text."
+    start = [] if number else [narrator.tokenizer.bos_token_id]
+    return [*start, *narrator.encoder.before_ids(number == 0, page.left), *page.ids]
+
+
 def tokenize_story(narrator: Narrator, story: Sequence[NarratedPage]) -> tuple[list[int], list[PageSpan]]:
     "Token ids of the pages of one story from `<s>` on, and where each page stands."
-    ids: list[int] = [narrator.tokenizer.bos_token_id]
+    ids: list[int] = []
     spans: list[PageSpan] = []
     for number, page in enumerate(story):
-        start = len(ids) if number else 0
-        ids += narrator.encoder.before_ids(number == 0, page.left) + page.ids
-        spans.append(page_span(narrator, start, len(ids), page.ids))
-        ids += narrator.image_tokens.ids
+        words = _words_of_page(narrator, number, page)
+        spans.append(page_span(narrator, len(ids), len(ids) + len(words), page.ids))
+        ids += [*words, *narrator.image_tokens.ids]
     return ids, spans
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #7c42c40f
@@ -343,11 +349,24 @@ def generate_new_text(
     return rows
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #91fef086
-def _reencoded_pages(policy: Policy, narrator: Narrator, story: list[NarratedPage]) -> list[NarratedPage]:
+def _reencoded_pages(
+    policy: Policy,
+    narrator: Narrator,
+    story: list[NarratedPage],
+    spans: list[PageSpan],  # where its pages stand, as far as that was asked before; the others are added
+) -> list[NarratedPage]:
     "The pages of a story that a re-encoding policy wants to be read anew."
-    ids, spans = tokenize_story(narrator, story)
-    ranges = policy.keep(Layout(tuple(spans), len(ids)))
-    return [page for page, span in zip(story, spans) if any(span.start in r for r in ranges)]
+    del spans[len(story) :]
+    for number in range(len(spans), len(story)):
+        page = story[number]
+        start = spans[-1].stop if spans else 0
+        spans.append(page_span(narrator, start, start + len(_words_of_page(narrator, number, page)), page.ids))
+    length = spans[-1].stop
+    found: list[NarratedPage] = []
+    for r in merge_ranges(policy.keep(Layout(tuple(spans), length)), length):
+        first, last = (bisect_left(spans, place, key=lambda span: span.start) for place in (r.start, r.stop))
+        found += story[first:last]
+    return found
 
 
 def close_page(
@@ -369,7 +388,10 @@ def begin_page(
 ) -> Memory:
     "What stands in memory when the page after `stories` begins."
     if policy.reencodes:
-        memory = prefill(narrator, [_reencoded_pages(policy, narrator, story) for story in stories])
+        told: list[list[PageSpan]] = memory.told if memory is not None and memory.told else [[] for _ in stories]
+        pages = [_reencoded_pages(policy, narrator, story, spans) for story, spans in zip(stories, told, strict=True)]
+        memory = prefill(narrator, pages)
+        memory.told = told
         if policy.after_reencoding:
             evict(memory, policy.after_reencoding, narrator.rotary)
         return memory
@@ -412,10 +434,11 @@ def narrate_page(
     number: int,  # of the page
     progress: Progress | None = None,  # progress(done, total, 'text'), for every token
     left: int | None = None,  # pages that follow it, which it is told; None: it is told no number
+    earlier: Sequence[Collection[str]] | None = None,  # the texts of `stories`, if they are at hand
 ) -> list[NarratedPage]:
     "Write the next page of every story, and regress the features of its image."
     logits = begin_text(narrator, memory, [left] * len(stories))
-    earlier = [{page.text for page in story} for story in stories]
+    earlier = [{page.text for page in story} for story in stories] if earlier is None else earlier
     rows = generate_new_text(narrator, memory, logits, sampling, seeds, number, earlier, progress)
     features = regress_image(narrator, memory)
     pages = [NarratedPage(narrator.decode(ids), ids, f, left=left) for ids, f in zip(rows, features)]
@@ -430,13 +453,14 @@ def handing_out_attention(llm: Any, policy: Policy) -> AbstractContextManager:
 def append_to_stories(
     stories: Sequence[list[NarratedPage]],  # changed in place
     pages: Sequence[NarratedPage],  # one a story
-    policy: Policy,  # one that re-encodes keeps features and embeddings of earlier pages
+    policy: Policy,  # one that re-encodes keeps features and embeddings of the pages that it may read anew
 ) -> None:
     "The next page of every story. What stands in the cache now is not kept beside it, unless `policy` reads it anew."
+    needed = policy.newest_pages if policy.reencodes else 1  # of the newest pages; 0: all
     for story, page in zip(stories, pages):
-        if not policy.reencodes:
-            story[-1] = replace(story[-1], features=None, image_embeds=None)
         story.append(page)
+        if needed and len(story) > needed:
+            story[-needed - 1] = replace(story[-needed - 1], features=None, image_embeds=None)
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #4e2b18d5
 def _opening_left(narrator: Narrator, pages: int, known_pages: Sequence[Sequence[NarratedPage]], stories: int) -> list:
@@ -466,6 +490,7 @@ def narrate(
     left = narrator.pages_left(pages)
     stories = [[encode_page(narrator, *opening)] for opening in zip(texts, features, told, strict=True)]
     seeds = list(range(len(stories))) if seeds is None else list(seeds)
+    texts_so_far = [{story[0].text} for story in stories]
     memory = None
     yield [story[0] for story in stories]
     for number in range(1, pages):
@@ -474,10 +499,13 @@ def narrate(
             with handing_out_attention(narrator.mllm.llm, policy):
                 memory = begin_page(narrator, memory, stories, policy)
                 if known is None:
-                    known = narrate_page(narrator, memory, stories, sampling, seeds, number, progress, left[number])
+                    how = sampling, seeds, number, progress, left[number], texts_so_far
+                    known = narrate_page(narrator, memory, stories, *how)
                 else:
                     replay_page(narrator, memory, known)
         append_to_stories(stories, known, policy)
+        for said, page in zip(texts_so_far, known):
+            said.add(page.text)
         yield known
 
 # %% ../../nbs/5_pipeline/02_narrate.ipynb #bceed16f

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .policies import Layout, PageSpan, Policy, as_position_mode, checked_ranges
+from .policies import HeldMass, Layout, PageSpan, Policy, as_position_mode, checked_ranges
 
 # %% auto #0
 __all__ = ['key_positions', 'keep_mask', 'kept_columns', 'ImageMarkers', 'PageTracker', 'InputTracker', 'CacheLedger']
@@ -37,10 +38,20 @@ def key_positions(
     return torch.where(is_token, moved, kept_positions)
 
 # %% ../../nbs/4_sinks/04_ledger.ipynb #57bbf54d
-def _by_position(values: Tensor, positions: Tensor, length: int) -> list[float]:
-    "The `values` [H] of tokens at `positions` [H], as a list over all `length` positions: NaN where no token is held."
-    found = torch.full((length + 1,), torch.nan).scatter(0, positions, values.float().cpu())
-    return found[:length].tolist()
+def _mass_of(drawn: Tensor, positions: Tensor, length: int) -> HeldMass:
+    "What the tokens at `positions` [H] have `drawn` [H]; −1: a hole, which is left out."
+    is_token = positions >= 0
+    return HeldMass(positions[is_token].numpy(), drawn.float().cpu()[is_token].numpy(), length)
+
+
+def _within(positions: Tensor, ranges: Sequence[range]) -> Tensor:
+    """Whether each of `positions` [H], on the CPU, is in one of the `ranges`; −1: a hole, which is not.
+
+    It takes no longer if the ranges are longer."""
+    bounds = np.array([(-1, -1), *((r.start, r.stop) for r in ranges)])
+    bounds = bounds[bounds[:, 0].argsort()]
+    before = bounds[:, 0].searchsorted(positions.numpy(), side='right') - 1  # the last range that begins there
+    return positions < torch.from_numpy(np.maximum.accumulate(bounds[:, 1])[before])
 
 # %% ../../nbs/4_sinks/04_ledger.ipynb #595b324b
 def keep_mask(
@@ -53,12 +64,9 @@ def keep_mask(
     "Which of the held tokens a policy keeps: [B, H] bool."
     found = torch.zeros_like(kept_positions, dtype=torch.bool)
     for row, (positions, length) in enumerate(zip(kept_positions.cpu(), tokens_seen.clamp(min=0).tolist())):
-        positions = positions % (length + 1)  # a hole reads and writes the entry after the last
-        mass = None if attention_mass is None else _by_position(attention_mass[row], positions, length)
-        keep = torch.zeros(length + 1, dtype=torch.bool)
-        for r in checked_ranges(policy, Layout(tuple(pages[row]), length, mass)):
-            keep[r.start : r.stop] = True
-        found[row] = keep[positions]
+        mass = None if attention_mass is None else _mass_of(attention_mass[row], positions, length)
+        ranges = checked_ranges(policy, Layout(tuple(pages[row]), length, mass))
+        found[row] = _within(positions, ranges)
     return found
 
 # %% ../../nbs/4_sinks/04_ledger.ipynb #6c763103
@@ -88,12 +96,20 @@ class PageTracker:
         self.sentence_end_ids = sentence_end_ids
         self.pages: list[PageSpan] = []
         self.length = 0  # tokens read
+        self._told: tuple[PageSpan, ...] = ()
         self._open_page(0)
 
     def _open_page(self, start: int) -> None:
         self._start = start
         self._boi: int | None = None
         self._sentence_ends: list[int] = []
+
+    @property
+    def told(self) -> tuple[PageSpan, ...]:
+        "The finished pages as a tuple, the same one until another page is finished."
+        if len(self._told) != len(self.pages):
+            self._told = tuple(self.pages)
+        return self._told
 
     def read(self, ids: Iterable[int]) -> None:
         "More ids."
@@ -113,6 +129,7 @@ class PageTracker:
             raise ValueError(f'{length} tokens are not among the {self.length} that were read')
         while self.pages and length < self.pages[-1].stop:  # a page that is open again
             page = self.pages.pop()
+            self._told = ()
             self._start = page.start
             self._boi = page.boi
             self._sentence_ends = list(page.ends)
@@ -143,7 +160,7 @@ class _Texts:
 
     def pages(self, row: int) -> tuple[PageSpan, ...]:
         "The finished pages of a row."
-        return tuple(self.trackers[row].pages) if self.trackers else ()
+        return self.trackers[row].told if self.trackers else ()
 
     def select_rows(self, rows: list[int]) -> None:
         "Go on with these rows."

@@ -44,6 +44,7 @@ class _State:
     tokens_seen: Tensor  # [B]
     pages: list[list[PageSpan]]  # the finished pages of each row
     has_holes: bool = False
+    told: list[list[PageSpan]] | None = None  # pages of each row before some were read anew; None: none were
 
     @property
     def tokens_held(self) -> int:

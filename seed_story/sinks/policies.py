@@ -5,8 +5,10 @@
 # %% ../../nbs/4_sinks/01_policies.ipynb #6ecc1194
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
@@ -20,11 +22,11 @@ else:  # Python 3.10 has none, and only type checkers read it
         return lambda function: function
 
 # %% auto #0
-__all__ = ['PositionMode', 'POSITION_MODES', 'POLICIES', 'PolicyClass', 'PLUGIN_GROUP', 'PageSpan', 'Layout', 'Policy',
-           'policy_numbers', 'check_whole', 'check_counts', 'policy', 'policy_names', 'policy_class',
-           'as_position_mode', 'PositionedPolicy', 'PolicySpec', 'attention_policy', 'policy_name', 'checked_ranges',
-           'window_range', 'pages_outside', 'merge_ranges', 'WindowPolicy', 'Dense', 'Window', 'Reencode', 'Lead',
-           'Sink', 'Multimodal', 'Capped', 'Random', 'Pinned', 'Heavy']
+__all__ = ['PositionMode', 'POSITION_MODES', 'POLICIES', 'PolicyClass', 'PLUGIN_GROUP', 'PageSpan', 'Layout', 'HeldMass',
+           'held_mass', 'Policy', 'policy_numbers', 'check_whole', 'check_counts', 'policy', 'policy_names',
+           'policy_class', 'as_position_mode', 'PositionedPolicy', 'PolicySpec', 'attention_policy', 'policy_name',
+           'checked_ranges', 'window_range', 'pages_outside', 'merge_ranges', 'WindowPolicy', 'Dense', 'Window',
+           'Reencode', 'Lead', 'Sink', 'Multimodal', 'Capped', 'Random', 'Pinned', 'Heavy']
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #d63837b6
 @dataclass(frozen=True)
@@ -50,6 +52,36 @@ class Layout:
     length: int  # tokens seen
     mass: Sequence[float] | None = None  # attention that each token has drawn, if it is measured; NaN: evicted
 
+# %% ../../nbs/4_sinks/01_policies.ipynb #6f0c2a12
+class HeldMass(Sequence[float]):
+    "The attention that held tokens have drawn, at the positions of all `length` tokens: NaN where none is held."
+
+    def __init__(self, positions: np.ndarray, drawn: np.ndarray, length: int):  # [H], ascending; [H]
+        self.positions = positions
+        self.drawn = drawn
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        dense = np.full(self.length, np.nan)
+        dense[self.positions] = self.drawn
+        return dense if dtype is None else dense.astype(dtype)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.asarray(self)[index]
+
+
+def held_mass(mass: Sequence[float], stop: int) -> tuple[np.ndarray, np.ndarray]:
+    "The positions below `stop` of tokens that are held, and the attention that each has drawn."
+    if isinstance(mass, HeldMass):
+        count = int(np.searchsorted(mass.positions, stop))
+        return mass.positions[:count], mass.drawn[:count]
+    dense = np.asarray(mass[:stop], dtype=float)
+    held = np.flatnonzero(~np.isnan(dense))  # what was evicted has no mass
+    return held, dense[held]
+
 # %% ../../nbs/4_sinks/01_policies.ipynb #d63837b8
 PositionMode = Literal['absolute', 'contiguous', 'clamped']
 POSITION_MODES: tuple[str, ...] = get_args(PositionMode)
@@ -73,6 +105,11 @@ class Policy:
     def counts_pages(self) -> bool:
         "Whether `keep` needs to know where pages begin and end."
         return False
+
+    @property
+    def newest_pages(self) -> int:
+        "Of a policy that re-encodes: how many of the newest pages are all that it ever reads anew; 0: it may be any."
+        return 0
 
     @property
     def after_reencoding(self) -> Policy | None:
@@ -328,9 +365,10 @@ def window_range(layout: Layout, pages: int, tokens: int = 0) -> range:
     return range(last[0].start if last else 0, layout.length)
 
 
-def pages_outside(layout: Layout, window: range) -> tuple[PageSpan, ...]:
-    "The finished pages that the window does not hold whole."
-    return tuple(page for page in layout.pages if page.start < window.start)
+def pages_outside(layout: Layout, window: range, newest: int = 0) -> tuple[PageSpan, ...]:
+    "The finished pages that the window does not hold whole: the `newest` of them, or all, if `newest` is 0."
+    stop = bisect_left(layout.pages, window.start, key=lambda page: page.start)
+    return layout.pages[max(0, stop - newest) if newest else 0 : stop]
 
 
 def merge_ranges(ranges: Iterable[range], length: int) -> list[range]:
@@ -397,8 +435,12 @@ class Reencode(Policy):
     def counts_pages(self) -> bool:
         return True
 
+    @property
+    def newest_pages(self) -> int:
+        return self.pages
+
     def keep(self, layout: Layout) -> list[range]:
-        return merge_ranges([window_range(layout, self.pages)], layout.length)
+        return merge_ranges([window_range(layout, self.newest_pages)], layout.length)
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #ce7b6332
 @policy('lead')
@@ -410,8 +452,9 @@ class Lead(Reencode):
 
     lead: int = 2  # pages in front
 
-    def keep(self, layout: Layout) -> list[range]:
-        return merge_ranges([window_range(layout, self.pages + self.lead)], layout.length)
+    @property
+    def newest_pages(self) -> int:
+        return self.pages + self.lead
 
     @property
     def after_reencoding(self) -> Policy:
@@ -464,7 +507,7 @@ class Multimodal(WindowPolicy):
         ]
 
     def extra_ranges(self, layout: Layout, window: range) -> Sequence[range]:
-        pages = pages_outside(layout, window)[-self.cap :]
+        pages = pages_outside(layout, window, newest=self.cap)
         return [range(self.first), *(r for page in pages for r in self.anchors(page))]
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #6fd62932
@@ -477,6 +520,14 @@ class Capped(Multimodal):
     cap: int = 16
 
 # %% ../../nbs/4_sinks/01_policies.ipynb #6b776bfd
+@lru_cache(maxsize=4096)  # pages, which are asked for again after every page
+def _drawn_places(seed: int, page: range, first: int, count: int) -> tuple[range, ...]:
+    "So many positions of a `page`, drawn at random, none of them below `first`, in order."
+    drawn = np.random.default_rng([seed, page.start]).permutation(np.arange(page.start, page.stop))
+    chosen = drawn[drawn >= first][:count]
+    return tuple(range(i, i + 1) for i in sorted(chosen.tolist()))
+
+
 @policy('random')
 class Random(Multimodal):
     """Of every older page as many tokens as the multimodal attention sink keeps, but at random places.
@@ -487,9 +538,7 @@ class Random(Multimodal):
 
     def places(self, page: PageSpan, count: int) -> list[range]:
         "So many tokens of a page, none of them one of the `first`; of a larger `count` they are some."
-        drawn = np.random.default_rng([self.seed, page.start]).permutation(np.arange(page.start, page.stop))
-        chosen = drawn[drawn >= self.first][:count]
-        return [range(i, i + 1) for i in sorted(chosen.tolist())]
+        return list(_drawn_places(self.seed, range(page.start, page.stop), self.first, count))
 
     def extra_ranges(self, layout: Layout, window: range) -> Sequence[range]:
         counted = np.zeros(layout.length, bool)
@@ -532,7 +581,6 @@ class Heavy(WindowPolicy):
                 "attention 'heavy' needs measured attention: call track_attention(cache, model) first, "
                 'see seed_story.sinks.cache'
             )
-        old = np.asarray(layout.mass[: window.start], dtype=float)
-        held = np.flatnonzero(~np.isnan(old))  # what was evicted has no mass
-        chosen = held[np.argsort(-old[held], kind='stable')[: self.heavy]]
+        old, drawn = held_mass(layout.mass, window.start)
+        chosen = old[np.argsort(-drawn, kind='stable')[: self.heavy]]
         return [range(i, i + 1) for i in chosen.tolist()]
