@@ -10,6 +10,7 @@ import hashlib
 import html
 import io
 import re
+import unicodedata
 from bisect import bisect_right
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from .files import write_atomic
 from .format import Page, Story
 
 # %% auto #0
-__all__ = ['SUPERSAMPLING', 'MAX_CELL', 'title_from_text', 'book_html', 'write_book', 'wrap_text', 'contact_sheet',
+__all__ = ['SUPERSAMPLING', 'MAX_CELL', 'title_from_text', 'book_html', 'write_book', 'wrap_text', 'spell_with', 'contact_sheet',
            'write_animation']
 
 # %% ../../nbs/1_story/02_storybook.ipynb #8f3364b3
@@ -404,6 +405,22 @@ def wrap_text(
     out += [line] if line else []
     return out if len(out) <= lines else [*out[: lines - 1], out[lines - 1].rstrip('.,;: ') + '…']
 
+# %% ../../nbs/1_story/02_storybook.ipynb #0e2dca90
+_PLAIN = str.maketrans('øØłŁđĐ–—„', 'oOlLdD--"')
+
+
+def spell_with(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    "`text` in letters that `font` has, where there are such: 'Lucia' for 'Lucía'."
+    missing = bytes(font.getmask('\uffff'))  # the box that stands for every letter that is not there
+
+    def spell(letter: str) -> str:
+        if letter.isascii() or bytes(font.getmask(letter)) != missing:
+            return letter
+        plain = unicodedata.normalize('NFKD', letter)[0].translate(_PLAIN)
+        return plain if plain.isascii() else letter
+
+    return ''.join(map(spell, text))
+
 # %% ../../nbs/1_story/02_storybook.ipynb #010fbbbc
 def _fit(im: Image.Image, width: int, height: int) -> Image.Image:
     "The picture scaled to fit, never cropped."
@@ -434,7 +451,8 @@ def _cells(story: Story, size: int, captions: bool = True) -> list[Image.Image]:
     points = max(9, round(size / 17))
     font = ImageFont.load_default(points * SUPERSAMPLING)
     step = round(points * 1.35)
-    words = [wrap_text(_UNSTORABLE.sub('', p.text), font, size * SUPERSAMPLING) if captions else [] for p in story]
+    texts = [spell_with(_UNSTORABLE.sub('', p.text), font) if captions else '' for p in story]
+    words = [wrap_text(text, font, size * SUPERSAMPLING) for text in texts]
     height = tall + (step * (max(map(len, words)) + 2) if captions else 0)
     cells = []
     for n, (im, lines) in enumerate(zip(pictures, words), 1):
