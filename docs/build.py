@@ -1,8 +1,8 @@
 """The documentation site, built without network: python docs/build.py [OUT]; `make docs` calls it.
 
 Pages are laid out as in the repository, so that each link is the one that works in Jupyter and in the file view.
-A link that leads nowhere, an asset from elsewhere, or a page that Chromium, where there is one, does not open as it
-should ends the build with exit status 1."""
+A link that leads nowhere, an asset from elsewhere, a table shown as text, or a page that Chromium, where there is one,
+does not open as it should ends the build with exit status 1."""
 
 import json
 import os
@@ -242,6 +242,16 @@ def dead_links(site: Path) -> list[str]:
     return found
 
 
+def tables_as_text(site: Path) -> list[str]:
+    "Pages on which a table stands with its bars and dashes; code is passed over."
+    found = []
+    for page in sorted(site.rglob('*.html')):
+        text = re.sub(r'<pre\b.*?</pre>|<[^>]*>', '', page.read_text(encoding='utf-8'), flags=re.S)
+        if re.search(r'\|\s*(?:-{3}|—)\s*\|\s*(?:-{3}|—)\s*\|', text):
+            found.append(f'{page.relative_to(site)}: a table is shown as text')
+    return found
+
+
 def find_chromium() -> str | None:
     "The browser that CHROMIUM names, else the first one on the path."
     names = [os.environ.get('CHROMIUM', ''), 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
@@ -277,8 +287,9 @@ def main(out: str | Path = ROOT / '_docs') -> int:
         shutil.copytree(BUILT, out)
         link_pages(out)
     dead = dead_links(out) if done.returncode == 0 else []
+    raw = tables_as_text(out) if done.returncode == 0 else []
     browser = find_chromium() if done.returncode == 0 else None
-    wrong = opened_wrongly(out, browser) if browser else []
+    wrong = [*raw, *(opened_wrongly(out, browser) if browser else [])]
     print(*dead, *wrong, sep='\n', end='\n' * bool(dead or wrong))
     count = len(list(out.rglob('*.html')))
     print(f'{out / "index.html"}: {count} pages in {time.monotonic() - began:.0f} s, {len(dead)} dead links')

@@ -29,6 +29,7 @@ html_copy_source = False
 nb_execution_mode = 'off'  # outputs are those that are committed
 nb_ipywidgets_js: dict = {}  # no script from elsewhere
 nb_merge_streams = True
+nb_render_markdown_format = 'myst'  # tables that cells show; the default, CommonMark, has none
 myst_enable_extensions = ['dollarmath', 'amsmath']
 myst_heading_anchors = 4
 autodoc_typehints = 'signature'

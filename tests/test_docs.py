@@ -78,6 +78,13 @@ def test_dead_links_are_found(site, tmp_path):
     ]
 
 
+def test_a_table_that_is_shown_as_text_is_found(site, tmp_path):
+    (tmp_path / 'a.html').write_text('<pre>| a | b |\n| --- | --- |</pre><table><tr><td>a | b</td></tr></table>')
+    assert site.tables_as_text(tmp_path) == []
+    (tmp_path / 'b.html').write_text('<p>| <code>a</code> | b |\n| — | — |\n| 1 | 2 |</p>')
+    assert site.tables_as_text(tmp_path) == ['b.html: a table is shown as text']
+
+
 def test_reproductions_are_folded_on_the_site(site):
     cells = [
         dict(cell_type='markdown', metadata={}, source='# Length\n\n> What.\n\n- skip_exec: true\n\n**Claim**'),
