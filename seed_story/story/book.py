@@ -190,8 +190,8 @@ class PageState(Protocol):
     left: int | None  # pages that follow, as it was told; None: it was told no number
 
 
-def save_state(file: Path, narrated: PageState) -> None:
-    "Write what is needed to read a page again, as safetensors."
+def save_state(file: Path, narrated: PageState, text: str | None = None) -> None:
+    "Write what is needed to read a page again, as safetensors; with its `text` if no other file names that yet."
     import torch
     from safetensors.torch import save
 
@@ -199,44 +199,73 @@ def save_state(file: Path, narrated: PageState) -> None:
     state |= dict(features=narrated.features.detach().cpu().contiguous())
     if narrated.left is not None:
         state |= dict(left=torch.tensor([narrated.left], dtype=torch.int32))
-    write_atomic(file, save(state))
+    write_atomic(file, save(state, None if text is None else dict(text=text)))
+
+
+def _text_of_state(file: Path) -> str | None:
+    "The text that the state of a page holds; None if it holds none, is not there, or cannot be read."
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, 'np') as state:
+            return (state.metadata() or {}).get('text')
+    except SafetensorError:
+        return None
 
 # %% ../../nbs/1_story/03_book.ipynb #433354c9
+def _state_file(book: Book, number: int) -> Path:
+    return book.out / '.state' / f'{number:04d}.safetensors'
+
+
+def _write_line(book: Book, pages: list[Page]) -> None:
+    "Write `story.jsonl` for `pages`, unless it is that already."
+    path = book.out / 'story.jsonl'
+    names = [f'{number:04d}.png' for number in range(len(pages))]
+    line = format_story_line(Story(pages, book.settings.get('seed', 0)), names).encode()
+    if not path.is_file() or path.read_bytes() != line:
+        write_atomic(path, line)
+
+
 def save_page(
     book: Book,  # gets the page, on disk and in `pages`
     text: str,  # of the page
     image: Image.Image,  # that follows the text
     narrated: PageState | None = None,  # None: the first page, whose image is encoded anew
 ) -> Page:
-    "Write the next page: what is needed to read it again, its picture, then its line; OSError if the disk refuses."
+    """Write the next page: what is needed to read it again, its picture, then its line, if that is due.
+
+    OSError if the disk refuses."""
     number = len(book)
     plain_text(f'the text of page {number + 1}', text)
+    is_named = narrated is None or is_index_due(number + 1)
     if narrated is not None:
-        save_state(book.out / '.state' / f'{number:04d}.safetensors', narrated)
+        save_state(_state_file(book, number), narrated, None if is_named else text)
     page = Page(text, write_atomic(book.out / 'images' / f'{number:04d}.png', encode_png(image)))
-    story = Story([*book.pages, page], book.settings.get('seed', 0))
-    names = [f'{k:04d}.png' for k in range(number + 1)]
-    write_atomic(book.out / 'story.jsonl', format_story_line(story, names))
+    if is_named:
+        _write_line(book, [*book.pages, page])
     book.pages.append(page)
     (book.out / '.state' / _kept_name(number)).unlink(missing_ok=True)  # the book has it now
     return page
 
 # %% ../../nbs/1_story/03_book.ipynb #ef8cab3a
 def write_index(book: Book, title: str | None = None) -> Path:
-    """Write `index.html` for the pages there are, unless it is that already; returns its path.
+    """Write `story.jsonl` and `index.html` for the pages there are, unless they are that already; returns the latter.
 
     A book that has not all of its pages ends with "To be continued …"."""
     from seed_story.story.storybook import book_html
 
     path = book.out / 'index.html'
     page = book_html(book.story, title, book.is_finished).encode()
+    _write_line(book, book.pages)
     if not path.is_file() or path.read_bytes() != page:
         write_atomic(path, page)
     return path
 
 
 def is_index_due(pages: int) -> bool:
-    """Is `index.html`, which holds all pages, to be written anew after so many of them?
+    """Are `story.jsonl` and `index.html`, which hold all pages, to be written anew after so many of them?
 
     After each of the first 50, then ever less often: a page of a long book costs no more than one of a short one."""
     return pages % max(1, pages // 25) == 0
@@ -271,6 +300,16 @@ def _read_pages(out: Path) -> list[Page]:
         raise BookError(f'{file} is damaged ({str(e).splitlines()[0]}): choose another --out') from e
     return [Page(page.text, page.image) for page in stories[0]]
 
+
+def _add_unnamed(book: Book) -> None:
+    "Add the pages that are on disk, and that `story.jsonl` was not yet to name."
+    while not is_index_due(len(book) + 1):
+        text = _text_of_state(_state_file(book, len(book)))
+        image = book.out / 'images' / f'{len(book):04d}.png'
+        if text is None or not image.is_file():
+            return
+        book.pages.append(Page(text, image))
+
 # %% ../../nbs/1_story/03_book.ipynb #b00c0004
 def open_book(out: str | Path) -> Book | None:
     """The book in the folder `out`, without pages if it was only begun, None if there is none.
@@ -284,6 +323,7 @@ def open_book(out: str | Path) -> Book | None:
     settings = _read_settings(out)
     if 'story.jsonl' in told:
         book = Book(out, settings, _read_pages(out))
+        _add_unnamed(book)
         _forget_kept(book)
     elif told in ([], ['images']) and {file.name for file in out.glob('images/[!.]*')} <= {'0000.png'}:
         book = Book(out, settings, [])  # begun, and killed before its first page was named
