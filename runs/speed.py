@@ -78,8 +78,8 @@ def copy_bandwidth(device: str) -> float:
     return 2 * size / min(clocked(lambda: target.copy_(source), device) for _ in range(5))
 
 
-def made(options, parts: list[str]) -> tuple:
-    "Tokenizer and components of random weights, on the device."
+def made(options, parts: list[str] | None) -> tuple:
+    "Tokenizer and components (None: all) of random weights, on the device."
     config = preset(options.sizes)
     config['mllm']['lora'] = None
     tokenizer = build_tokenizer([WORDS] * 8, 400, config['num_slots'])
@@ -195,40 +195,99 @@ def language(options) -> dict[str, dict]:
     return rows
 
 
+def picture_ways(found: dict, steps: int) -> Iterator[tuple[str, object, int, int]]:
+    "(name, parts, steps, pictures at once) of each way to draw."
+    from diffusers import DPMSolverMultistepScheduler
+
+    from seed_story.models.detokenizer import DetokenizerParts, Shortcuts
+    from seed_story.pipeline.graphs import GraphedDrawing
+
+    plain = DetokenizerParts(found['feature_resampler'], found['unet'], found['vae'], found['scheduler'])
+    drawing = GraphedDrawing(found['unet'], found['vae'])
+    graphs = plain._replace(unet=drawing.unet, vae=drawing.vae)
+    yield 'eager', plain, steps, 1
+    yield 'graphs', graphs, steps, 1
+    yield 'graphs, guided in the first half', graphs._replace(shortcuts=Shortcuts(guidance_stop=0.5)), steps, 1
+    yield 'graphs, deep features of every 3rd step', graphs._replace(shortcuts=Shortcuts(cache_interval=3)), steps, 1
+    solver = DPMSolverMultistepScheduler.from_config(found['scheduler'].config, use_karras_sigmas=True)
+    yield 'graphs, DPM-Solver++', graphs._replace(scheduler=solver), max(1, steps * 2 // 5), 1
+    yield 'graphs, DPM-Solver++', graphs._replace(scheduler=solver), max(1, steps // 5), 1
+    yield 'graphs', graphs, steps, 4
+
+
 @torch.no_grad()
 def pictures(options) -> dict[str, dict]:
-    "The de-tokenizer: guided steps and the VAE, plain and with the UNet as one graph."
-    from seed_story.models.detokenizer import DetokenizerParts, detokenize
-    from seed_story.pipeline.graphs import GraphedUNet
+    "The de-tokenizer: guided steps and the VAE, plain and as graphs, with less work, and several at once."
+    from seed_story.models.detokenizer import detokenize
 
     config, _, found = made(options, ['feature_resampler', 'unet', 'vae', 'scheduler'])
     width = config['feature_resampler']['embedding_dim']
     features = torch.randn(1, 64, width, generator=torch.Generator().manual_seed(0))
     features = features.to(options.device, getattr(torch, options.dtype))
     rows = {}
-    for way, unet in dict(eager=found['unet'], graph=GraphedUNet(found['unet'])).items():
-        parts = DetokenizerParts(found['feature_resampler'], unet, found['vae'], found['scheduler'])
+    for way, parts, steps, count in picture_ways(found, options.steps):
 
-        def draw(output, steps=options.steps):
-            generators = [torch.Generator().manual_seed(0)]
-            detokenize(features, parts, torch.zeros_like(features), steps, 7.5, generators, output=output)
+        def draw(output, steps=steps):
+            generators = [torch.Generator().manual_seed(number) for number in range(count)]
+            nothing = torch.zeros_like(features)
+            detokenize(features.expand(count, -1, -1), parts, nothing, steps, 7.5, generators, output=output)
 
-        draw('latent', 2)  # plans, and records
         for output in ('latent', 'pt'):
-            name = f'{way}, {options.steps} guided steps{", VAE" if output == "pt" else ""}'
+            name = f'{way}, {steps} steps{", VAE" if output == "pt" else ""}{f", {count} at once" if count > 1 else ""}'
             try:
-                seconds = [clocked(lambda: draw(output), options.device) for _ in range(3)]
-            except ValueError as error:  # random weights may give no finite picture
-                print(name, 'not measured:', error)
+                first = clocked(lambda: draw(output), options.device)  # plans, and records
+                seconds = [clocked(lambda: draw(output), options.device) / count for _ in range(3)]
+            except Exception as error:  # random weights may give no finite picture; another way may
+                print(f'{name}: not measured: {type(error).__name__}: {str(error).splitlines()[0]}')
                 continue
-            rows[name] = dict(seconds=seconds, ms_a_step=1e3 * median(seconds) / options.steps)
-            print(name, f'{median(seconds):.3f} s, {rows[name]["ms_a_step"]:.1f} ms a step')
+            rows[name] = dict(seconds=seconds, first=first, ms_a_step=1e3 * median(seconds) / steps)
+            print(f'{name}: {median(seconds):.3f} s a picture, {rows[name]["ms_a_step"]:.1f} ms a step; first {first:.1f} s')
+    return rows
+
+
+def story(options) -> dict[str, dict]:
+    "Pages end to end, picture and all: eager; with graphs, one thing after the other; each picture beside a later text."
+    from diffusers import DPMSolverMultistepScheduler
+    from PIL import Image
+
+    from seed_story.pipeline.story_pipeline import StoryPipeline
+
+    _, tokenizer, found = made(options, None)
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids('<img>')]
+    found['mllm'].llm.get_output_embeddings().weight.data[ends] = 0  # no text ends before its last token
+    texts = dict(min_text_tokens=TEXT_TOKENS, max_text_tokens=TEXT_TOKENS, repetition_tries=0)
+    pipe = StoryPipeline(tokenizer=tokenizer, **found, **texts, attention='reencode:8', num_inference_steps=options.steps)
+    fast = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    few = max(1, options.steps * 2 // 5)
+    rows = {}
+    for way, steps, beside in (
+        ('eager', options.steps, False),
+        ('graphs', options.steps, False),
+        ('graphs, beside', options.steps, True),
+        ('graphs, beside, DPM-Solver++', few, True),
+    ):
+        if way == 'graphs':
+            pipe.compile()
+        if steps == few:
+            pipe.scheduler = fast
+        pipe.draws_beside = lambda beside=beside: beside
+        name = f'{way}, {steps} steps'
+        count = 4 if way == 'eager' else 2 * options.pages
+        try:
+            pages = pipe.stream(Image.new('RGB', (64, 64)), WORDS, count + 1, seed=0, num_inference_steps=steps)
+            next(pages)  # the opening
+            seconds = told(pages, count, 'cpu')  # a picture is on the CPU already; to wait would end the overlap
+        except Exception as error:
+            print(f'{name}: not measured: {type(error).__name__}: {str(error).splitlines()[0]}')
+            continue
+        rows[name] = dict(seconds=seconds)
+        print(f'{name}: {median(seconds):.3f} s a page')
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('part', choices=['language', 'pictures'])
+    parser.add_argument('part', choices=['language', 'pictures', 'story'])
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--sizes', default='paper')
     parser.add_argument('--device', default='cuda')
@@ -238,7 +297,7 @@ def main() -> None:
     parser.add_argument('--batches', type=int, nargs='+', default=[1, 8, 32])
     parser.add_argument('--fuse', default='inductor', help='a backend of torch.compile; empty: that way is left out')
     options = parser.parse_args()
-    rows = dict(language=language, pictures=pictures)[options.part](options)
+    rows = dict(language=language, pictures=pictures, story=story)[options.part](options)
     base = median(next(iter(rows.values()))['seconds'])
     for row in rows.values():
         row.update(seconds=sorted(row['seconds']), base_over_this=base / median(row['seconds']))

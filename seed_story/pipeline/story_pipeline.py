@@ -50,8 +50,9 @@ logger = logging.getLogger(__name__)
 # %% auto #0
 __all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'InformedPipeline', 'StoryComponents', 'resolve_seed',
            'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'check_remembered',
-           'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'DrawingPipeline', 'IllustrationPipeline',
-           'StoryOpening', 'load_opening', 'BeginningPipeline', 'StreamingPipeline', 'StoryPipeline']
+           'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'PartsPipeline', 'DrawingPipeline',
+           'IllustrationPipeline', 'StoryOpening', 'load_opening', 'BeginningPipeline', 'PagesPipeline',
+           'StreamingPipeline', 'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(
@@ -127,6 +128,12 @@ class InformedPipeline(SavedPipeline):
         "Read what is known of openings, if the folder says it."
         self.known_openings = read_known_openings(folder, feature_width(self.mllm))
 
+    @classmethod
+    def check_settings(cls, **settings: Any) -> None:
+        "ValueError for defaults of stories that make no sense; what is not given counts as the defaults' default."
+        parameters = inspect.signature(StoryComponents.__init__).parameters
+        _check_defaults({name: p.default for name, p in parameters.items()} | settings)
+
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #e25dbaab
 class StoryComponents(InformedPipeline):
     "What a story pipeline is made of, and the defaults of its stories, which are saved with it."
@@ -171,12 +178,6 @@ class StoryComponents(InformedPipeline):
         _check_separator(tokenizer, separator)
         self.register_modules(**parts)
         self.register_to_config(**story, **drawing, **drawn, **texts)
-
-    @classmethod
-    def check_settings(cls, **settings: Any) -> None:
-        "ValueError for defaults of stories that make no sense; what is not given counts as the defaults' default."
-        parameters = inspect.signature(StoryComponents.__init__).parameters
-        _check_defaults({name: p.default for name, p in parameters.items()} | settings)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #a008c72b
 def resolve_seed(seed: int | None = None) -> int:
@@ -479,9 +480,9 @@ def try_drawing(
         raise ValueError(f'no picture can be drawn with {steps} steps and guidance {scale}: {first_line(e)}') from e
     check_finite(decode_latents(check_finite(latents).to(execution_device(parts.vae, latents.device)), parts.vae))
 
-# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #f8740e20
-class DrawingPipeline(StoryDefaults):
-    "One batch of pictures."
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #f8740e21
+class PartsPipeline(StoryDefaults):
+    "What draws pictures."
 
     feature_resampler: Any
     unet: Any
@@ -505,6 +506,10 @@ class DrawingPipeline(StoryDefaults):
         made = self if self.drawing is None else self.drawing
         shortcuts = Shortcuts(*(self.config[field.name] for field in fields(Shortcuts)))
         return DetokenizerParts(self.feature_resampler, made.unet, made.vae, self.scheduler, shortcuts)
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #f8740e20
+class DrawingPipeline(PartsPipeline):
+    "One batch of pictures."
 
     def check_drawing(self, num_inference_steps: int | None = None, guidance_scale: float | None = None) -> None:
         "ValueError if pictures cannot be drawn with these settings (None: the pipeline's), which are tried for a step."
@@ -616,8 +621,28 @@ class BeginningPipeline(NarrationPipeline):
         given = zip(texts, features, narrator.pages_left(pages))
         return [replace(narrator.encode_text(clean_text(words), left), features=f) for words, f, left in given][1:]
 
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #6f76a310
+class PagesPipeline(IllustrationPipeline):
+    "Pictures of pages, in their order."
+
+    def _illustrated(self, given, narrated, seed, num_inference_steps, guidance_scale, progress) -> Iterator[Page]:
+        drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, progress=progress)
+        drawing |= dict(unconditional=self.unconditional(guidance_scale))
+
+        def draw(numbered: tuple[int, NarratedPage]) -> Any:
+            number, page = numbered
+            if number < len(given):
+                return given[number]
+            features: Any = page.features
+            return self.illustrate(features[None], [picture_seed(seed, number)], **drawing)[0]
+
+        told = work_behind(enumerate(narrated), draw, int(self.draws_beside()), lambda: None, Event())
+        with closing(told) as drawn:
+            for (number, page), image in drawn:
+                yield Page(page.text, image, dict(page=number))
+
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #6f76a309
-class StreamingPipeline(BeginningPipeline, IllustrationPipeline):
+class StreamingPipeline(BeginningPipeline, PagesPipeline):
     "Stories as they come: texts and pictures, page by page."
 
     def stream(
@@ -650,21 +675,6 @@ class StreamingPipeline(BeginningPipeline, IllustrationPipeline):
         how |= dict(known_pages=self.read_on(opening.texts, features, pages, ending))
         narrated = self.narrate(opening.images[0], opening.texts[0], pages, attention, seed, sampling, **how)
         return self._illustrated(opening.images, narrated, seed, num_inference_steps, guidance_scale, progress)
-
-    def _illustrated(self, given, narrated, seed, num_inference_steps, guidance_scale, progress) -> Iterator[Page]:
-        drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, progress=progress)
-        drawing |= dict(unconditional=self.unconditional(guidance_scale))
-
-        def draw(numbered: tuple[int, NarratedPage]) -> Any:
-            number, page = numbered
-            if number < len(given):
-                return given[number]
-            return self.illustrate(page.features[None], [picture_seed(seed, number)], **drawing)[0]
-
-        told = work_behind(enumerate(narrated), draw, int(self.draws_beside()), lambda: None, Event())
-        with closing(told) as drawn:
-            for (number, page), image in drawn:
-                yield Page(page.text, image, dict(page=number))
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #4549a1ae
 class StoryPipeline(StreamingPipeline):
