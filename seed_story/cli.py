@@ -6,8 +6,8 @@
 __all__ = ['app', 'data_app', 'NAMED', 'StoryPages', 'StoryEnding', 'AttentionName', 'OpeningPictures', 'OpeningStory',
            'ModelName', 'AdapterFolder', 'BookFolder', 'StoryData', 'ImageFolder', 'SkipPages', 'Material',
            'CaptionFile', 'Subtitles', 'TellingModel', 'EndpointURL', 'TellingWay', 'KeyVariable', 'TokenPrice',
-           'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell', 'parse_size', 'data_storyland', 'data_check',
-           'data_chunk', 'data_build', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help',
+           'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell', 'tell_many_books', 'parse_size', 'data_storyland',
+           'data_check', 'data_chunk', 'data_build', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help',
            'finetune_model', 'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
@@ -230,6 +230,46 @@ def tell(
     typer.echo(
         f'{book.out / "index.html"}: {len(book)} pages, seed {book.settings["seed"]}, {time.monotonic() - clock:.0f} s'
     )
+
+# %% ../nbs/cli.ipynb #5e9a0006
+@app.command('tell-many')
+def tell_many_books(
+    openings: Annotated[Path, typer.Option(help='StoryStream FILE.jsonl: each line begins a book.', **NAMED)],
+    out: Annotated[Path, typer.Option(help='Folder of the books, OUT/0001, OUT/0002, ….', **NAMED)] = Path('stories'),
+    given: Annotated[int, typer.Option(min=1, help='So many first pages of each line are its opening.')] = 1,
+    pages: StoryPages = None,
+    attention: AttentionName = None,
+    seed: Annotated[int, typer.Option(help='Of the first book; the others count on.')] = 0,
+    model: ModelName = None,
+    adapter: AdapterFolder = None,
+    resume: Annotated[bool, typer.Option('--resume', help='Go on with the books that are not finished.')] = False,
+    steps: Annotated[Optional[int], typer.Option(min=1, help='Denoising steps a picture.')] = None,
+    guidance: Annotated[Optional[float], typer.Option(help='Guidance scale of the pictures; 1 = none.')] = None,
+    temperature: Annotated[Optional[float], typer.Option(help='Temperature of the text; 0 = greedy.')] = None,
+    device: Annotated[Optional[str], typer.Option(help='cpu, cuda, …; default: cpu.')] = None,
+    dtype: Annotated[Optional[str], typer.Option(help='float32, bfloat16 or float16; default: float32.')] = None,
+    compiled: Annotated[bool, typer.Option('--compile', help='On a GPU: few launches.')] = False,
+    rows: Annotated[int, typer.Option(min=1, help='Stories that a process tells at the same time.')] = 8,
+    processes: Annotated[int, typer.Option(min=1, help='Processes that share the books; on GPUs, one a card.')] = 1,
+):
+    "Tell many stories at once, each into a book of its own; OUT/stories.jsonl has all that are finished."
+    from seed_story.pipeline.books import BookSeries, read_openings, tell_series
+    from seed_story.pipeline.tell import TellOptions
+
+    how: dict[str, Any] = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance)
+    how |= dict(temperature=temperature, device=device, dtype=dtype, compile=compiled or None)
+    how |= dict(adapter=None if adapter is None else str(adapter))
+    clock = time.monotonic()
+    series = BookSeries(out, read_openings(openings, given), TellOptions(**how), rows)
+    report = tell_series(series, processes, resume)
+    for number, why in sorted(report.failed.items()):
+        complain(f'{series.folder(number)}: {why}')
+    told = sum(map(len, report.finished))
+    left = f', {len(report.unfinished)} books are not finished' if report.unfinished else ''
+    typer.echo(
+        f'{out / "stories.jsonl"}: {len(report.finished)} books, {told} pages, {time.monotonic() - clock:.0f} s{left}'
+    )
+    return 1 if report.failed else None
 
 # %% ../nbs/cli.ipynb #145fcd62
 def parse_size(size: str) -> tuple[int, int]:

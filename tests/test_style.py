@@ -31,6 +31,7 @@ MANY_PARAMETERS = {
     'VisualTokenizer.__init__',
     # commands, an option a parameter
     'tell',
+    'tell_many_books',
     'data_storyland',
     'data_build',
     'finetune_model',

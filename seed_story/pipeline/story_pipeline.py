@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import fields, replace
-from itertools import chain
+from itertools import chain, count, repeat
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, NamedTuple
@@ -37,6 +37,7 @@ from ..models.features import encode_images
 from ..models.sequence import MOST_PAGES_LEFT, SEPARATOR, ImageTokens, clean_text, countdown_text
 from .folders import SavedPipeline, check_kinds
 from .graphs import GraphedDrawing, TextWriter
+from .many_stories import NOT_FINITE, NumberedPage, StoryRequest, narrate_many
 from .narrate import NarratedPage, Narrator, Progress, narrate, resolve_ending, tokenize_story
 from .openings import KnownOpenings, opening_notes, read_known_openings
 from .sampling import Sampling, derive_seed
@@ -52,7 +53,8 @@ __all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'Inf
            'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'check_remembered',
            'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'PartsPipeline', 'DrawingPipeline',
            'IllustrationPipeline', 'StoryOpening', 'load_opening', 'BeginningPipeline', 'PagesPipeline',
-           'StreamingPipeline', 'StoryPipeline']
+           'StreamingPipeline', 'RequestedStoriesPipeline', 'ManyStoriesPipeline', 'IllustratedStoriesPipeline',
+           'StoryPipeline']
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(
@@ -404,9 +406,7 @@ def _finite_pages(rows: Iterator, alone: bool) -> Iterator:
     for row in rows:
         for page in row:
             if page.features is not None and not torch.isfinite(page.features).all():
-                raise ValueError(
-                    'the language model gave features that are not finite: take float32 weights, or others'
-                )
+                raise ValueError(NOT_FINITE)
         yield row[0] if alone else row
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #d579a562
@@ -676,8 +676,120 @@ class StreamingPipeline(BeginningPipeline, PagesPipeline):
         narrated = self.narrate(opening.images[0], opening.texts[0], pages, attention, seed, sampling, **how)
         return self._illustrated(opening.images, narrated, seed, num_inference_steps, guidance_scale, progress)
 
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5e9a0001
+class RequestedStoriesPipeline(StreamingPipeline):
+    "Stories that are told later, among others."
+
+    def request_story(
+        self,
+        image: Image.Image | str | Path | Sequence,  # of the opening: PIL, or a path; a list: of its pages
+        text: str | Sequence[str],  # of the opening, or of its pages
+        pages: int | None = None,  # of the story, the opening included
+        seed: int | None = None,  # None: another story each time
+        attention: str | Policy | None = None,  # with which it will be told
+        sampling: Sampling | None = None,  # with which it will be told
+        *,
+        ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
+        known_pages: Sequence[NarratedPage] = (),  # told before, behind the first page: these are read, not written
+    ) -> StoryRequest:
+        "A story for `narrate_many`, its opening checked and encoded. ValueError for one that cannot be used."
+        opening = load_opening(image, text)
+        pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
+        self.check_pages(opening.texts, self.policy(attention), self.sampling() if sampling is None else sampling)
+        features = self.encode(opening.images)
+        known = [*known_pages, *self.read_on(opening.texts, features, pages, ending)[len(known_pages) :]]
+        return StoryRequest(opening.texts[0], features[0], pages, resolve_seed(seed), known)
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5e9a0011
+class ManyStoriesPipeline(RequestedStoriesPipeline):
+    "Many stories at once, each at its own pace."
+
+    def narrate_many(
+        self,
+        requests: Iterable[StoryRequest | ValueError],  # see `request_story`; an error stands for a story of none
+        rows: int = 8,  # stories that are told at the same time
+        attention: str | Policy | None = None,  # a policy, or its name (`seed_story.sinks.policies`)
+        sampling: Sampling | None = None,  # as `pipe.sampling(temperature=…)` gives it
+        turn_at: int = 1,  # so many texts have ended before pages are turned, together
+        *,
+        ending: bool | None = None,  # stories end on their last page; None: if the model was trained for it
+    ) -> Iterator[list[NumberedPage]]:
+        "Texts and features of many stories, see `seed_story.pipeline.many_stories.narrate_many`; a list as they come."
+        sampling = self.sampling() if sampling is None else sampling
+        _check_sampling(sampling)
+        writer = self.text_writer
+        how: dict[str, Any] = {} if writer is None else dict(block=writer.block, graphs=writer.graphs)
+        return narrate_many(
+            self.make_narrator(ending), requests, rows, self.policy(attention), sampling, turn_at=turn_at, **how
+        )
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5e9a0002
+def _for_each(name: str, given: Any, openings: list, step: int) -> Iterable:
+    "One of a list for each of the `openings`, or a number that grows by `step`. ValueError for unequal numbers."
+    if given is None or not isinstance(given, Iterable):
+        return repeat(None) if given is None else count(whole_number(name, given), step)
+    found = _listed(name, given)
+    if len(found) != len(openings):
+        raise ValueError(f'{name} must have one entry a story: {len(found)} for {len(openings)} openings')
+    return found
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5e9a0012
+class _StoriesWithPictures(ManyStoriesPipeline):
+    def _requests(self, given: list, attention: Any, sampling: Any) -> Iterator[StoryRequest | ValueError]:
+        for image, text, pages, seed in given:
+            try:
+                yield self.request_story(image, text, pages, seed, attention, sampling)
+            except ValueError as error:  # of this story; it is handed on in its place
+                yield error
+
+    def _with_pictures(self, group: list[NumberedPage], given: list, drawing: dict) -> Iterator[NumberedPage]:
+        "The pages of a `group` with their pictures; the first ones have those of the opening."
+        openings = {told.story: load_opening(*given[told.story][:2]).images for told in group if told.page}
+        new = [told for told in group if told.page and told.number >= len(openings[told.story])]
+        seeds = [picture_seed(given[told.story][3], told.number) for told in new]
+        drawn: Any = self.illustrate(torch.stack([t.page.features for t in new]), seeds, **drawing) if new else []
+        images = {(told.story, told.number): image for told, image in zip(new, drawn)}
+        for told in group:
+            if told.page is None:
+                yield told
+                continue
+            image = images.get((told.story, told.number)) or openings[told.story][told.number]
+            yield told._replace(page=Page(told.page.text, image, dict(page=told.number)))
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5e9a0013
+class IllustratedStoriesPipeline(_StoriesWithPictures):
+    "Many stories at once, with their pictures."
+
+    def tell_many(
+        self,
+        openings: Iterable,  # of each story: its picture and its text, or a list of both, as `stream` takes them
+        pages: int | Sequence[int] | None = None,  # of every story, the opening included; a list: of each
+        seeds: int
+        | Sequence[int]
+        | None = None,  # a number: of the first, the others count on; None: always other ones
+        attention: str | Policy | None = None,  # a policy, or its name (`seed_story.sinks.policies`)
+        rows: int = 8,  # stories that are told at the same time
+        sampling: Sampling | None = None,  # as `pipe.sampling(temperature=…)` gives it
+        *,
+        num_inference_steps: int | None = None,  # denoising steps of a picture
+        guidance_scale: float | None = None,  # up to 1: none
+    ) -> Iterator[NumberedPage]:
+        """Pages of many stories as they come: `.story` (from 0), `.number` and `.page` (a `Page` with its picture).
+
+        A story that cannot be told, or goes wrong, has its `.error` in place of a page; the others go on. Pictures of
+        pages that come together are drawn together. Texts are those of each story alone; pictures, up to rounding."""
+        openings = _listed('openings', openings)
+        self._check_drawing(num_inference_steps, guidance_scale)
+        numbers = [_for_each('pages', pages, openings, 0), _for_each('seeds', seeds, openings, 1)]
+        given = [(image, text, many, resolve_seed(seed)) for (image, text), many, seed in zip(openings, *numbers)]
+        requests = self._requests(given, attention, sampling)
+        groups = self.narrate_many(requests, rows, attention, sampling)
+        drawing: dict[str, Any] = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        drawing |= dict(unconditional=self.unconditional(guidance_scale))
+        return (page for group in groups for page in self._with_pictures(group, given, drawing))
+
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #4549a1ae
-class StoryPipeline(StreamingPipeline):
+class StoryPipeline(IllustratedStoriesPipeline):
     """Tells illustrated stories: `pipe(image, text, pages=25)` → `Story`. The paper's method as one object.
 
     Its components, and the defaults of its stories, are the arguments of `StoryComponents`."""
