@@ -30,11 +30,10 @@ def command() -> None:
     import seed_story.pipeline.tell  # noqa: F401
 
 
-def sequence() -> None:
-    import seed_story.models.sequence  # noqa: F401
+def libraries() -> None:
+    from seed_story.pipeline.imports import import_little
 
-
-def pipeline() -> None:
+    import_little()
     import seed_story.pipeline.story_pipeline  # noqa: F401
 
 
@@ -54,12 +53,11 @@ def main() -> None:
 
     with tell.collection_paused():
         stage('torch', lambda: __import__('torch'))
-        stage('transformers', sequence)
+        stage('transformers, diffusers', libraries)
         opening = tell.bundled_opening(tell.model_folder(options.model))
-        stage('diffusers, peft', pipeline)
         pipe = stage('weights unpacked and loaded', lambda: tell.load_pipeline(options.model))
     settings = stage(
-        'checks', lambda: tell.story_settings(pipe, opening, tell.TellOptions(), None) | dict(x=pipe.check_drawing())
+        'checks', lambda: tell.story_settings(pipe, [opening], tell.TellOptions(), None) | dict(x=pipe.check_drawing())
     )
     with tell.torch_threads(settings['threads']):
         pages = stage('texts', lambda: told(pipe, opening, options.pages))

@@ -118,6 +118,9 @@ def _fault_of(error: Exception) -> str:
     raise error
 
 # %% ../nbs/cli.ipynb #186b2cd3
+_alone = False  # does this process nothing else?
+
+
 def run(args: Optional[list[str]] = None) -> int:
     "Run the command line `args` (default: the program's own); returns the exit code."
     args = sys.argv[1:] if args is None else args
@@ -137,7 +140,9 @@ def run(args: Optional[list[str]] = None) -> int:
 
 
 def main() -> None:
-    "The console script `seed-story`."
+    "The console script `seed-story`, to which its process belongs."
+    global _alone
+    _alone = True
     sys.exit(run())
 
 # %% ../nbs/cli.ipynb #c11a0001
@@ -223,7 +228,7 @@ def tell(
     how |= dict(adapter=None if adapter is None else str(adapter))
     clock = time.monotonic()
     try:
-        book = tell_story(image, text, out, resume, TellOptions(**how), quiet, complain, opening)
+        book = tell_story(image, text, out, resume, TellOptions(**how), quiet, complain, opening, _alone)
     except StoryInterrupted as e:
         complain(e)
         return 130

@@ -5,6 +5,7 @@
 # %% ../../nbs/3_models/06_lora.ipynb #291dcd0c
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,8 @@ def add_lora(llm: Any, lora: dict) -> Any:
 # %% ../../nbs/3_models/06_lora.ipynb #f0a891c3
 def _adapted_modules(llm: nn.Module, layers: bool = True, saved: bool = True) -> list[tuple[str, Any]]:
     "The modules that peft put in, by name: adapted `layers`, and wrappers of modules that are trained whole (`saved`)."
+    if "peft" not in sys.modules:  # then it has put in none
+        return []
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 

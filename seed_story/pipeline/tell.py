@@ -32,6 +32,7 @@ __all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW
 from PIL import Image
 
 from .adapters import read_adapter_card
+from .imports import import_little
 from .loading import fingerprint, load_pipeline, model_folder, quiet_libraries
 from ..sinks.policies import attention_policy, policy_name
 from seed_story.story.book import (
@@ -386,9 +387,10 @@ def narrate_pages(
     opening: Sequence[Opening],  # its pages
     settings: dict[str, Any],  # see `story_settings`
     bars: ProgressBars,  # called for every text token
+    features: Tensor | None = None,  # of the opening's pictures, [N, V, F]; None: they are encoded
 ) -> Iterator[NarratedPage]:
     "The pages of a story, from the opening on; those that it or the `book` has are read, not written."
-    features = pipe.encode([page.image for page in opening])
+    features = pipe.encode([page.image for page in opening]) if features is None else features
     known = read_known_pages(pipe, book, features) if book is not None else []
     given = pipe.read_on([page.text for page in opening], features, settings['pages'], settings['ending'])
     known += given[len(known) :]
@@ -477,13 +479,14 @@ def tell_book(
     opening: Sequence[Opening],  # its pages
     settings: dict[str, Any],  # see `story_settings`
     quiet: bool = False,  # no progress bars
+    features: Tensor | None = None,  # of the opening's pictures, [N, V, F]; None: they are encoded
 ) -> Book:
     """Write the pages that the book lacks, each to disk as soon as it exists.
 
     StoryInterrupted if interrupted, BookError if the disk refuses; ValueError, before anything is written, if the
     model cannot draw as the settings say."""
     bars = ProgressBars(settings['pages'], len(book or ()), quiet)
-    narrated = narrate_pages(pipe, book, opening, settings, bars)
+    narrated = narrate_pages(pipe, book, opening, settings, bars, features)
     if not book and settings['pages'] > len(opening):
         _try_drawing(pipe, settings['steps'], settings['guidance'])
     if book is None:
@@ -603,9 +606,14 @@ def check_opening_pages(pipe: StoryPipeline, opening: Sequence[Opening], setting
     pipe.check_pages([page.text for page in opening], pipe.policy(settings['attention']), sampling)
 
 
-def note_opening(pipe: StoryPipeline, opening: Sequence[Opening]) -> list[str]:
+def note_opening(
+    pipe: StoryPipeline,
+    opening: Sequence[Opening],  # its pages
+    features: Tensor | None = None,  # of its pictures, [N, V, F]; None: they are encoded
+) -> list[str]:
     "A line for each thing of the opening that is far from what the model was trained on."
-    return pipe.notes_of_opening([page.text for page in opening], pipe.encode([page.image for page in opening]))
+    features = pipe.encode([page.image for page in opening]) if features is None else features
+    return pipe.notes_of_opening([page.text for page in opening], features)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb61b
 def _one_each(given: Any) -> list:
@@ -622,6 +630,7 @@ def tell_story(
     quiet: bool = False,  # no progress bars
     say: Callable[[str], object] = logger.warning,  # called with one line, before the first page of a far opening
     opening: str | Path | None = None,  # a StoryStream file with one story, or FILE:LINE, whose pages are the opening
+    alone: bool = False,  # this process does nothing else: see `import_little`
 ) -> Book:
     """Tell a book into the folder `out`, or go on with the one there.
 
@@ -632,21 +641,39 @@ def tell_story(
     with sigterm_as_interrupt(), claim_folder(out, resume) as folder:
         book = find_book(folder, resume)
         before = TellOptions() if book is None else kept_options(book)
-        with collection_paused():
-            mine = given_opening(_one_each(image), _one_each(text), opening)
-        if book and book.is_finished and not options.given() and not mine:
+        pictures, texts = map(_one_each, (image, text))
+        if book and book.is_finished and not (options.given() or pictures or texts or opening is not None):
             write_index(book)
             return book
         if options.adapter and not options.model and book is None:
             options = replace(options, model=read_adapter_card(options.adapter).base)
-        with collection_paused():
-            model = options.model or before.model or 'tiny'
-            pages = find_opening(mine, book, model, options.adapter or before.adapter)
-        given = [*options.given(), *(['opening'] if mine else [])]
-        return _tell(pages, folder, book, replace(before, **options.given()), given, quiet, say)
+        model = options.model or before.model or 'tiny'
+        given = [*options.given()]
+        options = replace(before, **options.given())
+        check_compiling(options)
+        with collection_paused(), unpacking_ahead(model_folder(model)):  # weights, while libraries are imported
+            if alone and options.device in (None, 'cpu'):
+                import_little()
+            mine = given_opening(pictures, texts, opening)
+            pages = find_opening(mine, book, model, options.adapter)
+            pipe, options = _load(options)
+        given += ['opening'] if mine else []
+        return _tell(pipe, pages, folder, book, options, given, quiet, say)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb62c
+def _load(options: TellOptions) -> tuple[StoryPipeline, TellOptions]:
+    "The pipeline that the options name, and the options with folders named from the root of the file system."
+    model = options.model or 'tiny'
+    if Path(model).is_dir():  # a resumed story may be called from another folder
+        model = str(Path(model).resolve())
+        options = replace(options, model=model)
+    if options.adapter:
+        options = replace(options, adapter=str(Path(options.adapter).resolve()))
+    return load_pipeline(model, options.device or 'cpu', options.dtype or 'float32', options.adapter), options
+
+
 def _tell(
+    pipe: StoryPipeline,
     opening: Sequence[Opening],  # its pages
     out: Path,  # folder of a book that is begun
     book: Book | None,  # to go on with; None begins one
@@ -655,23 +682,15 @@ def _tell(
     quiet: bool,  # no progress bars
     say: Callable[[str], object],  # called with one line, if the opening is far from what the model knows
 ) -> Book:
-    "Load the model, and tell."
-    check_compiling(options)
-    model = options.model or 'tiny'
-    if Path(model).is_dir():  # a resumed story may be called from another folder
-        model = str(Path(model).resolve())
-        options = replace(options, model=model)
-    if options.adapter:
-        options = replace(options, adapter=str(Path(options.adapter).resolve()))
-    with collection_paused(), unpacking_ahead(model_folder(model)):
-        pipe = load_pipeline(model, options.device or 'cpu', options.dtype or 'float32', options.adapter)
+    "Check what the command said, and tell."
     if options.compile:
         pipe.compile()
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings, given)
     check_opening_pages(pipe, opening, settings)
-    settings['notes'] = note_opening(pipe, opening) if book is None else book.settings.get('notes', [])
-    if book is None and settings['notes']:
-        say('; '.join(settings['notes']))
     with quiet_libraries(), torch_threads(settings['threads']):
-        return tell_book(pipe, book, out, opening, settings, quiet)
+        features = pipe.encode([page.image for page in opening])
+        settings['notes'] = note_opening(pipe, opening, features) if book is None else book.settings.get('notes', [])
+        if book is None and settings['notes']:
+            say('; '.join(settings['notes']))
+        return tell_book(pipe, book, out, opening, settings, quiet, features)
