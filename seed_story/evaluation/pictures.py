@@ -6,8 +6,8 @@
 __all__ = ['CHANCES', 'FEW_CHANCES', 'POINTS', 'SQUARE', 'WORST', 'OPEN', 'REACH', 'WINDOW', 'FAINT', 'CUTS', 'GAP', 'COPY',
            'ARTEFACT', 'FACE', 'ToldPicture', 'read_told_pictures', 'find_slots', 'guess_casts', 'guess_scenes',
            'soften_pictures', 'compare_softened', 'worst_mean', 'compare_structure', 'find_heads', 'compare_heads',
-           'Redrawn', 'redraw', 'find_twice', 'PageVerdict', 'list_faults', 'judge_pictures', 'tally_pictures',
-           'picture_figures', 'verdict_sheet']
+           'Redrawn', 'redraw', 'find_twice', 'PageVerdict', 'is_exchanged', 'list_faults', 'judge_pictures',
+           'tally_pictures', 'picture_figures', 'verdict_sheet']
 
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #bbbdd45c
 import math
@@ -320,11 +320,6 @@ class PageVerdict:
         return [kind for kind in shown if kind not in (self.told.acts or ())]
 
     @property
-    def exchanged(self) -> bool:
-        "Is a species that is told not shown, and in its stead one that is not told, or one of the others twice?"
-        return bool(self.missing and (self.extra or self.twice))
-
-    @property
     def thing_shown(self) -> bool:
         "Is the thing that is told shown?"
         return self.shown is not None and self.told.thing in self.shown.props
@@ -342,6 +337,11 @@ class PageVerdict:
         return list_faults(self)
 
 # %% ../../nbs/7_evaluation/08_pictures.ipynb #3b0a0113
+def is_exchanged(verdict: PageVerdict) -> bool:
+    "Is a species that is told not shown, and in its stead one that is not told, or one of the others twice?"
+    return bool(verdict.missing and (verdict.extra or verdict.twice))
+
+
 def list_faults(verdict: PageVerdict) -> list[str]:
     "What is wrong with the picture of a page, in few words each."
     told = verdict.told
@@ -419,7 +419,7 @@ def tally_pictures(verdicts: Sequence[PageVerdict]) -> dict[str, tuple[float, fl
         'moods shown': (sum(acts[1]), len(acts[1])),
         'figures missing': (sum(map(bool, (v.missing for v in told))), len(told)),
         'figures too many': (sum(map(bool, (v.extra for v in told))), len(told)),
-        'figures as another': (sum(v.exchanged for v in told), len(told)),
+        'figures as another': (sum(map(is_exchanged, told)), len(told)),
         'figures twice': (sum(map(bool, (v.twice for v in drawn))), len(drawn)),
         'sharpness': (sum(v.sharpness[0] for v in drawn), sum(v.sharpness[1] for v in drawn)),
         'artefact': (sum(v.artefact for v in drawn), len(drawn)),
