@@ -87,22 +87,13 @@ class ImageMarkers(Protocol):
     @property
     def eoi(self) -> int: ...
 
-# %% ../../nbs/4_sinks/04_ledger.ipynb #3b919ae3
-class PageTracker:
-    "Reads the ids of one text, in the order in which the model does, and notes its finished `pages`."
+# %% ../../nbs/4_sinks/04_ledger.ipynb #3b919ae2
+class _FinishedPages:
+    "Where the finished pages of one text stand."
 
-    def __init__(self, image_tokens: ImageMarkers | None = None, sentence_end_ids: Collection[int] = frozenset()):
-        self.image_tokens = image_tokens
-        self.sentence_end_ids = sentence_end_ids
+    def __init__(self) -> None:
         self.pages: list[PageSpan] = []
-        self.length = 0  # tokens read
         self._told: tuple[PageSpan, ...] = ()
-        self._open_page(0)
-
-    def _open_page(self, start: int) -> None:
-        self._start = start
-        self._boi: int | None = None
-        self._sentence_ends: list[int] = []
 
     @property
     def told(self) -> tuple[PageSpan, ...]:
@@ -110,6 +101,27 @@ class PageTracker:
         if len(self._told) != len(self.pages):
             self._told = tuple(self.pages)
         return self._told
+
+    def _take_back(self) -> PageSpan:
+        "Remove the newest page."
+        self._told = ()
+        return self.pages.pop()
+
+# %% ../../nbs/4_sinks/04_ledger.ipynb #3b919ae3
+class PageTracker(_FinishedPages):
+    "Reads the ids of one text, in the order in which the model does, and notes its finished `pages`."
+
+    def __init__(self, image_tokens: ImageMarkers | None = None, sentence_end_ids: Collection[int] = frozenset()):
+        super().__init__()
+        self.image_tokens = image_tokens
+        self.sentence_end_ids = sentence_end_ids
+        self.length = 0  # tokens read
+        self._open_page(0)
+
+    def _open_page(self, start: int) -> None:
+        self._start = start
+        self._boi: int | None = None
+        self._sentence_ends: list[int] = []
 
     def read(self, ids: Iterable[int]) -> None:
         "More ids."
@@ -128,8 +140,7 @@ class PageTracker:
         if not 0 <= length <= self.length:
             raise ValueError(f'{length} tokens are not among the {self.length} that were read')
         while self.pages and length < self.pages[-1].stop:  # a page that is open again
-            page = self.pages.pop()
-            self._told = ()
+            page = self._take_back()
             self._start = page.start
             self._boi = page.boi
             self._sentence_ends = list(page.ends)
