@@ -67,7 +67,7 @@ def check_layer_counts(config: Mapping[str, Any], stored: int, origin: object) -
         elif name in COUNTED and max(_numbers(value), default=0) > stored:
             raise WeightsError(f'{origin}: {name} is {shown(value)}, and its files hold {stored:,} tensors: {AGAIN}')
 
-# %% ../../nbs/3_models/16_components.ipynb #c977c916
+# %% ../../nbs/3_models/16_components.ipynb #1a970017
 _RANDOM = {torch.randn, torch.rand}
 _FILLING = {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.zero_, torch.Tensor.fill_}
 
@@ -83,7 +83,7 @@ class _NoValues(TorchFunctionMode):
             return args[0] if args else kwargs['tensor']
         return func(*args, **kwargs)
 
-
+# %% ../../nbs/3_models/16_components.ipynb #c977c916
 def _reason(error: Exception) -> str:
     "What an error says, if it was meant to be read."
     words = first_line(error)

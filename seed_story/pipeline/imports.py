@@ -186,7 +186,7 @@ def read_models_once() -> None:
             for needs, files in known.items()
         }
 
-    texts.define_import_structure = define
+    texts.define_import_structure = define  # type: ignore[assignment]  # theirs remembers, as `look` does
 
 # %% ../../nbs/5_pipeline/13_imports.ipynb #1a970012
 def import_little() -> bool:
