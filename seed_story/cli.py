@@ -438,8 +438,8 @@ def data_build(
     server = Endpoint(url, model, key_variable) if url and model is not None else None
     telling = None if model is None else Telling(model, server, way, about, workers, price)  # type: ignore[arg-type]
     with _count_on_bar(quiet) as progress:
-        doing = plan_build if dry_run else build_data
-        report = doing(source, out, options, captions, telling, progress)
+        how = (source, out, options, captions, telling, progress)
+        report = plan_build(*how) if dry_run else build_data(*how, say=(lambda line: None) if quiet else complain)
     return _show_report(report)
 
 # %% ../nbs/cli.ipynb #b111d004
@@ -465,7 +465,7 @@ def _show_report(report: Any) -> int:
     for problem in report.problems:
         complain(problem)
     if report.path:
-        typer.echo(f'{report.path}: seed-story data check {report.path.parent}')
+        typer.echo(f'{report.path}: seed-story finetune {report.path.parent} --out MODEL')
     elif report.advice:
         typer.echo(f'next: {report.advice}')
     return 1 if report.problems else 0
@@ -621,7 +621,7 @@ def finetune_model(
     data: StoryData,
     out: Annotated[Path, typer.Option(help='Folder of the model; called again, it goes on.', **NAMED)],
     start: Annotated[str, typer.Option('--from', help='Model to begin with: tiny, small, or a folder.')] = 'tiny',
-    minutes: Annotated[float, typer.Option(help='Of training.')] = 20.0,
+    minutes: Annotated[float, typer.Option(help='Of training; encoding, measuring and telling come on top.')] = 20.0,
     steps: Annotated[Optional[int], typer.Option(help='Steps of each stage, instead of minutes.')] = None,
     batch: Annotated[
         Optional[int], typer.Option(help='Chunks of a step. Default: one for each 50 pages, at most 4.')

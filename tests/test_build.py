@@ -392,7 +392,8 @@ def test_a_page_that_no_model_describes_is_named(server, tmp_path, capsys):
     server.script = [said('{}')] * 3
     assert cli.run(words) == 1
     err = capsys.readouterr().err
-    assert '000001.png' in err and '(1.png)' in err and 'call again to ask again' in err and err.count('\n') == 1
+    assert err.startswith('seed-story: requests: 6, tokens asked: 1060, '), 'what will be asked is said before'
+    assert '000001.png' in err and '(1.png)' in err and 'call again to ask again' in err and err.count('\n') == 2
     assert not (tmp_path / 'data' / 'stories.jsonl').exists() and len(server.bodies) == 3 + 4
     assert cli.run(words) == 0 and len(server.bodies) == 3 + 4 + 1 + 1
 

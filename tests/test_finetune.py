@@ -1,5 +1,6 @@
 "From a few pages to a model that tells them: `seed-story finetune`, in this process, with a small model."
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -30,7 +31,10 @@ def whole(data, tmp_path_factory):
     out = tmp_path_factory.mktemp('made') / 'model'
     begun = []
     report = finetune(data, str(small_model()), out, HOW, begun.append)
-    assert begun == 'stores,before,told before,stage 2,stage 3,after,assembled,openings,told after,sheet'.split(',')
+    said = r'5 pages .*, 1 held out; 2 steps of each stage, and 0\.\d+ GB of memory on cpu, about'
+    assert re.fullmatch(said, begun[0])
+    assert [line.split(':')[0] for line in begun[1:]] == [f'{k} of 10' for k in range(1, 11)]
+    assert re.search(r'about 2 steps in \d+ s$', begun[4]), begun[4]
     assert (report.folder, report.pages, report.held_out) == (out, 5, 1)
     assert report.after['features'] != report.before['features'] and Image.open(report.sheet).size[0] > 6 * 128
     return out
@@ -106,6 +110,22 @@ def test_what_cannot_be_used_is_told_in_one_line(data, tmp_path):
         code, said, err = command('finetune', source, '--from', start, '--out', tmp_path / out)
         assert code == 2 and not said and err.count('\n') == 1 and expected in err, err
     assert not (tmp_path / 'out').exists() and [p.name for p in (tmp_path / 'full').iterdir()] == ['notes.txt']
+
+
+def test_what_does_not_fit_is_told_before_anything_is_written(data, tmp_path, monkeypatch):
+    out = tmp_path / 'out'
+
+    def refused(free, **options):
+        monkeypatch.setattr('seed_story.training.finetune.free_bytes', lambda device: free)
+        with pytest.raises(ValueError) as told:
+            finetune(data, str(small_model()), out, replace(HOW, **options))
+        return str(told.value)
+
+    assert refused(3e7).endswith('0.03 GB are free: end other programs, or begin with a smaller model (--from)')
+    fits = refused(2e8, batch=64)
+    assert re.search(r'are free: --memory 0.2 --batch \d+ fits$', fits), fits
+    assert '--memory 0.2 is given, 9 GB are free: --batch' in refused(9e9, batch=64, memory=0.2)
+    assert not out.exists()
 
 
 def test_other_words_or_pictures_are_other_data(data):

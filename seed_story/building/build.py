@@ -30,15 +30,23 @@ from seed_story.building.material import (
 )
 from .pages import kind_of_source, read_pages
 from .subtitles import assign_lines, find_subtitles
-from .writing import describe, write_from_captions, write_linked
+from seed_story.building.writing import (
+    AskingEstimate,
+    add_story,
+    describe,
+    estimate_captions,
+    write_from_captions,
+    write_linked,
+)
 from ..story.arguments import plain_path, real_number, shown, whole_number
 from ..story.files import claim, sha256_of, write_atomic
 from ..story.format import write_stories
+from ..story.pictures import open_image
 
 # %% auto #0
 __all__ = ['BuildStep', 'StepProgress', 'BuildOptions', 'BuildReport', 'check_enough', 'make_frames', 'make_captions',
            'caption_problems', 'ask_for_captions', 'new_drafts', 'keep_drafts', 'kept_drafts', 'with_captions',
-           'ask_for_stories', 'check_free', 'write_result', 'build_data']
+           'ask_for_stories', 'stories_to_write', 'estimate_asking', 'check_free', 'write_result', 'build_data']
 
 # %% ../../nbs/10_building/12_build.ipynb #584a2bbe
 BuildStep = Literal['frames', 'captions', 'stories', 'all']
@@ -73,12 +81,22 @@ class BuildReport:
     path: Path | None = None  # of the file that was written
 
 # %% ../../nbs/10_building/12_build.ipynb #99ea5468
-def check_enough(frames: list[Keyframe], pages: int) -> None:
+def check_enough(
+    frames: list[Keyframe],
+    pages: int,  # of a story
+    seconds: float = 0.0,  # of the video; 0: not known
+    every: float = 0.0,  # seconds after which one was asked for
+) -> None:
     "ValueError, before anything is paid, for pictures that are too few for a story."
-    if len(frames) < min(FEWEST_PAGES, pages) and any(frame.start is not None for frame in frames):
+    fewest = min(FEWEST_PAGES, pages)
+    if len(frames) < fewest and any(frame.start is not None for frame in frames):
+        often = float(f'{seconds / (2 * fewest):.1g}')
+        how = f'ask for one more often, with --every {often or "SECONDS"}, or name another video'
+        if seconds and often >= every:
+            how = 'the others are too much alike, name a longer video'
         raise ValueError(
             f'the video gives {len(frames)} different picture{"s" * (len(frames) != 1)}, a story has '
-            f'{min(FEWEST_PAGES, pages)} or more: ask for one more often, with --every SECONDS, or name another video'
+            f'{fewest} or more: {how}'
         )
     group_pages([frame.image for frame in frames], pages)
 
@@ -101,15 +119,18 @@ def _video_rows(video: VideoFrames, lines: int) -> list[tuple[str, int | float |
     return [*rows, ('subtitles', lines)]
 
 
-def _store_frames(source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress) -> None:
-    "Choose the pictures of the material, and store them."
+def _store_frames(
+    source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress
+) -> float:
+    "Choose the pictures of the material, and store them; the seconds of a video, else 0."
     if kind_of_source(source) != 'video':
         write_frames(work.frames, ((page, None) for page in read_pages(source)), options.size)
-        return
+        return 0.0
     lines = find_subtitles(source, options.subtitles)
     video = VideoFrames(source, options.every, progress=lambda done, total: progress(done, total, 'seconds of video'))
     write_frames(work.frames, video, options.size, lambda frames: assign_lines(frames, lines))
     report.rows += _video_rows(video, len(lines))
+    return video.seconds
 
 # %% ../../nbs/10_building/12_build.ipynb #0a9fd6ec
 def make_frames(
@@ -123,12 +144,12 @@ def make_frames(
         )
     work.note('source', _made_from(source, options))
     if not work.frames.exists():
-        _store_frames(source, work, options, report, progress)
         try:
-            check_enough(read_frames(work.frames), options.pages)
-        except ValueError:  # other options are free
-            shutil.rmtree(work.frames)
-            (work.folder / 'source.json').unlink()
+            seconds = _store_frames(source, work, options, report, progress)
+            check_enough(read_frames(work.frames), options.pages, seconds, options.every)
+        except (ValueError, OSError):  # other options, and other material, are free
+            shutil.rmtree(work.frames, ignore_errors=True)
+            (work.folder / 'source.json').unlink(missing_ok=True)
             raise
     frames = read_frames(work.frames)
     report.rows.append(('pictures', len(frames)))
@@ -242,6 +263,43 @@ def ask_for_stories(
         f'{file} has no texts, {reason}: call again to ask again, or write them' for file, reason in failed
     ]
 
+# %% ../../nbs/10_building/12_build.ipynb #c41a0031
+def stories_to_write(work: Work, frames: list[Keyframe], pages: int) -> list[list[Keyframe]]:
+    "The stories that have no text yet, as their frames."
+    known = {frame.image: frame for frame in frames}
+    if work.stories.exists():
+        drafts = [read_draft(file) for file in sorted(work.stories.glob('*.json'))]
+        groups = [draft.images for draft in drafts if not any(draft.texts)]
+    else:
+        groups, _ = group_pages(list(known), pages)
+    return [[known[image] for image in group if image in known] for group in groups]
+
+
+def estimate_asking(
+    frames: list[Keyframe],
+    texts: dict[str, str],
+    stories: list[list[Keyframe]],
+    telling: Telling,
+    size: tuple[int, int],
+) -> AskingEstimate:
+    "What a model would be asked for."
+    bare = [frame for frame in frames if not texts.get(frame.image) and telling.way == 'describe']
+    found = estimate_captions(len(bare), sum(len(frame.subtitle) for frame in bare), size)
+    for story in stories:
+        add_story(found, len(story), telling.way, sum(len(frame.subtitle) for frame in story), size)
+    return found
+
+# %% ../../nbs/10_building/12_build.ipynb #c41a0032
+def _say_what_is_asked(build: _Build, frames: list[Keyframe], texts: dict[str, str], teller: Teller) -> None:
+    "One line, before the first question is sent."
+    telling = teller.telling
+    stories = stories_to_write(build.work, frames, build.options.pages)
+    size = open_image(build.work.frames / frames[0].image, pixels=False).size
+    found = estimate_asking(frames, texts, stories, telling, size)
+    rows = dict(found.rows(telling.workers, telling.price))
+    if found.requests and telling.endpoint:
+        build.say(', '.join(f'{name.removesuffix(", about")}: {value}' for name, value in rows.items()) + ' (about)')
+
 # %% ../../nbs/10_building/12_build.ipynb #f0a8b707
 def check_free(out: Path, work: Work) -> None:
     "FileExistsError for a folder that holds another data set."
@@ -292,6 +350,7 @@ class _Build:
     options: BuildOptions
     report: BuildReport
     progress: StepProgress
+    say: Callable[[str], object]
 
 
 def build_data(
@@ -302,6 +361,7 @@ def build_data(
     telling: Telling | None = None,  # by a model; None: captions are the texts of the pages
     progress: StepProgress = lambda done, total, what: None,
     transport: Any = None,  # of httpx, in place of the network
+    say: Callable[[str], object] = lambda line: None,  # called, before a model is asked, with how often it will be
 ) -> BuildReport:
     """Build a StoryStream folder, or go on with one; every step is skipped whose result is there.
 
@@ -313,7 +373,7 @@ def build_data(
     kind_of_source(source)
     check_free(out, work)
     file = None if captions is None else plain_path('--captions', captions)
-    build = _Build(work, out, options, BuildReport(), progress)
+    build = _Build(work, out, options, BuildReport(), progress, say)
     with claim(work.folder), open_teller(work.answers, telling, transport) as teller:
         remove_unfinished(work.folder)
         frames = make_frames(source, work, options, build.report, progress)
@@ -330,6 +390,8 @@ def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller:
     report = build.report
     check_enough(frames, options.pages)
     texts = make_captions(work, frames, captions)
+    if teller:
+        _say_what_is_asked(build, frames, texts, teller)
     if teller and teller.telling.way == 'describe':
         texts = ask_for_captions(work, frames, texts, teller, report, build.progress)
     report.rows.append(('captions', len(texts)))
@@ -340,6 +402,11 @@ def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller:
     if work.stories.exists():
         work.note('stories', dict(pages=options.pages))
     images = [frame.image for frame in frames if told_from_pictures or frame.image in texts]
+    if len(images) < min(FEWEST_PAGES, options.pages):
+        raise ValueError(
+            f'only {len(images)} of {len(frames)} pictures have a text, a story has {FEWEST_PAGES} pages or more: '
+            f'write more of them into {work.folder / "captions.html"}, and give what it saves with --captions'
+        )
     if teller or options.until == 'stories':
         keep_drafts(work, images, options.pages)
     if teller:

@@ -110,8 +110,8 @@ def group_pages(names: list[str], pages: int) -> tuple[list[list[str]], int]:
     left = len(groups.pop()) if groups and len(groups[-1]) < fewest else 0
     if not groups:
         raise ValueError(
-            f'{len(names)} pictures are too few for a story, which has {fewest} pages or more: '
-            f'add pictures{f", or ask for --pages {len(names)}" if names else ""}'
+            f'{len(names)} picture{" is" if len(names) == 1 else "s are"} too few for a story, which has {fewest} '
+            f'pages or more: add pictures{f", or ask for --pages {len(names)}" if len(names) > 1 else ""}'
         )
     return groups, left
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from .batches import Telling
-from .build import BuildOptions, BuildReport, StepProgress, check_enough
+from seed_story.building.build import (
+    BuildOptions,
+    BuildReport,
+    StepProgress,
+    check_enough,
+    estimate_asking,
+    stories_to_write,
+)
 from .captions import given_captions, kept_captions
 from .frames import VideoFrames
-from .material import Keyframe, Work, group_pages, read_draft, read_frames
+from .material import Keyframe, Work, read_frames
 from .pages import kind_of_source, read_pages
 from .subtitles import assign_lines, find_subtitles
-from .writing import AskingEstimate, add_story, estimate_captions
 from ..story.arguments import plain_path
 from ..story.pictures import open_image
 
@@ -24,8 +30,8 @@ __all__ = ['plan_build']
 # %% ../../nbs/10_building/13_plan.ipynb #b4295d1e
 def _look_through(
     source: Path, options: BuildOptions, progress: StepProgress
-) -> tuple[list[Keyframe], tuple[int, int]]:
-    "The frames that a build would choose, and the size of the first."
+) -> tuple[list[Keyframe], tuple[int, int], float]:
+    "The frames that a build would choose, the size of the first, and the seconds of a video, else 0."
     video = VideoFrames(source, options.every, progress=lambda done, total: progress(done, total, 'seconds of video'))
     is_video = kind_of_source(source) == 'video'
     pages = iter(video) if is_video else ((page, None) for page in read_pages(source))
@@ -34,18 +40,8 @@ def _look_through(
     for page, start in pages:
         size = size if frames else page.image.size
         frames.append(Keyframe(f'{len(frames) + 1:06d}', page.origin, start, page.text))
-    return assign_lines(frames, find_subtitles(source, options.subtitles)) if is_video else frames, size
-
-
-def _open_stories(work: Work, frames: list[Keyframe], pages: int) -> list[list[Keyframe]]:
-    "The stories that have no text yet, as their frames."
-    known = {frame.image: frame for frame in frames}
-    if work.stories.exists():
-        drafts = [read_draft(file) for file in sorted(work.stories.glob('*.json'))]
-        groups = [draft.images for draft in drafts if not any(draft.texts)]
-    else:
-        groups, _ = group_pages(list(known), pages)
-    return [[known[image] for image in group if image in known] for group in groups]
+    lines = find_subtitles(source, options.subtitles) if is_video else []
+    return assign_lines(frames, lines) if is_video else frames, size, video.seconds
 
 # %% ../../nbs/10_building/13_plan.ipynb #bed7f224
 def plan_build(
@@ -62,32 +58,20 @@ def plan_build(
     work = Work(plain_path('--out', out) / 'work')
     if work.frames.exists():
         frames = read_frames(work.frames)
+        seconds = 0.0
         size = open_image(work.frames / frames[0].image, pixels=False).size
     else:
-        frames, size = _look_through(source, options, progress)
-    check_enough(frames, options.pages)
+        frames, size, seconds = _look_through(source, options, progress)
+    check_enough(frames, options.pages, seconds, options.every)
     file = None if captions is None else plain_path('--captions', captions)
     texts = kept_captions(work.captions, frames) | given_captions(file, frames)
     report = BuildReport([('pictures', len(frames)), ('captions there', len(texts))])
-    stories = _open_stories(work, frames, options.pages)
+    stories = stories_to_write(work, frames, options.pages)
     report.rows.append(('stories to write', len(stories)))
     if telling:
-        found = _estimate(frames, texts, stories, telling, (min(size[0], options.size), min(size[1], options.size)))
+        found = estimate_asking(
+            frames, texts, stories, telling, (min(size[0], options.size), min(size[1], options.size))
+        )
         report.rows += found.rows(telling.workers, telling.price)
     report.advice = 'nothing is written yet; call it without --dry-run'
     return report
-
-
-def _estimate(
-    frames: list[Keyframe],
-    texts: dict[str, str],
-    stories: list[list[Keyframe]],
-    telling: Telling,
-    size: tuple[int, int],
-) -> AskingEstimate:
-    "What a model would be asked for."
-    bare = [frame for frame in frames if not texts.get(frame.image) and telling.way == 'describe']
-    found = estimate_captions(len(bare), sum(len(frame.subtitle) for frame in bare), size)
-    for story in stories:
-        add_story(found, len(story), telling.way, sum(len(frame.subtitle) for frame in story), size)
-    return found

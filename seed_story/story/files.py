@@ -68,6 +68,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield part
         _move_into_place(part, path)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT) and e.filename is None:
+            e.filename = str(path)  # a library that was writing to it does not say where the disk is full
+        raise
     finally:
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['logger', 'REPEATED', 'FROZEN_BYTES', 'COMPILED_KEEP', 'MOMENT_BYTES', 'Kept', 'on_meta', 'kept_for_backward',
            'kept_of_chunk', 'kept_of_picture', 'MemoryPlan', 'TrainedParts', 'footprint', 'frozen_matrices',
-           'trained_parts', 'choose_plan', 'describe_plan', 'is_mixed', 'planned', 'FrozenLinear', 'FrozenConv2d',
-           'applied', 'activations_in_main_memory', 'AdamWInMainMemory', 'make_optimizer']
+           'trained_parts', 'choose_plan', 'describe_plan', 'is_mixed', 'planned', 'free_bytes', 'FrozenLinear',
+           'FrozenConv2d', 'applied', 'activations_in_main_memory', 'AdamWInMainMemory', 'make_optimizer']
 
 # %% ../../nbs/6_training/10_footprint.ipynb #f513cd69
 import contextlib
@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -386,6 +387,20 @@ def planned(
     if limited:
         logger.warning("--memory %g: %s", wanted.memory, describe_plan(parts, plan, optimisation.batch, mixed))
     return plan
+
+# %% ../../nbs/6_training/10_footprint.ipynb #c41a0011
+def free_bytes(device: torch.device | str) -> float:
+    "Bytes of memory that are free where `device` computes."
+    device = torch.device(device)
+    if device.type == 'cuda':
+        return float(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    free = float(psutil.virtual_memory().available)
+    limit, used = (Path('/sys/fs/cgroup', f'memory.{name}') for name in ('max', 'current'))
+    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
+        free = min(free, float(most) - float(used.read_text()))
+    return free
 
 # %% ../../nbs/6_training/10_footprint.ipynb #a5f4981e
 class _InInputsDtype:

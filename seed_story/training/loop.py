@@ -12,6 +12,7 @@ import copy
 import itertools
 import json
 import math
+import multiprocessing.queues
 import os
 import signal
 import threading
@@ -33,8 +34,8 @@ from .checkpoints import Checkpoints, load_newest, stop_signals
 from .footprint import make_optimizer
 from .options import Optimisation, budget_used, learning_rate
 from .sharding import full_tensors, local, shard_module, shard_like, fsdp_requested, unsharded
-from ..story.arguments import real_number, whole_number
-from ..story.files import atomic_path, write_atomic
+from ..story.arguments import first_line, real_number, whole_number
+from ..story.files import atomic_path, explain_os_error, write_atomic
 from ..story.processes import worker_count
 
 # %% ../../nbs/6_training/01_loop.ipynb #97a63da5
@@ -185,10 +186,17 @@ def _raise_errors(items: Any) -> Iterator[Any]:
         yield item
 
 
+def _send_error_instead(queue: Any, error: Exception, item: Any) -> None:
+    "For a worker's queue: a batch that it cannot send, on a full disk, say, would be waited for without an end."
+    why = explain_os_error(error) if isinstance(error, OSError) else first_line(error)
+    queue.put((item[0], ValueError(f"a batch cannot be handed over by the process that made it ({why})")))
+
+
 def _heed_parent(worker: int) -> None:
     """For a worker: what tells the whole group of processes to stop is for the one that trains.
 
     That one ends its workers when it has finished its step; they notice if it was killed."""
+    multiprocessing.queues.Queue._on_queue_feeder_error = _send_error_instead  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # where one can see who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
