@@ -691,21 +691,11 @@ class Chunks(NumberedBatches):
         step, part = divmod(number, self.share.accumulate)
         shape, stories = self._shape_of(step)
         rows, picked, policies, told = _draw_chunks(self, step, part, shape, stories)
-        chunks, starts, after = zip(*picked)
-        if self.encoder is None:
-            self.encoder = PageEncoder(self.tokenizer, max_text_tokens=shape.max_text_tokens, cache_size=2_000_000)
-        ends = [more == 0 for more in after]
-        options: dict[str, Any] = dict(length=shape.length, ends=ends, last=shape.last_page_only)
-        if shape.countdown_share:
-            options["left"] = [pages_left(len(chunk), *rest) for chunk, *rest in zip(chunks, after, told)]
-        batch = build_branched_batch(chunks, self.encoder, shape.pages, **options)
+        batch = _build_chunks(self, shape, picked, told)
         kept = policies and keep_mask_by_page(batch, self.image, policies, self.ends)
         if self.repeated_weight != 1:
-            heavy = torch.from_numpy(repeated_words(batch, self.keys, self.rare))
-            if policies:  # what was evicted cannot be copied
-                heavy &= torch.tensor([policy is None for policy in policies])[:, None]
-            batch.label_weights = torch.where(heavy, self.repeated_weight, 1.0)
-        return batch, torch.from_numpy(rows), torch.tensor(starts), kept
+            batch.label_weights = _label_weights(self, batch, policies)
+        return batch, torch.from_numpy(rows), torch.tensor([start for _, start, _ in picked]), kept
 
     def _shape_of(self, step: int) -> tuple[ChunkShape, np.ndarray]:
         "The shape of a step's batch, and the stories that it is drawn from."
@@ -714,6 +704,32 @@ class Chunks(NumberedBatches):
         return self.shape, np.arange(len(self.texts))
 
 # %% ../../nbs/6_training/08_stages.ipynb #c9b9f4dc
+def _encoder_of(chunks: Chunks) -> PageEncoder:
+    "The encoder of their pages, made in the process that needs it."
+    if chunks.encoder is None:
+        most = chunks.shape.max_text_tokens
+        chunks.encoder = PageEncoder(chunks.tokenizer, max_text_tokens=most, cache_size=2_000_000)
+    return chunks.encoder
+
+
+def _build_chunks(made: Chunks, shape: ChunkShape, picked: list, told: list) -> Any:
+    "The batch of what `_draw_chunks` has drawn."
+    chunks, _, after = zip(*picked)
+    ends = [more == 0 for more in after]
+    options: dict[str, Any] = dict(length=shape.length, ends=ends, last=shape.last_page_only)
+    if shape.countdown_share:
+        options["left"] = [pages_left(len(chunk), *rest) for chunk, *rest in zip(chunks, after, told)]
+    return build_branched_batch(chunks, _encoder_of(made), shape.pages, **options)
+
+
+def _label_weights(chunks: Chunks, batch: Any, policies: Sequence | None) -> torch.Tensor:
+    "[B, trunk]: what is evicted cannot be copied, so nothing weighs more in the chunks that have a policy."
+    heavy = torch.from_numpy(repeated_words(batch, chunks.keys, chunks.rare))
+    if policies:
+        heavy &= torch.tensor([policy is None for policy in policies])[:, None]
+    return torch.where(heavy, chunks.repeated_weight, 1.0)
+
+
 def _draw_chunks(chunks: Chunks, step: int, part: int, shape: ChunkShape, stories: np.ndarray) -> tuple:
     """Story rows, (texts, first page, pages that follow), policies, and whether that is told.
 
