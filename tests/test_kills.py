@@ -13,7 +13,7 @@ def test_a_forked_job_ends_in_every_way(capfd, tmp_path):
     assert run_forked(lambda: signal.raise_signal(signal.SIGKILL)) == -signal.SIGKILL
     assert run_forked(lambda: 1 / 0) == 1 and 'ZeroDivisionError' in capfd.readouterr().err
     assert run_forked(lambda: time.sleep(30), 0.2) == -signal.SIGABRT and 'in <lambda>' in capfd.readouterr().err
-    with pytest.raises(AssertionError, match='failed when it was to be killed at step 4'):
+    with pytest.raises(AssertionError, match='ended with 1 when it was to be killed at step 4'):
         killed_at(4, lambda: 1 / 0)
     assert killed_at(0, (tmp_path / 'made').mkdir) and not (tmp_path / 'made').exists()
 

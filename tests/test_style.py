@@ -266,3 +266,14 @@ GOOD = {
 def test_checks_see_what_they_are_for(check):
     assert [code for code in BAD[check] if not list(check(ast.parse(code)))] == []
     assert [code for code in GOOD[check] if list(check(ast.parse(code)))] == []
+
+
+def test_lines_are_short():
+    "But for the list of names that nbdev writes. A module's docstring is the line under its notebook's title."
+    for path in modules():
+        lines = path.read_text(encoding='utf-8').split('\n')
+        tree = ast.parse('\n'.join(lines))
+        names = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == '__all__']
+        listed = {line for node in names for line in range(node.lineno, node.end_lineno + 1)}
+        long = [number for number, line in enumerate(lines, 1) if len(line) > 120 and number not in listed]
+        assert not long, f'{path}: lines {long} have more than 120 characters: write the notebook\'s in two'

@@ -42,7 +42,7 @@ TESTS = (
     'train',
 )
 LONGEST = 1200  # seconds that a command may take
-HUNG = ('-o', 'faulthandler_timeout=300', '-o', 'faulthandler_exit_on_timeout=true')  # seconds of one test
+HUNG = ('-o', 'faulthandler_timeout=600', '-o', 'faulthandler_exit_on_timeout=true')  # seconds of one test
 FOR_TESTS = ('pytest', 'hypothesis', 'datasets>=3', 'tensorboardX')
 VERSIONS = 'import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))'
 
