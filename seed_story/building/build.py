@@ -425,7 +425,7 @@ def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller:
         report.path = write_result(work, build.out, written)
     return report
 
-
+# %% ../../nbs/10_building/12_build.ipynb #c41a0101
 def _stop(report: BuildReport, advice: str) -> BuildReport:
     "The report of a build that a person goes on with."
     report.advice = advice

@@ -119,7 +119,7 @@ def _rows(story: Story) -> list[Story]:
     cut = [story[k : k + MOST_PAGES_A_ROW] for k in range(0, len(story), MOST_PAGES_A_ROW)]
     return [row for row in cut if len(row) > 1]
 
-
+# %% ../../nbs/6_training/11_finetune.ipynb #c41a0102
 def count_learned(split: SplitStories) -> int:
     "Pages to learn, each once, however often its row stands there."
     return sum(map(len, {id(row): row for row in split.learned}.values()))
@@ -334,27 +334,11 @@ class _Finetuning:
         self.pages = min(options.pages, longest)
         self.batch = options.batch or min(4, 1 + count_learned(self.split) // 50)
         self.preset = options.preset or ('small' if (start / 'mllm' / 'adapter').is_dir() else 'tiny')
-        self.done = self._go_on(dict(options.settings(), start=str(start), data=hash_stories(stories)))
+        self.done = _go_on_with(self, dict(options.settings(), start=str(start), data=hash_stories(stories)))
         if 'adapter' in self.done and not options.adapter_only:
             raise ValueError(f'{out} holds the adapter alone: give --adapter-only, or another --out')
         self.places = component_folders(start, MODEL_PARTS)
         self.took: dict[str, float] = {}  # seconds of each step of this call
-
-    def _go_on(self, settings: dict[str, Any]) -> dict[str, Any]:
-        "What an earlier call has done; ValueError for a folder of something else, or begun with other options."
-        file = self.out / STATE
-        if file.is_file():
-            kept = read_json_object(file)
-            was = kept.get('settings')
-            if not isinstance(was, dict):
-                raise ValueError(f'{file} is damaged, it does not say how it was begun: choose another --out')
-            other = [f'{k} was {was.get(k)}, now {v}' for k, v in settings.items() if was.get(k) != v]
-            if other:
-                raise ValueError(f'{file} was begun otherwise ({"; ".join(other)}): give the same, or another --out')
-            return kept
-        if self.out.is_dir() and any(not p.name.startswith(f'.{STATE}.') for p in self.out.iterdir()):
-            raise ValueError(f'--out {self.out} holds something else: choose a new folder')
-        return dict(settings=settings)
 
     def once(self, name: str, work: Callable[[], Any]) -> Any:
         "What `work` gives; it is kept, so that a later call does not do it again."
@@ -370,6 +354,23 @@ class _Finetuning:
     def keep(self) -> None:
         "State what is done, so that a call after a kill goes on."
         write_atomic(self.out / STATE, json.dumps(self.done, indent=1) + '\n')
+
+# %% ../../nbs/6_training/11_finetune.ipynb #c41a0103
+def _go_on_with(run: _Finetuning, settings: dict[str, Any]) -> dict[str, Any]:
+    "What an earlier call has done; ValueError for a folder of something else, or begun with other options."
+    file = run.out / STATE
+    if file.is_file():
+        kept = read_json_object(file)
+        was = kept.get('settings')
+        if not isinstance(was, dict):
+            raise ValueError(f'{file} is damaged, it does not say how it was begun: choose another --out')
+        other = [f'{k} was {was.get(k)}, now {v}' for k, v in settings.items() if was.get(k) != v]
+        if other:
+            raise ValueError(f'{file} was begun otherwise ({"; ".join(other)}): give the same, or another --out')
+        return kept
+    if run.out.is_dir() and any(not p.name.startswith(f'.{STATE}.') for p in run.out.iterdir()):
+        raise ValueError(f'--out {run.out} holds something else: choose a new folder')
+    return dict(settings=settings)
 
 # %% ../../nbs/6_training/11_finetune.ipynb #268a842e
 def hash_stories(stories: Sequence[Story]) -> str:
