@@ -41,9 +41,9 @@ from seed_story.training.footprint import (
     kept_of_picture,
     planned,
 )
+from .page_store import Shard, load_shard, shard_paths
 
 # %% ../../nbs/6_training/08_stages.ipynb #76954a0e
-from .page_store import Shard, load_shard, shard_paths
 from seed_story.models.detokenizer import (
     DetokenizerParts,
     denoising_loss,
