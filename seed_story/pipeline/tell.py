@@ -126,10 +126,12 @@ def read_opening_story(stories: str | Path) -> tuple[str, Story]:
     file, line = _which_line(stories)
     lines = [scanned for one in find_story_files(file) for scanned in scan_file(one, pixels=False)]
     found = [scanned for scanned in lines if line in (None, scanned.number)]
-    if line is not None and len(found) != 1:
+    if line is not None and not found:
         raise ValueError(f'{file} has no line {line}: name one from 1 to {len(lines)}, as in {file}:1')
     if len(found) > 1:
         one = found[1].file
+        if line is not None:
+            raise ValueError(f'{file} has {len(found)} files with a line {line}: name one, as in --opening {one}:{line}')
         raise ValueError(
             f'{file} has {len(found)} lines, one story each: say which begins the book, as in --opening {one}:2'
         )
