@@ -131,7 +131,9 @@ def read_opening_story(stories: str | Path) -> tuple[str, Story]:
     if len(found) > 1:
         one = found[1].file
         if line is not None:
-            raise ValueError(f'{file} has {len(found)} files with a line {line}: name one, as in --opening {one}:{line}')
+            raise ValueError(
+                f'{file} has {len(found)} files with a line {line}: name one, as in --opening {one}:{line}'
+            )
         raise ValueError(
             f'{file} has {len(found)} lines, one story each: say which begins the book, as in --opening {one}:2'
         )
