@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import version
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 # %% auto #0
-__all__ = ['LaterPackage', 'read_later', 'compiling_marks', 'unseen', 'read_models_once', 'import_little']
+__all__ = ['ALONE', 'LaterPackage', 'read_later', 'compiling_marks', 'unseen', 'read_models_once', 'import_little']
 
 # %% ../../nbs/5_pipeline/14_imports.ipynb #1a970006
 _reading = threading.RLock()
@@ -189,16 +190,20 @@ def read_models_once() -> None:
     texts.define_import_structure = define  # type: ignore[assignment]  # theirs remembers, as `look` does
 
 # %% ../../nbs/5_pipeline/14_imports.ipynb #1a970012
+ALONE = (5, 24)  # transformers 5.14 names a class of torch.distributed even where that is not built
+
+
 def import_little() -> bool:
     """Import torch, transformers and diffusers without what no story on a CPU needs; whether that was still possible.
 
-    For a process that does nothing else: in it, torch.distributed counts as not built."""
+    For a process that does nothing else: in it, torch.distributed counts as not built, from transformers `ALONE` on."""
     if {'transformers', 'diffusers'} & sys.modules.keys() or 'torch._dynamo' in sys.modules:
         return False
     import torch
     import torch.distributed
 
-    torch.distributed.is_available = lambda: False
+    if tuple(map(int, version('transformers').split('.')[:2])) >= ALONE:
+        torch.distributed.is_available = lambda: False
     read_later('torch._dynamo', ['_trace_wrapped_higher_order_op'], compiling_marks)
     read_models_once()
     with unseen('peft'):
