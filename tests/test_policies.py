@@ -103,6 +103,7 @@ def test_names_in_records_are_understood_and_written_again(root):
         made = attention_policy(name)
         assert isinstance(made, PositionedPolicy)
         written = policy_name(made)
-        assert attention_policy(written) == made and written.partition('@')[2] == name.partition('@')[2], name
+        mode = name.partition('@')[2].replace('contiguous', 'cache')  # both are read, and the shorter is written
+        assert attention_policy(written) == made and written.partition('@')[2] == mode, name
     today = {attention_policy(name.replace('@cache', '@contiguous')) for name in names}
     assert today == {attention_policy(name) for name in names}
