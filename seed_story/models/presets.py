@@ -77,7 +77,14 @@ _scheduler = dict(
     timestep_spacing="leading",
     steps_offset=1,
 )
-_tiny_scheduler = dict(_scheduler, prediction_type="v_prediction", timestep_spacing="trailing", steps_offset=0)
+_tiny_scheduler = dict(
+    _scheduler,
+    _class_name="DPMSolverMultistepScheduler",
+    use_karras_sigmas=True,
+    prediction_type="v_prediction",
+    timestep_spacing="trailing",
+    steps_offset=0,
+)
 
 # %% ../../nbs/3_models/14_presets.ipynb #513f1cef
 _tiny_mllm = dict(
@@ -124,7 +131,8 @@ def _tiny() -> dict:
             attention="dense@clamped",
             window_pages=9,
             max_distance=480,
-            num_inference_steps=5,
+            num_inference_steps=8,
+            cache_interval=2,
             guidance_scale=1.5,
             temperature=0.8,
             top_p=0.95,
@@ -628,9 +636,10 @@ def _build_vae(config, tokenizer):
 
 
 def _build_scheduler(config, tokenizer):
-    from diffusers import EulerDiscreteScheduler
+    import diffusers
 
-    return EulerDiscreteScheduler(**config["scheduler"])
+    given = dict(_class_name="EulerDiscreteScheduler") | config["scheduler"]
+    return getattr(diffusers, given.pop("_class_name"))(**given)
 
 # %% ../../nbs/3_models/14_presets.ipynb #60a22fd9
 SHIPPED = ("tiny", "small")  # presets whose weights, or what was trained of them, come with the package
