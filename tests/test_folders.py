@@ -184,7 +184,7 @@ FOLDERS = dict(
     size=(edit('unet/config.json', sample_size=10**6), 'sample_size must be'),
     picture=(edit('visual_tokenizer/config.json', image_size=10**9), 'image_size must be'),
     schedule=(edit(SCHEDULE, num_train_timesteps=10**12), SCHEDULE, 'num_train_timesteps must be'),
-    betas=(edit(SCHEDULE, beta_start='x'), 'scheduler holds no EulerDiscreteScheduler'),
+    betas=(edit(SCHEDULE, beta_start='x'), 'scheduler holds no DPMSolverMultistepScheduler'),
     tokenizer=(foreign_tokenizer, 'tokenizer has', 'of another model'),
     tokens_list=(write('tokenizer/tokenizer.json', '[]'), 'tokenizer holds no'),
     no_begin=(edit('tokenizer/tokenizer_config.json', bos_token=None), 'bos_token'),
