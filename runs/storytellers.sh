@@ -8,6 +8,7 @@
 #   FROM_TINY, FROM_SMALL   pipeline folders whose language model is trained further (data/tiny, data/small), e.g. what BACK holds of a machine that is gone
 #   BACK      folder that is given the newest weights as tar files, every two minutes and at the end
 #   ADAPT     seconds of stage 3 (0: none), on features of the new `tiny`, when its seconds are over. DRAW: the folder of vae, unet and feature_resampler (data/tiny)
+#             It takes some 80 s before its first step (latents, features, compiling), and comes back when it has ended: leave the last call ADAPT + 110 seconds after `tiny`
 #   MEASURE   stories of 25 pages, of heroes with unseen names, told by both at last (0: none); records in OUT/measures
 #   TINY_BATCH (64), SMALL_BATCH (16), TINY_LR (1.2e-3), SMALL_LR (8e-4), HOW: more options of both (TINY_HOW, SMALL_HOW: of one);  TINY_TOKENS, SMALL_TOKENS: of a chunk of 10 pages, and of 30
 #   WARM      1: what is compiled is compiled while stories are drawn (PyTorch keeps it in OUT/cache); 0: not
