@@ -11,21 +11,19 @@ A value is copied if each of its tokens is the likeliest one after the true text
 
 import re
 import sys
-import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from readings import record_readings, whole_stories
 from seed_story.models.mllm import branch_mask, embed_branched_batch
-from seed_story.models.sequence import IGNORE_INDEX, PageEncoder, build_branched_batch
-from seed_story.pipeline.loading import fingerprint, load_pipeline
+from seed_story.models.sequence import IGNORE_INDEX
 from seed_story.records.estimates import Estimate, bootstrap_ratio
-from seed_story.records.record import write_record
 from seed_story.storyland.plot import PlotStory, write_plot
-from seed_story.training.loop import pages_left
 from seed_story.training.page_store import load_store
-from seed_story.training.stages import chunk_features, load_encoded
+from seed_story.training.stages import load_encoded
 
 
 def values(story: PlotStory) -> list[tuple[str, int, str]]:
@@ -39,14 +37,12 @@ def values(story: PlotStory) -> list[tuple[str, int, str]]:
 
 
 @torch.no_grad()
-def read(pipe, texts: list[str], features: torch.Tensor) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:
-    "Of every page but the first: its tokens as text, their losses in nats, and whether each is the likeliest."
+def read(pipe, batch, pages: int) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:
+    """Of every page but the first of a `batch` of one story: its tokens as text, their losses in nats, and whether each
+    is the likeliest."""
     mllm = pipe.mllm
-    pages = len(texts)
-    encoder = PageEncoder(pipe.tokenizer, max_text_tokens=64)
-    batch = build_branched_batch([texts], encoder, pages, left=[pages_left(pages, 0, True)], ends=[True])
     mask = branch_mask(batch.position_ids, batch.trunk_length, batch.num_slots)
-    embeds = embed_branched_batch(mllm, batch, features)
+    embeds = embed_branched_batch(mllm, batch, batch.features)
     hidden = mllm.run_llm(embeds, mask, batch.position_ids).last_hidden_state[:, : batch.trunk_length]
     scores = mllm.llm.lm_head(hidden)[0, :-1].float().log_softmax(-1)
     labels = batch.labels[0, 1:]
@@ -69,8 +65,8 @@ def tokens_of(tokens: list[str], words: str) -> list[int]:
     return [k for k, end in enumerate(ends) if end > found.start() and end - len(tokens[k]) < found.end()]
 
 
-def measure(pipe, store: str, stories: int) -> dict:
-    "Kind → (loss in nats, share copied) with their intervals over stories."
+def measure(store: str, stories: int, pipe) -> dict[str, Estimate]:
+    "KIND/nats: the loss; KIND/copied: the share; each with its interval over stories."
     shard = load_store(store, stories, images=False)
     features = load_encoded(Path(store, 'features'), stories)
     losses, copied = (
@@ -82,8 +78,8 @@ def measure(pipe, store: str, stories: int) -> dict:
         told = write_plot(seed, len(texts), names=shard.made.get('names', 'known'))
         if [page.text for page in told.pages] != list(texts):
             raise ValueError(f'{store}: story {seed} is not as it is written today: render it again')
-        known = chunk_features(features, torch.tensor([k]), torch.tensor([0]), len(texts)).float()
-        pages = read(pipe, texts, known)
+        batch = whole_stories(pipe, [story[0] for story in shard.texts], features, [k], len(texts))
+        pages = read(pipe, batch, len(texts))
         for kind, number, words in values(told):
             tokens, loss, likeliest = pages[number - 1] if number else ([], None, None)
             if at := tokens_of(tokens, words):
@@ -93,25 +89,17 @@ def measure(pipe, store: str, stories: int) -> dict:
     def estimate(rows: list[list[float]]) -> Estimate:
         return bootstrap_ratio([sum(row) for row in rows], [len(row) for row in rows])
 
-    return {kind: (estimate(losses[kind]), estimate(copied[kind])) for kind in sorted(losses)}
+    found = {}
+    for kind in sorted(losses):
+        found |= {f'{kind}/nats': estimate(losses[kind]), f'{kind}/copied': estimate(copied[kind])}
+    return found
 
 
 def main() -> None:
     record, pipelines, store, *more = sys.argv[1:]
     stories = int(more[0]) if more else 24
-    began = time.time()
-    figures, weights = {}, {}
-    for folder in pipelines.split(','):
-        pipe = load_pipeline(folder)
-        pipe.mllm.float().eval()
-        weights[folder] = fingerprint(pipe)
-        for kind, (nats, share) in measure(pipe, store, stories).items():
-            figures |= {f'{Path(folder).name}/{kind}/nats': nats, f'{Path(folder).name}/{kind}/copied': share}
     command = f'python runs/copied.py {record} {pipelines} {store} {stories}'
-    settings = dict(weights=weights, store=store)
-    write_record(Path(record), command, figures, stories, 0, time.time() - began, settings=settings)
-    for name, figure in figures.items():
-        print(f'{name:30} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] of {figure.count}')
+    record_readings(record, pipelines, partial(measure, store, stories), stories, command, store=store)
 
 
 if __name__ == '__main__':

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'NAMED', 'StoryPages', 'StoryEnding', 'AttentionName', 'OpeningPictures', 'OpeningStory',
-           'ModelName', 'AdapterFolder', 'BookFolder', 'StoryData', 'ImageFolder', 'SkipPages', 'Material',
-           'CaptionFile', 'Subtitles', 'TellingModel', 'EndpointURL', 'TellingWay', 'KeyVariable', 'TokenPrice',
-           'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell', 'tell_many_books', 'parse_size', 'data_storyland',
-           'data_check', 'data_chunk', 'data_build', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help',
-           'finetune_model', 'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
+           'ModelName', 'AdapterFolder', 'BookFolder', 'DrawingSteps', 'GuidanceScale', 'TextTemperature', 'DeviceName',
+           'NumberType', 'StoryData', 'ImageFolder', 'SkipPages', 'Material', 'CaptionFile', 'Subtitles',
+           'TellingModel', 'EndpointURL', 'TellingWay', 'KeyVariable', 'TokenPrice', 'EXTRA', 'complain', 'run', 'main',
+           'named_path', 'tell', 'tell_many_books', 'parse_size', 'data_storyland', 'data_check', 'data_chunk',
+           'data_build', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help', 'finetune_model',
+           'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
 import difflib
@@ -192,6 +193,20 @@ BookFolder = Annotated[
     Optional[Path], typer.Option(help='Folder of the book. Default: story, or story-2, … if that is taken.', **NAMED)
 ]
 
+# %% ../nbs/cli.ipynb #246493fa
+DrawingSteps = Annotated[Optional[int], typer.Option(min=1, help='Denoising steps a picture.')]
+GuidanceScale = Annotated[Optional[float], typer.Option(help='Guidance scale of the pictures; 1 = none.')]
+TextTemperature = Annotated[Optional[float], typer.Option(help='Temperature of the text; 0 = greedy.')]
+DeviceName = Annotated[Optional[str], typer.Option(help='cpu, cuda, …; default: cpu.')]
+NumberType = Annotated[Optional[str], typer.Option(help='float32, bfloat16 or float16; default: float32.')]
+
+
+def _tell_options(adapter: Path | None, compiled: bool, **given: Any) -> Any:
+    "How books are told, from what is `given` on the command line; None: nothing is said."
+    from seed_story.pipeline.tell import TellOptions
+
+    return TellOptions(adapter=None if adapter is None else str(adapter), compile=compiled or None, **given)
+
 # %% ../nbs/cli.ipynb #d61aa152
 @app.command()
 def tell(
@@ -205,13 +220,13 @@ def tell(
     adapter: AdapterFolder = None,
     out: BookFolder = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with an interrupted book.')] = False,
-    steps: Annotated[Optional[int], typer.Option(min=1, help='Denoising steps a picture.')] = None,
-    guidance: Annotated[Optional[float], typer.Option(help='Guidance scale of the pictures; 1 = none.')] = None,
-    temperature: Annotated[Optional[float], typer.Option(help='Temperature of the text; 0 = greedy.')] = None,
+    steps: DrawingSteps = None,
+    guidance: GuidanceScale = None,
+    temperature: TextTemperature = None,
     ending: StoryEnding = None,
     threads: Annotated[Optional[int], typer.Option(min=1, help='CPU threads.')] = None,
-    device: Annotated[Optional[str], typer.Option(help='cpu, cuda, …; default: cpu.')] = None,
-    dtype: Annotated[Optional[str], typer.Option(help='float32, bfloat16 or float16; default: float32.')] = None,
+    device: DeviceName = None,
+    dtype: NumberType = None,
     compiled: Annotated[
         bool, typer.Option('--compile', help='On a GPU: few launches, recorded in seconds at the first pages.')
     ] = False,
@@ -220,15 +235,14 @@ def tell(
     """Tell an illustrated story: OUT/story.jsonl, OUT/images/ and OUT/index.html, page by page.
 
     The bundled models know Storyland's animals and names; what of an opening is far from that is said in one line."""
-    from seed_story.pipeline.tell import StoryInterrupted, TellOptions, tell_story
+    from seed_story.pipeline.tell import StoryInterrupted, tell_story
 
     how: dict[str, Any] = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance)
     how |= dict(temperature=temperature, threads=threads, device=device, dtype=dtype, ending=ending)
-    how |= dict(compile=compiled or None)
-    how |= dict(adapter=None if adapter is None else str(adapter))
     clock = time.monotonic()
     try:
-        book = tell_story(image, text, out, resume, TellOptions(**how), quiet, complain, opening, _alone)
+        options = _tell_options(adapter, compiled, **how)
+        book = tell_story(image, text, out, resume, options, quiet, complain, opening, _alone)
     except StoryInterrupted as e:
         complain(e)
         return 130
@@ -248,27 +262,28 @@ def tell_many_books(
     model: ModelName = None,
     adapter: AdapterFolder = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with the books that are not finished.')] = False,
-    steps: Annotated[Optional[int], typer.Option(min=1, help='Denoising steps a picture.')] = None,
-    guidance: Annotated[Optional[float], typer.Option(help='Guidance scale of the pictures; 1 = none.')] = None,
-    temperature: Annotated[Optional[float], typer.Option(help='Temperature of the text; 0 = greedy.')] = None,
-    device: Annotated[Optional[str], typer.Option(help='cpu, cuda, …; default: cpu.')] = None,
-    dtype: Annotated[Optional[str], typer.Option(help='float32, bfloat16 or float16; default: float32.')] = None,
+    steps: DrawingSteps = None,
+    guidance: GuidanceScale = None,
+    temperature: TextTemperature = None,
+    device: DeviceName = None,
+    dtype: NumberType = None,
     compiled: Annotated[bool, typer.Option('--compile', help='On a GPU: few launches.')] = False,
     rows: Annotated[int, typer.Option(min=1, help='Stories that a process tells at the same time.')] = 8,
     processes: Annotated[int, typer.Option(min=1, help='Processes that share the books; on GPUs, one a card.')] = 1,
 ):
     "Tell many stories at once, each into a book of its own; OUT/stories.jsonl has all that are finished."
     from seed_story.pipeline.books import BookSeries, read_openings, tell_series
-    from seed_story.pipeline.tell import TellOptions
 
     how: dict[str, Any] = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance)
-    how |= dict(temperature=temperature, device=device, dtype=dtype, compile=compiled or None)
-    how |= dict(adapter=None if adapter is None else str(adapter))
+    options = _tell_options(adapter, compiled, temperature=temperature, device=device, dtype=dtype, **how)
     clock = time.monotonic()
-    series = BookSeries(out, read_openings(openings, given), TellOptions(**how), rows)
+    series = BookSeries(out, read_openings(openings, given), options, rows)
     report = tell_series(series, processes, resume)
     for number, why in sorted(report.failed.items()):
         complain(f'{series.folder(number)}: {why}')
+    if far := [book for book in report.finished if book.settings.get('notes')]:
+        said = '; '.join(far[0].settings['notes'])
+        complain(f'{len(far)} openings are far from what the model knows, the first is that of {far[0].out}: {said}')
     told = sum(map(len, report.finished))
     left = f', {len(report.unfinished)} books are not finished' if report.unfinished else ''
     typer.echo(

@@ -15,14 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 import seed_story.cli
+import seed_story.pipeline.books
 import seed_story.pipeline.loading
 import seed_story.pipeline.tell
 import seed_story.story.files
 from kills import run_forked
 from small_model import command, small_model
+from seed_story.story.format import Page, Story, write_stories
 
 
 @functools.cache
@@ -397,3 +399,24 @@ def test_what_of_an_opening_is_far_is_said_once_before_the_story(tmp_path, capsy
     assert '; '.join(kept['notes']) == line.removeprefix('seed-story: ')
     assert seed_story.cli.run(['tell', '--resume', '--steps', '5', '--out', str(tmp_path / 'book'), '--quiet']) == 0
     assert capsys.readouterr().err == ''
+
+
+def test_many_books_are_those_told_alone(tmp_path, monkeypatch):
+    "One at a time to the byte; in two rows to the word, and the pictures but for rounding."
+    monkeypatch.setattr(seed_story.pipeline.books, 'load_pipeline', lambda *_: small_pipeline())
+    firsts = [Page(words, Image.new('RGB', (30, 20), shade)) for words, shade in (('a bear', 'teal'), ('home', 'red'))]
+    openings = write_stories([Story([page], id=page.text) for page in firsts], tmp_path / 'openings')
+    how = '--model', small_model(), '--pages', 2
+    for number in (1, 2):
+        alone = '--opening', f'{openings}:{number}', '--seed', 6 + number, '--out', tmp_path / 'alone' / f'000{number}'
+        assert command('tell', '--quiet', *how, *alone)[0] == 0
+    for rows in (1, 2):
+        many = '--openings', openings, '--seed', 7, '--rows', rows, '--out', tmp_path / f'{rows}'
+        code, said, err = command('tell-many', *how, *many)
+        assert code == 0 and '2 books, 4 pages' in said and err == ''
+    alone, one, two = (files_of(tmp_path / name) for name in ('alone', '1', '2'))
+    assert one.pop('stories.jsonl') == two.pop('stories.jsonl') and one == alone and {*two} == {*alone}
+    assert all(two[name] == alone[name] for name in alone if name.endswith(('story.jsonl', 'settings.json')))
+    for name in (name for name in alone if name.endswith('.png')):
+        pictures = [Image.open(io.BytesIO(files[name])) for files in (two, alone)]
+        assert max(high for _, high in ImageChops.difference(*pictures).getextrema()) <= 2, name

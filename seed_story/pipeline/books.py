@@ -19,6 +19,7 @@ from seed_story.pipeline.tell import (
     check_compiling,
     check_opening_pages,
     check_same_book,
+    note_opening,
     read_known_pages,
     read_opening,
     story_settings,
@@ -102,6 +103,8 @@ class _Opener:
 
     def _open(self, number: int, opening: list[Opening], book: Book | None) -> tuple[StoryRequest, Book]:
         "The request of a book that is begun, or gone on with."
+        import torch
+
         pipe = self.pipe
         options = self.series.options
         settings = story_settings(pipe, opening, replace(options, seed=(options.seed or 0) + number), None)
@@ -114,7 +117,9 @@ class _Opener:
         how: dict[str, Any] = dict(attention=settings['attention'], ending=settings['ending'], known_pages=known)
         request = pipe.request_story(images, texts, settings['pages'], settings['seed'], sampling=sampling, **how)
         if book is not None:
-            return request, save_settings(book, settings)
+            return request, save_settings(book, settings | dict(notes=book.settings.get('notes', [])))
+        features = [request.features, *(page.features for page in request.known_pages)]
+        settings['notes'] = note_opening(pipe, opening, torch.stack(features))
         return request, begin_book(self.series.folder(number), settings, [Page(p.text, p.image) for p in opening])
 
 # %% ../../nbs/5_pipeline/13_books.ipynb #5e9a0021

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 __all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'InformedPipeline', 'StoryComponents', 'resolve_seed',
            'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'check_remembered',
            'OpeningPipeline', 'NarrationPipeline', 'try_drawing', 'PartsPipeline', 'DrawingPipeline',
-           'IllustrationPipeline', 'StoryOpening', 'load_opening', 'BeginningPipeline', 'PagesPipeline',
+           'IllustrationPipeline', 'StoryOpening', 'load_opening', 'BegunStory', 'BeginningPipeline', 'PagesPipeline',
            'StreamingPipeline', 'RequestedStoriesPipeline', 'ManyStoriesPipeline', 'IllustratedStoriesPipeline',
            'StoryPipeline']
 
@@ -593,6 +593,15 @@ def load_opening(image: Any, text: Any) -> StoryOpening:
     return StoryOpening([load_image(one) for one in image], [plain_text('text', words) for words in text])
 
 
+class BegunStory(NamedTuple):
+    "A story whose opening is checked and encoded."
+
+    opening: StoryOpening
+    pages: int  # of the story, the opening included
+    features: Tensor  # of the opening's pictures, [N, V, F]
+    known: list[NarratedPage]  # the opening's pages behind its first
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #7d01aa3a
 class BeginningPipeline(NarrationPipeline):
     "Stories that begin with one page or several."
 
@@ -620,6 +629,22 @@ class BeginningPipeline(NarrationPipeline):
         narrator = self.make_narrator(ending)
         given = zip(texts, features, narrator.pages_left(pages))
         return [replace(narrator.encode_text(clean_text(words), left), features=f) for words, f, left in given][1:]
+
+    def begin(
+        self,
+        image: Any,  # of the opening, or a list: of its pages
+        text: Any,  # of the opening, or of its pages
+        pages: int | None,  # of the story; None: as many as usual
+        attention: str | Policy | None,
+        sampling: Sampling,
+        ending: bool | None = None,  # see `read_on`
+    ) -> BegunStory:
+        "A story with its opening checked and encoded. ValueError for one that cannot be told."
+        opening = load_opening(image, text)
+        pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
+        self.check_pages(opening.texts, self.policy(attention), sampling)
+        features = self.encode(opening.images)
+        return BegunStory(opening, pages, features, self.read_on(opening.texts, features, pages, ending))
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #6f76a310
 class PagesPipeline(IllustrationPipeline):
@@ -663,18 +688,17 @@ class StreamingPipeline(BeginningPipeline, PagesPipeline):
     ) -> Iterator[Page]:
         "Pages as they come, with `image` a PIL picture: the given one, then new ones; `meta['page']` is their number."
         seed = resolve_seed(seed)
-        opening = load_opening(image, text)
-        pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
         self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
-        self.check_pages(opening.texts, self.policy(attention), sampling)
-        features = self.encode(opening.images)
-        for line in self.notes_of_opening(opening.texts, features):
+        begun = self.begin(image, text, pages, attention, sampling, ending)
+        images, texts = begun.opening
+        for line in self.notes_of_opening(texts, begun.features):
             logger.warning(line)
-        how: dict[str, Any] = dict(ending=ending, progress=progress, features=features[:1])
-        how |= dict(known_pages=self.read_on(opening.texts, features, pages, ending))
-        narrated = self.narrate(opening.images[0], opening.texts[0], pages, attention, seed, sampling, **how)
-        return self._illustrated(opening.images, narrated, seed, num_inference_steps, guidance_scale, progress)
+        how: dict[str, Any] = dict(ending=ending, progress=progress, features=begun.features[:1])
+        narrated = self.narrate(
+            images[0], texts[0], begun.pages, attention, seed, sampling, known_pages=begun.known, **how
+        )
+        return self._illustrated(images, narrated, seed, num_inference_steps, guidance_scale, progress)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5e9a0001
 class RequestedStoriesPipeline(StreamingPipeline):
@@ -693,12 +717,9 @@ class RequestedStoriesPipeline(StreamingPipeline):
         known_pages: Sequence[NarratedPage] = (),  # told before, behind the first page: these are read, not written
     ) -> StoryRequest:
         "A story for `narrate_many`, its opening checked and encoded. ValueError for one that cannot be used."
-        opening = load_opening(image, text)
-        pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
-        self.check_pages(opening.texts, self.policy(attention), self.sampling() if sampling is None else sampling)
-        features = self.encode(opening.images)
-        known = [*known_pages, *self.read_on(opening.texts, features, pages, ending)[len(known_pages) :]]
-        return StoryRequest(opening.texts[0], features[0], pages, resolve_seed(seed), known)
+        begun = self.begin(image, text, pages, attention, self.sampling() if sampling is None else sampling, ending)
+        known = [*known_pages, *begun.known[len(known_pages) :]]
+        return StoryRequest(begun.opening.texts[0], begun.features[0], begun.pages, resolve_seed(seed), known)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5e9a0011
 class ManyStoriesPipeline(RequestedStoriesPipeline):
