@@ -407,11 +407,12 @@ def step_kernels(
     llm: Any,  # of transformers, on the `meta` device
     rows: int = 1,  # stories
     held: int = 840,  # columns that the memory holds: eight pages of the paper
-    sampling: Sampling = Sampling(max_text_tokens=40),
+    tokens: int = 40,  # of the text
 ) -> Kernels:
     "What the step of a text's token asks of a GPU; nothing is computed."
     from seed_story.models.kernels import counted_kernels
 
+    sampling = Sampling(max_text_tokens=tokens)
     size = llm.config
     head = getattr(size, 'head_dim', None) or size.hidden_size // size.num_attention_heads
     keys = torch.empty(rows, size.num_key_value_heads, held, head, dtype=llm.dtype, device='meta')
@@ -421,10 +422,10 @@ def step_kernels(
     logits = torch.empty(rows, size.vocab_size, dtype=llm.dtype, device='meta')
     rules: Any = SimpleNamespace(banned=torch.empty(size.vocab_size, dtype=torch.bool, device='meta'))
     mllm = SimpleNamespace(llm=llm, get_input_embeddings=llm.get_input_embeddings)
-    used = round_up(held + sampling.max_text_tokens, 256)
+    used = round_up(held + tokens, 256)
     steps = TextSteps(mllm, rules, 0, used, memory)
     steps.read_token = token_reader(llm, steps.cache, None)
-    steps.make_room(logits, torch.empty(rows, sampling.max_text_tokens, device='meta'))
+    steps.make_room(logits, torch.empty(rows, tokens, device='meta'))
     with torch.no_grad(), counted_kernels() as kernels:
         steps.read(sampling, used)
     return kernels
