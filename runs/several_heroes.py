@@ -1,6 +1,6 @@
 """Stories that begin with a page for each of several heroes: who comes back, and with the looks of the opening.
 
-usage: runs/several_heroes.py RECORD PIPELINE [STORIES] [DEVICE]    on a CPU 4 stories of 10 pages a policy take 2 minutes
+usage: runs/several_heroes.py RECORD PIPELINE [STORIES] [DEVICE]    4 stories: minutes of one core
   python runs/several_heroes.py data/results/openings/several_tiny.json tiny 100 cuda
 The heroes are those of first pages of Storyland's test split, no two of a species. A hero counts on the told pages that
 name it. Each policy tells the same openings, with the same seeds; `pinned` keeps the opening's pages whole.
@@ -32,7 +32,8 @@ def choose_openings(stories: int) -> list[list[tuple]]:
         for seed, page in list(pool):
             actors = page.scene.actors
             hero = (actors[0].character.species, page.names[0])
-            if len(actors) == 1 and len(page.names) == 1 and not {*hero} & {word for _, *words in chosen for word in words}:
+            taken = {word for _, *words in chosen for word in words}
+            if len(actors) == 1 and len(page.names) == 1 and not {*hero} & taken:
                 chosen.append((seed, *hero))
                 pool.remove((seed, page))
             if len(chosen) == max(HEROES):
@@ -54,10 +55,9 @@ def measure(stories: list[Story], names: list[list[str]], oracle) -> dict:
         for who, some in dict(first=heroes[:1], others=heroes[1:]).items():
             looks[who].append([a.looks for a in told if a.name in some])
         again.append({*heroes} <= {a.name for a in told})
-    figures = {f'looks/{who}': bootstrap_ratio(list(map(sum, rows)), list(map(len, rows))) for who, rows in looks.items()}
-    return {name: f for name, f in figures.items() if name != 'looks/others' or len(names[0]) > 1} | {
-        'all named again': wilson_share(again)
-    }
+    scored = {who: rows for who, rows in looks.items() if any(rows)}
+    figures = {f'looks/{who}': bootstrap_ratio([*map(sum, rows)], [*map(len, rows)]) for who, rows in scored.items()}
+    return figures | {'all named again': wilson_share(again)}
 
 
 def main() -> None:
@@ -80,8 +80,9 @@ def main() -> None:
                 told[page.story][page.number] = page.page
             made = [Story([Page(row[k].text, row[k].image) for k in sorted(row)]) for row in told]
             kind = policy.partition(':')[0].partition('@')[0]
-            figures |= {f'{count} heroes/{kind}/{name}': f for name, f in measure(made, names, oracle).items()}
-            print(f'{count} {policy}', {name: str(f) for name, f in figures.items() if f'{count} heroes/{kind}' in name})
+            found = measure(made, names, oracle)
+            figures |= {f'{count} heroes/{kind}/{name}': figure for name, figure in found.items()}
+            print(f'{count} {policy}', {name: str(figure) for name, figure in found.items()})
     settings = dict(model=model, weights=fingerprint(pipe), pages=PAGES, heroes=list(HEROES), window=4)
     command = f'python runs/several_heroes.py {record} {model} {stories} {device}'
     write_record(record, command, figures, len(chosen), 1, time.monotonic() - began, settings=settings)

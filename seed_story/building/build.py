@@ -416,7 +416,7 @@ def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller:
     report.rows.append(('captions', len(texts)))
     told_from_pictures = teller is not None and teller.telling.way == 'linked'
     if report.problems or options.until == 'captions' or not (texts or told_from_pictures):
-        how = f'fill in {work.folder / "captions.html"} and give what it saves with --captions'
+        how = f'fill in {work.folder / "captions.html"} in a browser, and call again with --captions and what it saves'
         return _stop(report, f'{how}, or change the texts in {work.captions}')
     if work.stories.exists():
         work.note('stories', dict(pages=options.pages))
