@@ -50,6 +50,7 @@ CHAPTERS = {
     'Models that ship': ['data/tiny/README.md', 'data/small/README.md'],
     'Tools': ['nbs/8_records/*.ipynb', 'nbs/9_released/*.ipynb', 'nbs/cli.ipynb'],
 }
+TABLE = re.compile(r'^\|.*\n\|[ :|-]+\n(?:\|.*(?:\n|\Z))+', re.M)
 LINK = re.compile(r'(\]\()([^)\s]+)(\))')
 HIDDEN = re.compile(r'\s*#\|\s*hide\b')
 NBDEV_LINES = re.compile(r'^- skip_exec: true\n+', re.M)
@@ -111,6 +112,25 @@ def folded(notebook: dict, page: str) -> dict:
     return notebook
 
 
+def narrowed(text: str, most: int = 6) -> str:
+    """Markdown whose tables have at most `most` columns beside those that tell the rows apart, wide ones in blocks.
+
+    So a table of many measures can be read without scrolling sideways. Tables that fit stay as they are."""
+
+    def blocks(match: re.Match) -> str:
+        rows = [re.split(r'(?<!\\)\|', line.strip().strip('|')) for line in match[0].strip().split('\n')]
+        if len({len(row) for row in rows}) > 1 or len(rows[0]) <= most + 1:
+            return match[0]
+        keys = [k for k in (1, 2, 3) if len({tuple(row[:k]) for row in rows[2:]}) == len(rows) - 2] or [1]
+        measures = range(keys[0], len(rows[0]))
+        count = -(-len(measures) // most)  # blocks, of columns as equal in number as can be
+        parts = [measures[len(measures) * k // count : len(measures) * (k + 1) // count] for k in range(count)]
+        tables = [[row[: keys[0]] + [row[column] for column in part] for row in rows] for part in parts]
+        return '\n'.join(''.join(f'|{"|".join(row)}|\n' for row in table) for table in tables)
+
+    return TABLE.sub(blocks, text)
+
+
 def relink(text: str, page: str, pages: set[str]) -> str:
     "The links of `page`: a file that is no page is copied beside them; of a folder, its first page is linked."
 
@@ -152,7 +172,8 @@ def stage() -> None:
                     cell['source'] = relink(cell['source'], page, pages)
                 for output in cell.get('outputs', []):
                     if 'text/markdown' in output.get('data', {}):
-                        output['data']['text/markdown'] = relink(''.join(output['data']['text/markdown']), page, pages)
+                        made = ''.join(output['data']['text/markdown'])
+                        output['data']['text/markdown'] = narrowed(relink(made, page, pages))
             target.write_text(json.dumps(notebook), encoding='utf-8')
         else:
             text = re.sub(r'\A---\n.*?\n---\n', '', text, flags=re.S)

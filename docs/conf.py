@@ -62,7 +62,7 @@ def markdown_to_rst(app, what, name, obj, options, lines: list[str]) -> None:
         comments = docments(obj)
     except (TypeError, ValueError, OSError, AttributeError):  # no source, or a class without parameters
         return
-    told = {parameter: comment for parameter, comment in comments.items() if comment and parameter != 'self'}
+    told = {k: comment for k, comment in comments.items() if comment and k != 'self' and 'type: ignore' not in comment}
     if told:
         lines.append('')
     for parameter, comment in told.items():

@@ -1,7 +1,10 @@
-"""Seconds a page with random weights: see runs/speed.sh. Every figure is a median with its spread, and a ratio."""
+"""Seconds a page with random weights: see runs/speed.sh. Every figure is a median with its spread, and a ratio.
+
+The file is written after every way. A further call adds a further run to it; a run that was stopped keeps its ways."""
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +16,8 @@ import torch
 from seed_story.models.presets import build, preset
 from seed_story.models.sequence import build_tokenizer
 from seed_story.pipeline import narrate as narrating
+from seed_story.records.record import code_state, describe_hardware, installed_versions
+from seed_story.story.files import write_atomic
 
 WORDS = 'A bear went to the sea. The sea was wide and blue.'
 TEXT_TOKENS = 40  # of a page
@@ -26,6 +31,14 @@ PARTS = dict(  # functions of `narrate` that make up a page
     regress_image='slots',
     with_image_embeds='image embeddings',
 )
+
+
+Row = tuple[str, dict]  # what is written of a way, by its name
+
+
+def is_chosen(name: str, options) -> bool:
+    "Whether a way of this name is to be measured: all are, unless `ways` has words; then those with one of them."
+    return not options.ways or bool({*options.ways} & {*re.split('[ ,]+', name)})
 
 
 def clocked(make, device: str) -> float:
@@ -158,41 +171,47 @@ class Language:
         return found | dict(share_of_bandwidth=self.read_bytes / token / self.bandwidth)
 
 
-@torch.no_grad()
-def language(options) -> dict[str, dict]:
-    "The language model: texts of 40 tokens, pictures' features, and what is read between the pages."
+def language_ways(options, narrator) -> list[tuple[str, object, str, int, int]]:
+    "(name, writer, attention, stories, pages) of each way to write, those first that matter most."
     from seed_story.pipeline.graphs import TextWriter
 
+    graph = TextWriter(narrator)
+    fused = TextWriter(narrator, fuse=options.fuse) if options.fuse else None
+    ways = [
+        *(('graph', graph, 'reencode:8', stories, options.pages) for stories in options.batches[:1]),
+        *([('fused', fused, 'reencode:8', 1, options.pages)] if fused else []),
+        ('graph', graph, 'window:8', 1, options.pages),
+        *(('graph', graph, 'reencode:8', stories, options.pages) for stories in options.batches[1:]),
+        ('buffers', TextWriter(narrator, graphs=False), 'reencode:8', 1, SLOW_PAGES),
+        ('eager', None, 'reencode:8', 1, SLOW_PAGES),
+    ]
+    return [(f'{attention} {way} × {stories}', writer, attention, stories, n) for way, writer, attention, stories, n in ways]
+
+
+@torch.no_grad()
+def language(options) -> Iterator[Row]:
+    "The language model: texts of 40 tokens, pictures' features, and what is read between the pages."
     model = Language(options)
     print(f'{model.read_bytes / 1e9:.2f} GB of weights a token, {model.bandwidth / 1e12:.2f} TB/s when copied')
     narrator = narrating.Narrator(model.mllm, model.tokenizer)
     steps = TEXT_TOKENS + model.slots + 1  # the release writes its image tokens one by one
-    released = narrating.narrate_as_released(narrator, WORDS, model.features[:1], IN_MEMORY + 2, IN_MEMORY, steps)
-    rows: dict[str, dict] = {'released': dict(seconds=told(released, IN_MEMORY + 2, model.device)[-2:])}
-    print(f'released: {median(rows["released"]["seconds"]):.4f} s a page')
-    graph = TextWriter(narrator)
-    ways = [
-        ('eager', None, 'reencode:8', 1, SLOW_PAGES),
-        ('buffers', TextWriter(narrator, graphs=False), 'reencode:8', 1, SLOW_PAGES),
-        *(('graph', graph, 'reencode:8', stories, options.pages) for stories in options.batches),
-        ('graph', graph, 'window:8', 1, options.pages),
-        ('fused', TextWriter(narrator, fuse=options.fuse), 'reencode:8', 1, options.pages),
-    ]
-    for way, writer, attention, stories, count in ways:
-        name = f'{attention} {way} × {stories}'
-        if way == 'fused' and not options.fuse:
+    if is_chosen('released', options):  # before a writer changes how the model computes
+        pages = narrating.narrate_as_released(narrator, WORDS, model.features[:1], IN_MEMORY + 2, IN_MEMORY, steps)
+        seconds = told(pages, IN_MEMORY + 2, model.device)[-2:]
+        print(f'released: {median(seconds):.4f} s a page')
+        yield 'released', dict(seconds=seconds)
+    for name, writer, attention, stories, count in language_ways(options, narrator):
+        if not is_chosen(name, options):
             continue
-        began = time.perf_counter()
         try:
-            rows[name] = model.measure(writer, attention, stories, count)
+            row = model.measure(writer, attention, stories, count)
         except Exception as error:  # a way that fails on this card must not cost the others' figures
             print(f'{name}: not measured: {type(error).__name__}: {str(error).splitlines()[0]}')
             continue
-        row = rows[name]
         print(f'{name}: {median(row["seconds"]):.4f} s a page, {row["ms_a_token"]:.2f} ms a token, ', end='')
-        print(f'{row["share_of_bandwidth"]:.0%} of the bandwidth; measured in {time.perf_counter() - began:.0f} s')
+        print(f'{row["share_of_bandwidth"]:.0%} of the bandwidth')
         print('   ' + ', '.join(f'{part} {1e3 * s:.1f} ms' for part, s in row['parts'].items()))
-    return rows
+        yield name, row
 
 
 def picture_ways(found: dict, steps: int) -> Iterator[tuple[str, object, int, int]]:
@@ -216,7 +235,7 @@ def picture_ways(found: dict, steps: int) -> Iterator[tuple[str, object, int, in
 
 
 @torch.no_grad()
-def pictures(options) -> dict[str, dict]:
+def pictures(options) -> Iterator[Row]:
     "The de-tokenizer: guided steps and the VAE, plain and as graphs, with less work, and several at once."
     from seed_story.models.detokenizer import detokenize
 
@@ -224,7 +243,6 @@ def pictures(options) -> dict[str, dict]:
     width = config['feature_resampler']['embedding_dim']
     features = torch.randn(1, 64, width, generator=torch.Generator().manual_seed(0))
     features = features.to(options.device, getattr(torch, options.dtype))
-    rows = {}
     for way, parts, steps, count in picture_ways(found, options.steps):
 
         def draw(output, steps=steps):
@@ -234,18 +252,20 @@ def pictures(options) -> dict[str, dict]:
 
         for output in ('latent', 'pt'):
             name = f'{way}, {steps} steps{", VAE" if output == "pt" else ""}{f", {count} at once" if count > 1 else ""}'
+            if not is_chosen(name, options):
+                continue
             try:
                 first = clocked(lambda: draw(output), options.device)  # plans, and records
                 seconds = [clocked(lambda: draw(output), options.device) / count for _ in range(3)]
             except Exception as error:  # random weights may give no finite picture; another way may
                 print(f'{name}: not measured: {type(error).__name__}: {str(error).splitlines()[0]}')
                 continue
-            rows[name] = dict(seconds=seconds, first=first, ms_a_step=1e3 * median(seconds) / steps)
-            print(f'{name}: {median(seconds):.3f} s a picture, {rows[name]["ms_a_step"]:.1f} ms a step; first {first:.1f} s')
-    return rows
+            row = dict(seconds=seconds, first=first, ms_a_step=1e3 * median(seconds) / steps)
+            print(f'{name}: {median(seconds):.3f} s a picture, {row["ms_a_step"]:.1f} ms a step; first {first:.1f} s')
+            yield name, row
 
 
-def story(options) -> dict[str, dict]:
+def story(options) -> Iterator[Row]:
     "Pages end to end, picture and all: eager; with graphs, one thing after the other; each picture beside a later text."
     from diffusers import DPMSolverMultistepScheduler
     from PIL import Image
@@ -259,7 +279,6 @@ def story(options) -> dict[str, dict]:
     pipe = StoryPipeline(tokenizer=tokenizer, **found, **texts, attention='reencode:8', num_inference_steps=options.steps)
     fast = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
     few = max(1, options.steps * 2 // 5)
-    rows = {}
     for way, steps, beside in (
         ('eager', options.steps, False),
         ('graphs', options.steps, False),
@@ -272,6 +291,8 @@ def story(options) -> dict[str, dict]:
             pipe.scheduler = fast
         pipe.draws_beside = lambda beside=beside: beside
         name = f'{way}, {steps} steps'
+        if not is_chosen(name, options):
+            continue
         count = 4 if way == 'eager' else 2 * options.pages
         try:
             pages = pipe.stream(Image.new('RGB', (64, 64)), WORDS, count + 1, seed=0, num_inference_steps=steps)
@@ -280,12 +301,48 @@ def story(options) -> dict[str, dict]:
         except Exception as error:
             print(f'{name}: not measured: {type(error).__name__}: {str(error).splitlines()[0]}')
             continue
-        rows[name] = dict(seconds=seconds)
         print(f'{name}: {median(seconds):.3f} s a page')
-    return rows
+        yield name, dict(seconds=seconds)
 
 
-def main() -> None:
+def known_runs(path: Path) -> list[dict]:
+    "What earlier calls have written to `path`."
+    return json.loads(path.read_text('utf-8'))['runs'] if path.exists() else []
+
+
+def measure(options) -> list[dict]:
+    "A further run of a part: its ways are measured one by one, and written at once. All runs of the file."
+    part = dict(language=language, pictures=pictures, story=story)[options.part]
+    given = {name: str(value) for name, value in vars(options).items()}
+    run: dict = dict(given=given, code=code_state())
+    run |= dict(versions=installed_versions(), hardware=describe_hardware(), seconds=0.0, rows={})
+    runs = [*known_runs(options.out), run]
+    began = last = time.perf_counter()
+    for name, row in part(options):
+        now = time.perf_counter()
+        run['rows'][name] = row | dict(seconds=sorted(row['seconds']), took=round(now - last, 1))
+        run['seconds'] = round(now - began, 1)
+        print(f'   {now - last:.0f} s, {now - began:.0f} s in all')
+        last = now
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(options.out, json.dumps(dict(runs=runs), indent=1, ensure_ascii=False))
+    return runs
+
+
+def by_way(runs: list[dict]) -> dict[str, tuple[list[float], list[float]]]:
+    "For each way the median seconds of every run, and how many times faster it was than the base of its run: the released way, or the eager one."
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for run in runs:
+        rows = run['rows']
+        base = next((rows[name] for name in ('released', *(n for n in rows if n.startswith('eager'))) if name in rows), None)
+        for name, row in rows.items():
+            seconds, ratios = found.setdefault(name, ([], []))
+            seconds.append(median(row['seconds']))
+            ratios += [median(base['seconds']) / seconds[-1]] if base else []
+    return found
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('part', choices=['language', 'pictures', 'story'])
     parser.add_argument('--out', type=Path, required=True)
@@ -296,17 +353,15 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=50)
     parser.add_argument('--batches', type=int, nargs='+', default=[1, 8, 32])
     parser.add_argument('--fuse', default='inductor', help='a backend of torch.compile; empty: that way is left out')
-    options = parser.parse_args()
-    rows = dict(language=language, pictures=pictures, story=story)[options.part](options)
-    base = median(next(iter(rows.values()))['seconds'])
-    for row in rows.values():
-        row.update(seconds=sorted(row['seconds']), base_over_this=base / median(row['seconds']))
-    card = torch.cuda.get_device_name() if options.device != 'cpu' else 'cpu'
-    given = {name: str(value) for name, value in vars(options).items()}
-    options.out.write_text(json.dumps(dict(card=card, torch=torch.__version__, given=given, rows=rows), indent=1))
-    for name, row in rows.items():
-        s = row['seconds']
-        print(f'{name:36} {median(s):8.4f} s  ({s[0]:.4f} to {s[-1]:.4f})  {row["base_over_this"]:6.2f} ×')
+    parser.add_argument('--ways', nargs='*', default=[], help='words of the names of ways: released graph fused …; none: all')
+    return parser
+
+
+def main() -> None:
+    runs = measure(make_parser().parse_args())
+    print(f'{len(runs)} runs: seconds, median of each run; times faster than the base of its run')
+    for name, (seconds, ratios) in by_way(runs).items():
+        print(f'{name:36} {", ".join(f"{s:.4f}" for s in seconds)} s; {", ".join(f"{r:.2f}" for r in ratios) or "–"} ×')
 
 
 if __name__ == '__main__':

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'NAMED', 'StoryPages', 'StoryEnding', 'AttentionName', 'OpeningPictures', 'OpeningStory',
-           'ModelName', 'AdapterFolder', 'BookFolder', 'DrawingSteps', 'GuidanceScale', 'TextTemperature', 'DeviceName',
-           'NumberType', 'StoryData', 'ImageFolder', 'SkipPages', 'Material', 'CaptionFile', 'Subtitles',
-           'TellingModel', 'EndpointURL', 'TellingWay', 'KeyVariable', 'TokenPrice', 'EXTRA', 'complain', 'run', 'main',
-           'named_path', 'tell', 'tell_many_books', 'parse_size', 'data_storyland', 'data_check', 'data_chunk',
-           'data_build', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help', 'finetune_model',
-           'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
+           'PictureFit', 'OpeningFit', 'ModelName', 'AdapterFolder', 'BookFolder', 'DrawingSteps', 'GuidanceScale',
+           'TextTemperature', 'DeviceName', 'NumberType', 'StoryData', 'ImageFolder', 'SkipPages', 'Material',
+           'CaptionFile', 'Subtitles', 'TellingModel', 'EndpointURL', 'TellingWay', 'KeyVariable', 'TokenPrice',
+           'EXTRA', 'complain', 'run', 'main', 'named_path', 'tell', 'tell_many_books', 'parse_size', 'data_storyland',
+           'data_check', 'data_chunk', 'data_build', 'fetch', 'convert', 'option_words', 'train', 'stage_options_help',
+           'finetune_model', 'repro_folder', 'notebook_parameters', 'find_notebook', 'repro']
 
 # %% ../nbs/cli.ipynb #2223b15e
 import difflib
@@ -184,6 +184,8 @@ OpeningStory = Annotated[
         **NAMED,
     ),
 ]
+PictureFit = typer.Option('--fit', help='How a picture that is not square is read: crop (its middle), pad or stretch.')
+OpeningFit = Annotated[Optional[str], PictureFit]
 ModelName = Annotated[Optional[str], typer.Option(help='Model folder, hub id, or bundled preset. Default: tiny.')]
 AdapterFolder = Annotated[
     Optional[Path],
@@ -213,6 +215,7 @@ def tell(
     image: OpeningPictures = None,
     text: Annotated[Optional[list[str]], typer.Option(help='Text of the opening page; once a page.')] = None,
     opening: OpeningStory = None,
+    fit: OpeningFit = None,
     pages: StoryPages = None,
     attention: AttentionName = None,
     seed: Annotated[Optional[int], typer.Option(help='The same seed tells the same story. Default: a new one.')] = None,
@@ -238,7 +241,7 @@ def tell(
     from seed_story.pipeline.tell import StoryInterrupted, tell_story
 
     how: dict[str, Any] = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance)
-    how |= dict(temperature=temperature, threads=threads, device=device, dtype=dtype, ending=ending)
+    how |= dict(temperature=temperature, threads=threads, device=device, dtype=dtype, ending=ending, fit=fit)
     clock = time.monotonic()
     try:
         options = _tell_options(adapter, compiled, **how)
@@ -256,6 +259,7 @@ def tell_many_books(
     openings: Annotated[Path, typer.Option(help='StoryStream FILE.jsonl: each line begins a book.', **NAMED)],
     out: Annotated[Path, typer.Option(help='Folder of the books, OUT/0001, OUT/0002, ….', **NAMED)] = Path('stories'),
     given: Annotated[int, typer.Option(min=1, help='So many first pages of each line are its opening.')] = 1,
+    fit: OpeningFit = None,
     pages: StoryPages = None,
     attention: AttentionName = None,
     seed: Annotated[int, typer.Option(help='Of the first book; the others count on.')] = 0,
@@ -275,7 +279,7 @@ def tell_many_books(
     from seed_story.pipeline.books import BookSeries, read_openings, tell_series
 
     how: dict[str, Any] = dict(pages=pages, attention=attention, seed=seed, model=model, steps=steps, guidance=guidance)
-    options = _tell_options(adapter, compiled, temperature=temperature, device=device, dtype=dtype, **how)
+    options = _tell_options(adapter, compiled, temperature=temperature, device=device, dtype=dtype, fit=fit, **how)
     clock = time.monotonic()
     series = BookSeries(out, read_openings(openings, given), options, rows)
     report = tell_series(series, processes, resume)
@@ -428,7 +432,8 @@ def data_build(
     captions: CaptionFile = None,
     subtitles: Subtitles = '',
     every: Annotated[float, typer.Option(help='Seconds after which a scene without a cut gives a picture.')] = 10,
-    size: Annotated[int, typer.Option(help="Pixels of a picture's longer side, at most.")] = 1024,
+    size: Annotated[int, typer.Option(help="Pixels of a picture's side, at most.")] = 1024,
+    fit: Annotated[str, PictureFit] = 'crop',
     model: TellingModel = None,
     endpoint: EndpointURL = None,
     key_variable: KeyVariable = 'OPENAI_API_KEY',
@@ -446,7 +451,7 @@ def data_build(
     from seed_story.building.endpoint import Endpoint
     from seed_story.building.plan import plan_build
 
-    options = BuildOptions(pages, size, every, subtitles, until)  # type: ignore[arg-type]  # words are checked there
+    options = BuildOptions(pages, size, every, subtitles, until, fit)  # type: ignore[arg-type]  # checked there
     if model is None and (endpoint or price or about):
         raise ValueError('nobody is asked without a model: name one with --model')
     url = endpoint or os.environ.get('OPENAI_BASE_URL')
@@ -649,6 +654,7 @@ def finetune_model(
     adapter_only: Annotated[
         bool, typer.Option('--adapter-only', help='Keep only what differs from the base, in OUT/adapter.')
     ] = False,
+    fit: Annotated[str, PictureFit] = 'crop',
     images: ImageFolder = None,
     skip_bad: Annotated[bool, typer.Option('--skip-bad', help='Leave out stories that cannot be used.')] = False,
     skip_pages: SkipPages = False,
@@ -659,7 +665,7 @@ def finetune_model(
 
     how: dict[str, Any] = dict(minutes=minutes, steps=steps, batch=batch, lr=lr, pages=pages, seed=seed)
     how |= dict(device=device, memory=memory, adapter_only=adapter_only, skip_bad=skip_bad, skip_pages=skip_pages)
-    how |= dict(images=None if images is None else str(images))
+    how |= dict(images=None if images is None else str(images), fit=fit)
     return _finetune(data, start, out, FinetuneOptions(**how), quiet)
 
 # %% ../nbs/cli.ipynb #f17e0003

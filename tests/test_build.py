@@ -57,7 +57,7 @@ def test_the_sheet_in_a_browser(browser, tmp_path):
     build_data(drawings, tmp_path / 'data')
     sheet = (tmp_path / 'data' / 'work' / 'captions.html').as_uri()
     browser.open(sheet)
-    browser.wait('[...document.images].every(i => (i.loading = "eager", i.complete) && i.naturalWidth === 64)')
+    browser.wait('[...document.images].every(i => (i.loading = "eager", i.complete) && i.naturalWidth === 48)')
     browser.eval("""for (const [k, f] of fields.entries()) { f.value = k ? 'Page <' + k + '>.' : ''; f.oninput() }""")
     browser.open(sheet)  # again
     assert browser.eval('document.getElementById("count").textContent') == '5 of 6 written'

@@ -65,6 +65,20 @@ def test_links_of_pages(site):
     assert relink('[a](../LICENSE)') == '[a](../LICENSE)' and (site.PAGES / 'LICENSE').is_file()
 
 
+def test_wide_tables_are_shown_in_blocks(site):
+    rows = [[f'{name}{column}' for column in range(9)] for name in 'hxy']
+    lines = ['|'.join(['', *row, '']) for row in (rows[0], ['---'] * 9, *rows[1:])]
+    assert site.narrowed('\n'.join(lines)) == (
+        '|h0|h1|h2|h3|h4|\n|---|---|---|---|---|\n|x0|x1|x2|x3|x4|\n|y0|y1|y2|y3|y4|\n\n'
+        '|h0|h5|h6|h7|h8|\n|---|---|---|---|---|\n|x0|x5|x6|x7|x8|\n|y0|y5|y6|y7|y8|\n'
+    )
+    rows[2][0] = rows[1][0]  # one column does not tell the rows apart: two are repeated
+    lines[3] = '|'.join(['', *rows[2], ''])
+    assert site.narrowed('\n'.join(lines)).count('|x0|y1|') == 2
+    for kept in ('| a | b |\n|---|---|\n| 1 | 2 |\n', 'a | b', '|a|'):
+        assert site.narrowed(kept) == kept
+
+
 def test_dead_links_are_found(site, tmp_path):
     (tmp_path / 'a.html').write_text('<a href="b.html#here">b</a> <a href="c.html">c</a> <a href="https://x.org">x</a>')
     (tmp_path / 'b.html').write_text(
@@ -275,7 +289,16 @@ def test_what_noise_is():
 
 # Notebooks that show a value after their definitions; one that does is entered here, and none leaves.
 SHOWING = {
+    '10_building/03_likeness.ipynb',
+    '10_building/05_subtitles.ipynb',
+    '10_building/06_material.ipynb',
+    '10_building/07_endpoint.ipynb',
+    '10_building/08_asking.ipynb',
+    '10_building/09_captions.ipynb',
+    '10_building/10_writing.ipynb',
+    '10_building/11_batches.ipynb',
     '10_building/12_build.ipynb',
+    '10_building/13_plan.ipynb',
     '1_story/01_format.ipynb',
     '1_story/02_storybook.ipynb',
     '1_story/03_book.ipynb',
@@ -348,6 +371,7 @@ SHOWING = {
     '5_pipeline/06_story_pipeline.ipynb',
     '5_pipeline/08_tell.ipynb',
     '5_pipeline/09_openings.ipynb',
+    '5_pipeline/11_adapters.ipynb',
     '6_training/00_options.ipynb',
     '6_training/01_loop.ipynb',
     '6_training/02_checkpoints.ipynb',
@@ -368,6 +392,7 @@ SHOWING = {
     '7_evaluation/09_texts.ipynb',
     '8_records/01_estimates.ipynb',
     '8_records/02_record.ipynb',
+    '8_records/03_reports.ipynb',
     '9_released/01_names.ipynb',
     '9_released/02_convert.ipynb',
     'cli.ipynb',

@@ -31,7 +31,7 @@ def whole(data, tmp_path_factory):
     out = tmp_path_factory.mktemp('made') / 'model'
     begun = []
     report = finetune(data, str(small_model()), out, HOW, begun.append)
-    said = r'5 pages .*, 1 held out; 2 steps of each stage, and 0\.\d+ GB of memory on cpu, about'
+    said = r'5 pages .*, 1 held out; 2 steps of each stage, about 0\.\d+ GB of memory on cpu'
     assert re.fullmatch(said, begun[0])
     assert [line.split(':')[0] for line in begun[1:]] == [f'{k} of 10' for k in range(1, 11)]
     assert re.search(r'about 2 steps in \d+ s$', begun[4]), begun[4]

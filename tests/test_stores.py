@@ -161,7 +161,7 @@ def is_running(process: int) -> bool:
         return False
 
 
-def ended(processes: list[int], seconds: float = 60) -> bool:
+def ended(processes: list[int], seconds: float = 20) -> bool:
     "Whether all of them end in time."
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -180,7 +180,7 @@ def test_a_set_that_is_ended_leaves_nothing(drawing, tmp_path):
     workers = children_of(drawing.pid)
     assert len(workers) == 2
     drawing.send_signal(signal.SIGTERM)
-    assert drawing.wait(60) == 130 and ended(workers)
+    assert drawing.wait(20) == 130 and ended(workers)
     assert drawing.stderr.read() == 'seed-story: interrupted\n' and not list(tmp_path.iterdir())
 
 
@@ -189,7 +189,7 @@ def test_a_set_that_is_ended_leaves_nothing(drawing, tmp_path):
 def test_the_processes_of_a_set_that_is_killed_end_with_it(drawing, tmp_path):
     workers = children_of(drawing.pid)
     drawing.kill()
-    drawing.wait(60)
+    drawing.wait(20)
     assert len(workers) == 2 and ended(workers)
     assert not (tmp_path / 'set').exists()
     write_set(1, 0, tmp_path / 'set', 10, (16, 16), workers=1)

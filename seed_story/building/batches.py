@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from .asking import Malformed
-from .endpoint import Chat, Endpoint, Sender, cost, spent_in_all
+from .endpoint import Chat, Endpoint, EndpointError, Sender, cost, spent_in_all
 from .writing import Way
 from ..story.arguments import plain_text, real_number, shown, whole_number
 
@@ -119,6 +119,10 @@ def open_teller(answers: Path, telling: Telling | None, transport: Any = None) -
     if telling is None:
         yield None
         return
+    if telling.endpoint is None and not answers.is_dir():
+        raise EndpointError(
+            f'--model {telling.model}: there is no server to ask: give --endpoint, or set OPENAI_BASE_URL'
+        )
     sender = Sender(telling.endpoint, transport) if telling.endpoint else None
     try:
         yield Teller(telling, Chat(answers, telling.model, sender))

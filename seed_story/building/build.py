@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,7 +29,7 @@ from seed_story.building.material import (
     remove_unfinished,
     write_frames,
 )
-from .pages import kind_of_source, read_pages
+from .pages import SourcePage, kind_of_source, read_pages
 from .subtitles import assign_lines, find_subtitles
 from seed_story.building.writing import (
     AskingEstimate,
@@ -41,7 +42,7 @@ from seed_story.building.writing import (
 from ..story.arguments import plain_path, real_number, shown, whole_number
 from ..story.files import claim, sha256_of, write_atomic
 from ..story.format import write_stories
-from ..story.pictures import open_image
+from ..story.pictures import ImageFit, check_fit, fit_note, open_image, square_image
 
 # %% auto #0
 __all__ = ['BuildStep', 'StepProgress', 'BuildOptions', 'BuildReport', 'check_enough', 'make_frames', 'make_captions',
@@ -62,11 +63,13 @@ class BuildOptions:
     every: float = 10.0  # seconds after which a scene of a video gives another picture
     subtitles: str = ''  # a file, a language or `none`; empty: what is beside the video or in it
     until: BuildStep = 'all'  # the last step that is taken
+    fit: ImageFit = 'crop'  # how pictures become squares: crop, pad or stretch
 
     def __post_init__(self) -> None:
         whole_number('--pages', self.pages, 1, 1000)
         whole_number('--size', self.size, 32, 4096)
         real_number('--every', self.every, above=0)
+        check_fit('--fit', self.fit)
         if self.until not in get_args(BuildStep):
             raise ValueError(f'--until must be one of {", ".join(get_args(BuildStep))}, not {shown(self.until)}')
 
@@ -104,7 +107,8 @@ def check_enough(
 def _made_from(source: Path, options: BuildOptions) -> dict[str, Any]:
     "What makes the frames what they are."
     size = source.stat().st_size if source.is_file() else None
-    return dict(source=source.resolve().name or 'stories', bytes=size, size=options.size, every=options.every)
+    made = dict(source=source.resolve().name or 'stories', bytes=size, size=options.size, every=options.every)
+    return made | dict(fit=options.fit)
 
 
 def _video_rows(video: VideoFrames, lines: int) -> list[tuple[str, int | float | str]]:
@@ -123,13 +127,26 @@ def _store_frames(
     source: Path, work: Work, options: BuildOptions, report: BuildReport, progress: StepProgress
 ) -> float:
     "Choose the pictures of the material, and store them; the seconds of a video, else 0."
+    sizes: list[tuple[int, int]] = []
+
+    def squares(pages: Iterable[tuple[SourcePage, float | None]]) -> Iterator[tuple[SourcePage, float | None]]:
+        for page, start in pages:
+            sizes.append(page.image.size)
+            yield page._replace(image=square_image(page.image, options.fit)), start
+
+    def note_sizes() -> None:
+        if note := fit_note(sizes, options.fit):
+            report.rows.append(('squares', note))
+
     if kind_of_source(source) != 'video':
-        write_frames(work.frames, ((page, None) for page in read_pages(source)), options.size)
+        write_frames(work.frames, squares((page, None) for page in read_pages(source)), options.size)
+        note_sizes()
         return 0.0
     lines = find_subtitles(source, options.subtitles)
     video = VideoFrames(source, options.every, progress=lambda done, total: progress(done, total, 'seconds of video'))
-    write_frames(work.frames, video, options.size, lambda frames: assign_lines(frames, lines))
+    write_frames(work.frames, squares(video), options.size, lambda frames: assign_lines(frames, lines))
     report.rows += _video_rows(video, len(lines))
+    note_sizes()
     return video.seconds
 
 # %% ../../nbs/10_building/12_build.ipynb #0a9fd6ec
@@ -150,6 +167,8 @@ def make_frames(
         except (ValueError, OSError):  # other options, and other material, are free
             shutil.rmtree(work.frames, ignore_errors=True)
             (work.folder / 'source.json').unlink(missing_ok=True)
+            with suppress(OSError):  # it is not empty: captions lie there
+                work.folder.rmdir()
             raise
     frames = read_frames(work.frames)
     report.rows.append(('pictures', len(frames)))
@@ -397,7 +416,7 @@ def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller:
     report.rows.append(('captions', len(texts)))
     told_from_pictures = teller is not None and teller.telling.way == 'linked'
     if report.problems or options.until == 'captions' or not (texts or told_from_pictures):
-        how = f'fill in {work.folder / "captions.html"} and give what it saves with --captions'
+        how = f'fill in {work.folder / "captions.html"} in a browser, and call again with --captions and what it saves'
         return _stop(report, f'{how}, or change the texts in {work.captions}')
     if work.stories.exists():
         work.note('stories', dict(pages=options.pages))

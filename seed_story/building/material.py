@@ -111,7 +111,12 @@ def group_pages(names: list[str], pages: int) -> tuple[list[list[str]], int]:
     if not groups:
         raise ValueError(
             f'{len(names)} picture{" is" if len(names) == 1 else "s are"} too few for a story, which has {fewest} '
-            f'pages or more: add pictures{f", or ask for --pages {len(names)}" if len(names) > 1 else ""}'
+            f'pages or more: add pictures'
+            + (
+                f', or ask for --pages {len(names)} (finetune wants {FEWEST_PAGES} all the same)'
+                if len(names) > 1
+                else ''
+            )
         )
     return groups, left
 
@@ -188,7 +193,7 @@ class Work:
             return
         before = read_json(note, dict)
         for key, value in options.items():
-            if before.get(key) != value:
+            if before.get(key, value) != value:  # an earlier version may not have noted it
                 raise ValueError(
                     f'{self.folder} was begun with {key} {shown(before.get(key))}, now it is {shown(value)}: '
                     f'choose another --out, or remove {note.name} and what was made with it'

@@ -22,7 +22,7 @@ from .material import Keyframe, Work, read_frames
 from .pages import kind_of_source, read_pages
 from .subtitles import assign_lines, find_subtitles
 from ..story.arguments import plain_path
-from ..story.pictures import open_image
+from ..story.pictures import open_image, square_image
 
 # %% auto #0
 __all__ = ['plan_build']
@@ -38,7 +38,7 @@ def _look_through(
     frames: list[Keyframe] = []
     size = (0, 0)
     for page, start in pages:
-        size = size if frames else page.image.size
+        size = size if frames else square_image(page.image, options.fit).size
         frames.append(Keyframe(f'{len(frames) + 1:06d}', page.origin, start, page.text))
     lines = find_subtitles(source, options.subtitles) if is_video else []
     return assign_lines(frames, lines) if is_video else frames, size, video.seconds

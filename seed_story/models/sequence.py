@@ -347,8 +347,8 @@ class BranchedBatch:
         return pages[torch.arange(len(pages), device=pages.device)[:, None], self.targets]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> BranchedBatch:
-        "The batch on another device."
-        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        "The batch on another device; `non_blocking`: copies from page-locked memory alone are not waited for."
+        return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking and x.is_pinned()))
 
     def pin_memory(self) -> BranchedBatch:
         "The batch in page-locked memory, for copies that overlap with work on the GPU."

@@ -22,6 +22,7 @@ from seed_story.pipeline.tell import (
     note_opening,
     read_known_pages,
     read_opening,
+    square_pages,
     story_settings,
     torch_threads,
 )
@@ -137,6 +138,7 @@ class BookTeller(_Opener):
                 if book is not None and len(book) >= (wanted or book.settings.get('pages', 0)):
                     claims.close()
                     continue
+                opening = square_pages(self.pipe, opening, self.series.options.fit, lambda line: None)
                 request, book = self._open(number, opening, book)
             except ClaimedError:
                 continue
@@ -202,6 +204,8 @@ def tell_share(series: BookSeries, process: int = 0, processes: int = 1) -> dict
         pipe = load_pipeline(options.model or 'tiny', device, options.dtype or 'float32', options.adapter)
         if options.compile:
             pipe.compile()
+        if not process:  # one says it of all
+            square_pages(pipe, [page for pages in series.openings for page in pages], options.fit)
         settings = story_settings(pipe, series.openings[0], options, None)
         drawing = dict(num_inference_steps=settings['steps'], guidance_scale=settings['guidance'])
         drawing |= dict(unconditional=pipe.unconditional(settings['guidance']))

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,10 +23,13 @@ from ..sinks.internals import attn_implementation
 from ..sinks.memory import Memory, without_cudnn_attention
 from ..story.arguments import whole_number
 
+if TYPE_CHECKING:
+    from seed_story.models.kernels import Kernels  # imports Llama, which a model of another kind does not need
+
 # %% auto #0
-__all__ = ['EXACT_WIDTH', 'WIDTH_STEP', 'SPARE_TOKENS', 'MOST_PASSES', 'recorded', 'token_reader', 'TextBuffers', 'TextSteps',
-           'round_up', 'Pass', 'PassReader', 'TextWriter', 'put_back', 'Recordings', 'GraphedUNet', 'GraphedVAE',
-           'GraphedDrawing']
+__all__ = ['EXACT_WIDTH', 'WIDTH_STEP', 'SPARE_TOKENS', 'MOST_PASSES', 'recorded', 'token_reader', 'TextBuffers', 'as_numbers',
+           'TextSteps', 'round_up', 'Pass', 'PassReader', 'TextWriter', 'put_back', 'step_kernels', 'Recordings',
+           'GraphedUNet', 'GraphedVAE', 'GraphedDrawing']
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c07
 _RECORDING = threading.Lock()  # a recording begins by waiting for the whole device, which would break another one
@@ -71,6 +74,19 @@ def token_reader(
     return read if fuse is None else torch.compile(read, backend=fuse, dynamic=False)
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c09
+class _Columns(StaticLayer):
+    "Keys and values in buffers; of these the first `used` columns are looked at."
+
+    into: Tensor  # [L], the columns that are written next
+    used: int
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **given: Any) -> tuple[Tensor, Tensor]:
+        "All that a pass may attend to."
+        self.keys.index_copy_(2, self.into, key_states)
+        self.values.index_copy_(2, self.into, value_states)
+        return self.keys[:, :, : self.used], self.values[:, :, : self.used]
+
+
 class _TextBuffers:
     "Where the texts of `rows` stories are written, with room for `capacity` columns of keys and values."
 
@@ -86,7 +102,7 @@ class _TextBuffers:
         self.capacity = capacity
         rows = len(memory.tokens_seen)
         device = memory.positions.device
-        self.layers: list[Any] = [StaticLayer(capacity) for _ in memory.cache.layers]
+        self.layers: list[Any] = [_Columns(capacity) for _ in memory.cache.layers]
         self.cache = Cache(layers=self.layers)
         for own, held in zip(self.layers, list[Any](memory.cache.layers)):
             own.lazy_initialization(held.keys, held.values)
@@ -97,7 +113,7 @@ class _TextBuffers:
         self.seen = torch.zeros(rows, dtype=torch.long, device=device)
         self.column, self.step = torch.zeros(2, 1, dtype=torch.long, device=device).unbind()
         self.graphs: dict[tuple, Callable[[], object]] = {}  # (temperature, top_p, …) → a step
-        self.passes: dict[int, Pass] = {}  # width → a pass over so many tokens
+        self.passes: dict[tuple[int, int], Pass] = {}  # (width, columns looked at) → a pass over so many tokens
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c19
 class TextBuffers(_TextBuffers):
@@ -105,10 +121,14 @@ class TextBuffers(_TextBuffers):
 
     def rewind(self, held: int) -> None:
         "The next step is the first, behind so many columns."
-        for layer in self.layers:
-            layer.cumulative_length.fill_(held)
         self.column.fill_(held)
         self.step.zero_()
+
+    def aim(self, into: Tensor, used: int) -> None:
+        "What is read next goes to the columns `into` [L], and looks at the first `used` ones."
+        for layer in self.layers:
+            layer.into = into
+            layer.used = used
 
     def hold(self, cache: Any, held: int) -> None:
         "The `held` columns of a cache; the next step is the first behind them."
@@ -130,6 +150,13 @@ class TextBuffers(_TextBuffers):
         self.uniforms.copy_(uniforms)
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c0a
+def as_numbers(mask: Any, dtype: torch.dtype, attention: str) -> Any:
+    "A bool mask for `sdpa` as what it adds to the scores: made once, and not once a layer. Any other stays."
+    if attention != 'sdpa':
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+
+
 class TextSteps(TextBuffers):
     "One step after the other, each token chosen and read on the device."
 
@@ -142,8 +169,8 @@ class TextSteps(TextBuffers):
         self.written = torch.full(uniforms.shape, self.boi, device=logits.device)  # [B, max_text_tokens]
         self.graphs.clear()
 
-    def read(self, sampling: Sampling) -> None:
-        "Choose a token for each row, and read it where the text has not ended."
+    def read(self, sampling: Sampling, used: int) -> None:
+        "Choose a token for each row, and read it where the text has not ended; the first `used` columns are seen."
         logits = self.logits.masked_fill(self.barred, -torch.inf)
         uniforms = self.uniforms.index_select(1, self.step)[:, 0]
         tokens = sample_tokens(logits, uniforms, sampling.temperature, sampling.top_p)
@@ -151,7 +178,9 @@ class TextSteps(TextBuffers):
         self.busy.logical_and_(tokens != self.boi)
         self.visible.index_copy_(3, self.column, self.busy[:, None, None, None])
         embeds = self.mllm.get_input_embeddings()(tokens)[:, None]
-        mask = as_attention_mask(self.visible | (self.columns == self.column), embeds.dtype, self.attention)
+        seen = self.visible[..., :used] | (self.columns[:used] == self.column)
+        mask = as_numbers(as_attention_mask(seen, embeds.dtype, self.attention), embeds.dtype, self.attention)
+        self.aim(self.column, used)
         self.logits.copy_(self.read_token(embeds, mask, torch.where(self.busy, self.seen, 0)[:, None]))
         self.seen.add_(self.busy)
         self.column.add_(1)
@@ -177,12 +206,14 @@ def round_up(number: int, step: int) -> int:
 class Pass:
     "A pass over `width` tokens in `buffers`, and where it finds and leaves them."
 
-    def __init__(self, buffers: TextBuffers, width: int, like: Tensor):  # `like`: embeddings [B, L, D]
+    def __init__(self, buffers: TextBuffers, width: int, used: int, like: Tensor):  # `like`: embeddings [B, L, D]
         self.buffers = buffers
+        self.used = used  # columns that are looked at
+        self.into = torch.arange(width, device=like.device)  # columns that are written
         self.embeds = like.new_zeros(len(like), width, like.shape[2])
         self.hidden = torch.zeros_like(self.embeds)
         self.positions = torch.zeros(len(like), width, dtype=torch.long, device=like.device)
-        self.seen = torch.zeros(len(like), 1, width, buffers.capacity, dtype=torch.bool, device=like.device)
+        self.seen = torch.zeros(len(like), 1, width, used, dtype=torch.bool, device=like.device)
         self.times = 0
         self.call: Callable[[], object] = self.run
 
@@ -191,8 +222,9 @@ class Pass:
         length = embeds.shape[1]
         self.embeds[:, :length] = embeds
         self.positions[:, :length] = positions
-        columns = self.buffers.columns
-        own = held + columns[: self.embeds.shape[1], None]
+        columns = self.buffers.columns[: self.used]
+        self.into.copy_(held + self.buffers.columns[: self.embeds.shape[1]])
+        own = self.into[:, None]
         self.seen.copy_(columns <= own if mask is None else columns == own)
         if mask is not None:
             self.seen[:, :, :length, : held + length] = mask
@@ -200,15 +232,16 @@ class Pass:
     def run(self) -> None:
         "What the language model makes of it; keys and values come into the buffers."
         buffers = self.buffers
-        output = buffers.mllm.run_llm(self.embeds, self.seen, self.positions, True, buffers.cache)
+        buffers.aim(self.into, self.used)
+        seen = as_numbers(self.seen, self.embeds.dtype, buffers.attention)
+        output = buffers.mllm.run_llm(self.embeds, seen, self.positions, True, buffers.cache)
         self.hidden.copy_(output.last_hidden_state)
 
-    def play(self, held: int, graphs: bool) -> Tensor:
+    def play(self, graphs: bool) -> Tensor:
         "The hidden states [B, width, D]. The first time is not recorded: few passes while a story begins recur."
         self.times += 1
         if graphs and self.times == 2:
             self.call = recorded(self.run, self.embeds.device)
-            self.buffers.rewind(held)
         self.call()
         return self.hidden
 
@@ -227,7 +260,10 @@ class _BufferOptions:
         graphs: bool = True,
         fuse: str | None = None,  # a backend of `torch.compile` for the pass of one token, as inductor; None: none
     ):
+        from seed_story.models.kernels import use_fewer_kernels
+
         self.mllm = narrator.mllm
+        use_fewer_kernels(self.mllm.llm)
         self.block = whole_number('block', block, 1)
         self.graphs = graphs
         self.fuse = fuse
@@ -260,12 +296,17 @@ class _Buffered(_BufferOptions):
         self.steps = found
         return found
 
-    def _step(self, steps: TextSteps, sampling: Sampling) -> Callable[[], object]:
-        "A call that makes a step, recorded on a GPU."
-        how = sampling.temperature, sampling.top_p
+    def _used(self, steps: TextSteps, columns: int) -> int:
+        "How many columns are looked at where so many are written: few sizes, as each is recorded for itself."
+        return steps.capacity if self.fuse else min(steps.capacity, round_up(columns, max(256, steps.capacity // 8)))
+
+    def _step(self, steps: TextSteps, sampling: Sampling, held: int) -> Callable[[], object]:
+        "A call that makes a step of a text behind `held` columns, recorded on a GPU."
+        used = self._used(steps, held + sampling.max_text_tokens)
+        how = sampling.temperature, sampling.top_p, used
         if how not in steps.graphs:
             steps.rewind(0)  # a step is made, and forgotten
-            one = lambda: steps.read(sampling)  # noqa: E731
+            one = lambda: steps.read(sampling, used)  # noqa: E731
             steps.graphs[how] = recorded(one, steps.column.device) if self.graphs else one
         return steps.graphs[how]
 
@@ -290,10 +331,10 @@ class PassReader(_Buffered):
         if steps is None or len(steps.seen) != len(inputs_embeds) or held + width > steps.capacity:
             given = dict(inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids)
             return self.mllm(**given, use_cache=use_cache, **cache_argument(self.mllm, cache))
-        one = self._pass(steps, width, inputs_embeds)
+        one = self._pass(steps, width, held, inputs_embeds)
         steps.hold(cache, held)
         one.fill(held, inputs_embeds, position_ids, attention_mask)
-        hidden = one.play(held, self.graphs)[:, :length].clone()
+        hidden = one.play(self.graphs)[:, :length].clone()
         for number, layer in enumerate(steps.layers):
             columns = slice(held, held + length)
             cache.update(layer.keys[:, :, columns], layer.values[:, :, columns], number)
@@ -301,12 +342,13 @@ class PassReader(_Buffered):
 
     __call__ = forward
 
-    def _pass(self, steps: TextSteps, width: int, like: Tensor) -> Pass:
-        "The pass of this width; those of the `MOST_PASSES` widths that were asked for last are kept."
-        found = steps.passes.pop(width, None) or Pass(steps, width, like)
+    def _pass(self, steps: TextSteps, width: int, held: int, like: Tensor) -> Pass:
+        "The pass of this width behind `held` columns; the `MOST_PASSES` that were asked for last are kept."
+        used = steps.capacity if width <= EXACT_WIDTH else self._used(steps, held + width)  # narrow ones recur anywhere
+        found = steps.passes.pop((width, used), None) or Pass(steps, width, used, like)
         while len(steps.passes) >= MOST_PASSES:
             steps.passes.pop(next(iter(steps.passes)))
-        steps.passes[width] = found
+        steps.passes[width, used] = found
         return found
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c13
@@ -326,11 +368,11 @@ class TextWriter(PassReader):
         "Text ids of the `busy` rows; each text ends with `<img>`, which is not read."
         steps = self._room(memory, logits, uniforms)
         with without_cudnn_attention():
-            read = self._step(steps, sampling)
+            read = self._step(steps, sampling, memory.tokens_held)
             steps.load(memory, logits, uniforms, busy)
             most = sampling.max_text_tokens
             for step in range(most):
-                if step <= max(1, sampling.min_text_tokens):
+                if step in (0, 1, sampling.min_text_tokens):  # when it changes
                     steps.bar(step, sampling)
                 read()
                 if (step + 1) % self.block == 0 or step + 1 == most:
@@ -359,6 +401,34 @@ def put_back(memory: Memory, steps: TextSteps, busy: Sequence[bool]) -> list[lis
         memory.tokens_seen = memory.tokens_seen + count
         memory.has_holes = memory.has_holes or min(lengths) < new
     return [[*ids, steps.boi] if on else [] for ids, on in zip(rows, busy)]
+
+# %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c31
+def step_kernels(
+    llm: Any,  # of transformers, on the `meta` device
+    rows: int = 1,  # stories
+    held: int = 840,  # columns that the memory holds: eight pages of the paper
+    tokens: int = 40,  # of the text
+) -> Kernels:
+    "What the step of a text's token asks of a GPU; nothing is computed."
+    from seed_story.models.kernels import counted_kernels
+
+    sampling = Sampling(max_text_tokens=tokens)
+    size = llm.config
+    head = getattr(size, 'head_dim', None) or size.hidden_size // size.num_attention_heads
+    keys = torch.empty(rows, size.num_key_value_heads, held, head, dtype=llm.dtype, device='meta')
+    layers = [SimpleNamespace(keys=keys, values=keys)] * size.num_hidden_layers
+    seen = torch.empty(rows, held, dtype=torch.long, device='meta')
+    memory: Any = SimpleNamespace(cache=SimpleNamespace(layers=layers), positions=seen, tokens_seen=seen[:, 0])
+    logits = torch.empty(rows, size.vocab_size, dtype=llm.dtype, device='meta')
+    rules: Any = SimpleNamespace(banned=torch.empty(size.vocab_size, dtype=torch.bool, device='meta'))
+    mllm = SimpleNamespace(llm=llm, get_input_embeddings=llm.get_input_embeddings)
+    used = round_up(held + tokens, 256)
+    steps = TextSteps(mllm, rules, 0, used, memory)
+    steps.read_token = token_reader(llm, steps.cache, None)
+    steps.make_room(logits, torch.empty(rows, tokens, device='meta'))
+    with torch.no_grad(), counted_kernels() as kernels:
+        steps.read(sampling, used)
+    return kernels
 
 # %% ../../nbs/5_pipeline/10_graphs.ipynb #57a71c0e
 class Recordings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import fields, replace
 from itertools import chain, count, repeat
@@ -44,6 +44,7 @@ from .sampling import Sampling, derive_seed
 from ..sinks.policies import Layout, Policy, PolicySpec, PositionedPolicy, attention_policy, policy_name
 from ..story.arguments import first_line, plain_text, real_number, shown, whole_number
 from ..story.format import ImageError, Page, Story, open_image
+from ..story.pictures import ImageFit, check_fit, fit_note, square_image
 from ..story.processes import work_behind
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def _check_defaults(given: dict[str, Any]) -> None:
     plain_text('attention', given['attention'])
     resolve_policy(given['attention'], given['window_pages'], given['max_distance'] or 1)
     plain_text('separator', given['separator'])
+    check_fit('image_fit', given['image_fit'])
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #3b7c19e4
 def feature_width(mllm: Any) -> int:
@@ -166,6 +168,7 @@ class StoryComponents(InformedPipeline):
         min_text_tokens: int = 1,  # of a page
         repetition_tries: int = 3,  # new attempts for a page that repeats an earlier one
         separator: str = SEPARATOR,  # between the pages
+        image_fit: ImageFit = 'crop',  # how pictures of an opening become squares: crop, pad or stretch
     ):
         super().__init__()
         story = dict(pages=pages, attention=attention, window_pages=window_pages, max_distance=max_distance)
@@ -173,6 +176,7 @@ class StoryComponents(InformedPipeline):
         drawing |= dict(guidance_start=guidance_start, guidance_stop=guidance_stop, cache_interval=cache_interval)
         drawn = dict(temperature=temperature, top_p=top_p, repetition_tries=repetition_tries)
         texts = dict(max_text_tokens=max_text_tokens, min_text_tokens=min_text_tokens, separator=separator)
+        texts |= dict(image_fit=image_fit)
         self.check_settings(**story, **drawing, **drawn, **texts)
         parts = dict(tokenizer=tokenizer, visual_tokenizer=visual_tokenizer, mllm=mllm, scheduler=scheduler)
         parts |= dict(feature_resampler=feature_resampler, unet=unet, vae=vae)
@@ -335,9 +339,21 @@ class OpeningPipeline(StoryDefaults):
     visual_tokenizer: Any
 
     def encode(self, images: Image.Image | str | Path | list | tuple) -> Tensor:
-        "Visual features [N, V, F] of one picture or a list (PIL images, or paths)."
+        "Visual features [N, V, F] of one picture or a list (PIL images, or paths), squeezed where they are not square."
         images = images if isinstance(images, (list, tuple)) else [images]
         return encode_images([load_image(image) for image in images], self.visual_tokenizer)
+
+    def square_opening(
+        self,
+        images: Sequence[Image.Image],  # RGB
+        image_fit: ImageFit | None = None,  # crop, pad or stretch; None: the pipeline's
+        say: Callable[[str], object] = logger.warning,  # called with one line if one is not square
+    ) -> list[Image.Image]:
+        "The pictures of an opening as squares. ValueError for an unknown `image_fit`."
+        fit = check_fit('image_fit', self.setting('image_fit', image_fit))
+        if note := fit_note([image.size for image in images], fit):
+            say(note)
+        return [square_image(image, fit) for image in images]
 
     def _check_features(self, features: Any) -> Tensor:
         "`features`; ValueError unless they are finite, [N, V, F], and of the width that the language model reads."
@@ -356,7 +372,9 @@ class OpeningPipeline(StoryDefaults):
         check_text(self, text, self.sampling())
         if self.known_openings is None:
             return []
-        features = self.encode(image) if features is None else self._check_features(features)
+        if features is None:
+            features = self.encode(self.square_opening([load_image(image)]))
+        features = self._check_features(features)
         return opening_notes(self.known_openings, self.narrator, features, text)
 
     def _check_openings(self, images, texts, seeds, sampling: Sampling, features: Tensor | None) -> Tensor:
@@ -367,7 +385,7 @@ class OpeningPipeline(StoryDefaults):
         if not 0 < pictures == len(texts) == len(seeds):
             counts = f'{pictures} pictures, {len(texts)} texts and {len(seeds)} seeds'
             raise ValueError(f'image or features, text and seed must have one entry a story; {counts} do not match')
-        return self.encode(images) if features is None else features
+        return self.encode(self.square_opening([*map(load_image, images)])) if features is None else features
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #ce073b94
 def _listed(name: str, things: Any) -> list:
@@ -638,11 +656,13 @@ class BeginningPipeline(NarrationPipeline):
         attention: str | Policy | None,
         sampling: Sampling,
         ending: bool | None = None,  # see `read_on`
+        image_fit: ImageFit | None = None,  # see `square_opening`
     ) -> BegunStory:
         "A story with its opening checked and encoded. ValueError for one that cannot be told."
         opening = load_opening(image, text)
         pages = whole_number('pages', self.setting('pages', pages), len(opening.texts), MOST_STORY_PAGES)
         self.check_pages(opening.texts, self.policy(attention), sampling)
+        opening = opening._replace(images=self.square_opening(opening.images, image_fit))
         features = self.encode(opening.images)
         return BegunStory(opening, pages, features, self.read_on(opening.texts, features, pages, ending))
 
@@ -684,13 +704,14 @@ class StreamingPipeline(BeginningPipeline, PagesPipeline):
         max_text_tokens: int | None = None,  # of a page
         *,
         ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
+        image_fit: ImageFit | None = None,  # how an opening that is not square is read: crop, pad or stretch
         progress: Progress | None = None,  # progress(done, total, what), `what` being 'text' or 'picture'
     ) -> Iterator[Page]:
         "Pages as they come, with `image` a PIL picture: the given one, then new ones; `meta['page']` is their number."
         seed = resolve_seed(seed)
         self._check_drawing(num_inference_steps, guidance_scale)
         sampling = self.sampling(temperature, top_p, max_text_tokens)
-        begun = self.begin(image, text, pages, attention, sampling, ending)
+        begun = self.begin(image, text, pages, attention, sampling, ending, image_fit)
         images, texts = begun.opening
         for line in self.notes_of_opening(texts, begun.features):
             logger.warning(line)
@@ -765,7 +786,9 @@ class _StoriesWithPictures(ManyStoriesPipeline):
 
     def _with_pictures(self, group: list[NumberedPage], given: list, drawing: dict) -> Iterator[NumberedPage]:
         "The pages of a `group` with their pictures; the first ones have those of the opening."
-        openings = {told.story: load_opening(*given[told.story][:2]).images for told in group if told.page}
+        loaded = {told.story: load_opening(*given[told.story][:2]).images for told in group if told.page}
+        fit = self.config.image_fit
+        openings = {story: [square_image(image, fit) for image in images] for story, images in loaded.items()}
         new = [told for told in group if told.page and told.number >= len(openings[told.story])]
         seeds = [picture_seed(given[told.story][3], told.number) for told in new]
         drawn: Any = self.illustrate(torch.stack([t.page.features for t in new]), seeds, **drawing) if new else []
@@ -829,6 +852,7 @@ class StoryPipeline(IllustratedStoriesPipeline):
         max_text_tokens: int | None = None,  # of a page
         *,
         ending: bool | None = None,  # the story ends on its last page; None: if the model was trained for it
+        image_fit: ImageFit | None = None,  # how an opening that is not square is read: crop, pad or stretch
         progress: Progress | None = None,  # progress(done, total, what), `what` being 'text' or 'picture'
     ) -> Story:
         """A story that begins with `image` and `text`, or with a page for each of theirs. None: the pipeline's default.
@@ -847,6 +871,7 @@ class StoryPipeline(IllustratedStoriesPipeline):
             top_p,
             max_text_tokens,
             ending=ending,
+            image_fit=image_fit,
             progress=progress,
         )
         return Story(list(told), seed, dict(seed=seed, attention=policy_name(self.policy(attention))))

@@ -26,7 +26,7 @@ __all__ = ['logger', 'MAX_OPENING_SIDE', 'LARGEST', 'COLDEST', 'ONE_THREAD_BELOW
            'read_opening_pages', 'ProgressBars', 'torch_threads', 'collection_paused', 'TellOptions', 'default_threads',
            'kept_options', 'check_compiling', 'story_settings', 'StoryInterrupted', 'read_known_pages', 'narrate_pages',
            'pictures_at_once', 'add_pages', 'tell_book', 'claim_folder', 'find_book', 'given_opening', 'find_opening',
-           'check_same_book', 'check_opening_pages', 'note_opening', 'tell_story']
+           'check_same_book', 'check_opening_pages', 'square_pages', 'note_opening', 'tell_story']
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #5eed0e01
 from PIL import Image
@@ -57,6 +57,7 @@ from ..story.files import ClaimedError, claim, explain_os_error, short_hash
 from ..story.format import Page, Story, StoryError, open_image, scan_file
 from ..story.packed import unpacking_ahead
 from ..story.sources import find_story_files
+from ..story.pictures import ImageFit, check_fit
 from ..story.processes import sigterm_as_interrupt, work_behind, worker_count
 
 if TYPE_CHECKING:
@@ -224,6 +225,8 @@ def _plain_option(name: str, value: Any, most_threads: int) -> Any:
         return real_number(f'--{name}', value, 0, LARGEST)
     if name in ('ending', 'compile'):
         return plain_flag(f'--{name}', value)
+    if name == 'fit':
+        return check_fit(f'--{name}', value)
     return plain_text(f'--{name}', value)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #7795965d
@@ -243,6 +246,7 @@ class TellOptions:
     dtype: str | None = None
     ending: bool | None = None  # the story ends on its last page; None: if the model was trained for it
     compile: bool | None = None  # with few launches on a GPU: CUDA graphs, see `StoryPipeline.compile`
+    fit: ImageFit | None = None  # how an opening that is not square is read: crop, pad or stretch
     adapter: str | None = None  # folder of one, which is put on the model
 
     def given(self) -> dict[str, Any]:
@@ -292,7 +296,7 @@ def kept_options(book: Book) -> TellOptions:
     names = [field.name for field in fields(TellOptions)]
     settings = EARLIER_SETTINGS | book.settings
     for name in (*names, 'weights', 'opening'):
-        if settings.get(name) is None and name != 'adapter':  # most books have none
+        if settings.get(name) is None and name not in ('adapter', 'fit'):  # most books have none
             raise BookError(f'{damaged} (it does not say {name}): choose another --out')
     options = TellOptions(**{name: settings.get(name) for name in names})
     try:
@@ -610,6 +614,17 @@ def check_opening_pages(pipe: StoryPipeline, opening: Sequence[Opening], setting
     pipe.check_pages([page.text for page in opening], pipe.policy(settings['attention']), sampling)
 
 
+def square_pages(
+    pipe: StoryPipeline,
+    opening: Sequence[Opening],  # its pages
+    fit: ImageFit | None = None,  # crop, pad or stretch; None: the pipeline's
+    say: Callable[[str], object] = logger.warning,  # called with one line if a picture is not square
+) -> list[Opening]:
+    "The pages of an opening, their pictures as squares."
+    images = pipe.square_opening([page.image for page in opening], fit, say)
+    return [Opening(image, page.text) for image, page in zip(images, opening)]
+
+
 def note_opening(
     pipe: StoryPipeline,
     opening: Sequence[Opening],  # its pages
@@ -661,6 +676,8 @@ def tell_story(
             mine = given_opening(pictures, texts, opening)
             pages = find_opening(mine, book, model, options.adapter)
             pipe, options = _load(options)
+        if mine or book is None:  # a book's own are squares, or what they were begun with
+            pages = square_pages(pipe, pages, options.fit, say)
         given += ['opening'] if mine else []
         return _tell(pipe, pages, folder, book, options, given, quiet, say)
 

@@ -56,7 +56,12 @@ class Layout:
 class HeldMass(Sequence[float]):
     "The attention that held tokens have drawn, at the positions of all `length` tokens: NaN where none is held."
 
-    def __init__(self, positions: np.ndarray, drawn: np.ndarray, length: int):  # [H], ascending; [H]
+    def __init__(
+        self,
+        positions: np.ndarray,  # [H] of the held tokens, ascending
+        drawn: np.ndarray,  # [H], what each has drawn
+        length: int,  # tokens in all
+    ):
         self.positions = positions
         self.drawn = drawn
         self.length = length

@@ -33,8 +33,8 @@ class BookError(ValueError):
 
 
 # What may differ when a story goes on: its pages depend on neither their number nor on where the weights lie,
-# which are compared by themselves.
-CHANGEABLE_SETTINGS = ('pages', 'model', 'adapter')
+# which are compared by themselves, as the squares are that the opening's pictures became.
+CHANGEABLE_SETTINGS = ('pages', 'model', 'adapter', 'fit')
 EARLIER_SETTINGS = dict(ending=False, compile=False, opening_pages=1)  # what books of earlier versions do not say
 
 

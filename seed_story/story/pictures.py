@@ -10,16 +10,17 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'FORMATS', 'ImageError', 'as_rgb', 'inspect_image', 'open_image']
+__all__ = ['MAX_PIXELS', 'FORMATS', 'ImageFit', 'ImageError', 'as_rgb', 'inspect_image', 'open_image', 'check_fit',
+           'square_image', 'fit_note']
 
 # %% ../../nbs/1_story/10_pictures.ipynb #854acf0f
 MAX_PIXELS = 2**25  # 33 megapixels: a page of StoryStream has 0.4
@@ -251,3 +252,73 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, pixels: bool = Tr
 
     ImageError if it cannot be used."""
     return inspect_image(path, max_pixels, pixels)[0]
+
+# %% ../../nbs/1_story/10_pictures.ipynb #5a0a0002
+ImageFit = Literal['crop', 'pad', 'stretch']
+_BLACK = 24  # of 255, so much as compression leaves of black
+
+
+def check_fit(name: str, fit: Any) -> ImageFit:
+    "`fit`; ValueError, in which it is called `name`, for what is none."
+    if not isinstance(fit, str) or fit not in get_args(ImageFit):
+        raise ValueError(f'{name} must be one of {", ".join(get_args(ImageFit))}, not {fit!r:.60}')
+    return fit  # type: ignore[return-value]  # it is one of them
+
+
+def _bar(dark: np.ndarray) -> int:
+    "How many rows a black bar at both ends has; 0 where the ends are not alike, or hardly a picture is left."
+    lit = np.flatnonzero(~dark)
+    if not len(lit):
+        return 0
+    ends = (int(lit[0]), len(dark) - 1 - int(lit[-1]))
+    alike = abs(ends[0] - ends[1]) <= 2 + len(dark) // 50
+    return min(ends) if alike and sum(ends) < 0.8 * len(dark) else 0
+
+
+def _within_bars(image: Image.Image) -> Image.Image:
+    dark = np.asarray(image.convert('L')) <= _BLACK
+    left = _bar(dark.all(0))
+    top = _bar(dark.all(1))
+    return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
+
+# %% ../../nbs/1_story/10_pictures.ipynb #5a0a0003
+def _edge_colour(image: Image.Image) -> tuple[int, ...]:
+    "The median colour of the two edges at which margins are put."
+    pixels = np.asarray(image)
+    ends = pixels[[0, -1]] if image.width > image.height else pixels[:, [0, -1]]
+    return tuple(int(value) for value in np.median(ends.reshape(-1, 3), axis=0))
+
+
+def square_image(image: Image.Image, fit: ImageFit = 'crop') -> Image.Image:
+    """An RGB picture as a square: its middle, or all of it with margins, or squeezed. A square one is given back.
+
+    Margins have the colour of the edges that they are put at. ValueError for an unknown `fit`."""
+    check_fit('fit', fit)
+    if image.width == image.height:
+        return image
+    image = _within_bars(image)
+    side = min(image.size) if fit == 'crop' else max(image.size)
+    left, top = ((n - side) // 2 for n in image.size)
+    if fit == 'stretch':
+        return image.resize((side, side), Image.Resampling.BICUBIC)
+    if fit == 'crop':
+        return image.crop((left, top, left + side, top + side))
+    padded = Image.new('RGB', (side, side), _edge_colour(image))
+    padded.paste(image, (-left, -top))
+    return padded
+
+
+def fit_note(sizes: Iterable[tuple[int, int]], fit: ImageFit) -> str:
+    "One line on pictures of these sizes that are not square, and what becomes of them; empty if all are."
+    sizes = list(sizes)
+    wide = [size for size in sizes if size[0] != size[1]]
+    if not wide:
+        return ''
+    done = dict(
+        crop='the middle is taken (--fit crop), pad would keep all of it',
+        pad='margins are added (--fit pad), crop would take the middle',
+        stretch='it is squeezed (--fit stretch), crop or pad would keep its proportions',
+    )
+    these = 'the picture is' if len(sizes) == 1 else f'{len(wide)} of {len(sizes)} pictures are'
+    said = done[fit] if len(sizes) == 1 else done[fit].replace('it is', 'they are')
+    return f'{these} not square ({wide[0][0]}×{wide[0][1]}): {said}'

@@ -34,6 +34,18 @@ def worker_count(
     return found if jobs is None else max(1, min(found, jobs))
 
 # %% ../../nbs/1_story/09_processes.ipynb #4ba0b417
+_Item = TypeVar('_Item')
+_Result = TypeVar('_Result')
+
+
+class _Turn:
+    "What a worker does now."
+
+    changing = threading.Lock()
+    at_work = False  # else it takes a piece of work, or sends a result
+    is_over = False  # it is not to begin another piece
+
+
 def _follow(reader: Any, writer: Any) -> None:
     "This worker ends, in the midst of its work, when the process that made it ends or closes `writer`."
     writer.close()
@@ -44,11 +56,31 @@ def _follow(reader: Any, writer: Any) -> None:
         try:
             reader.recv_bytes()  # nothing is ever sent
         except (EOFError, OSError):
+            with _Turn.changing:
+                _Turn.is_over = True
+                if _Turn.at_work:
+                    os._exit(1)
+            parent = multiprocessing.parent_process()
+            if parent is not None:
+                parent.join()
             os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
+# %% ../../nbs/1_story/09_processes.ipynb #4ba0b41d
+def _work(job: Callable[[_Item], _Result], item: _Item) -> _Result:
+    "A piece of work, in the midst of which the worker can end."
+    with _Turn.changing:
+        if _Turn.is_over:
+            os._exit(1)
+        _Turn.at_work = True
+    try:
+        return job(item)
+    finally:
+        with _Turn.changing:
+            _Turn.at_work = False
 
+# %% ../../nbs/1_story/09_processes.ipynb #4ba0b41a
 @contextmanager
 def _pool(workers: int, context: Any) -> Iterator[ProcessPoolExecutor]:
     "A pool whose workers end with this process, and at once if the block ends with an error."
@@ -63,10 +95,6 @@ def _pool(workers: int, context: Any) -> Iterator[ProcessPoolExecutor]:
         reader.close()
 
 # %% ../../nbs/1_story/09_processes.ipynb #44a245bf
-_Item = TypeVar('_Item')
-_Result = TypeVar('_Result')
-
-
 def map_in_order(
     job: Callable[[_Item], _Result],  # can be pickled if there are several workers
     items: Iterable[_Item],
@@ -83,7 +111,7 @@ def map_in_order(
     try:
         with _pool(workers, multiprocessing.get_context(method)) as pool:
             for item in items:
-                waiting.append(pool.submit(job, item))
+                waiting.append(pool.submit(_work, job, item))
                 if len(waiting) >= 4 * workers:
                     yield waiting.popleft().result()
             while waiting:

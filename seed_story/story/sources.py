@@ -49,7 +49,8 @@ def find_story_files(source: str | Path) -> list[Path]:
     if not files:
         others = sorted(p.name for p in source.iterdir() if '.json' in p.name)[:3]
         found = f' (there is {", ".join(others)}: unpack it, or write one story a line)' if others else ''
-        raise FileNotFoundError(f'there is no .jsonl file in {source}{found}')
+        made = found or ': name another folder, or make story data of pictures with seed-story data build'
+        raise FileNotFoundError(f'there is no .jsonl file in {source}{made}')
     return files
 
 # %% ../../nbs/1_story/12_sources.ipynb #5ebaef73

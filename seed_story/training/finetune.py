@@ -10,6 +10,7 @@ __all__ = ['FEWEST_STORY_PAGES', 'MANY_STORIES', 'MOST_PAGES_A_ROW', 'FEWEST_ROW
 
 # %% ../../nbs/6_training/11_finetune.ipynb #186ecb01
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from ..pipeline.folders import component_folders, update_index
 from ..pipeline.openings import OPENINGS_FILE, KnownOpenings, summarise_pictures, summarise_texts
 from ..story.files import atomic_path, claim, short_hash, write_atomic
 from ..story.format import Page, Story, read_stories
+from ..story.pictures import ImageFit, fit_note, open_image, square_image
 from ..story.storybook import contact_sheet
 from ..story.weights import read_json_object
 from seed_story.training.footprint import (
@@ -70,6 +72,7 @@ class FinetuneOptions(ReadingOptions):
     seed: int = option('Seed of training and of the told samples.', 0, at_least=0)
     device: str = option('cpu, cuda, cuda:1, …', 'cpu')
     preset: str | None = option("Sizes of a folder's model. Default: small if it has adapters, else tiny.", None)
+    fit: ImageFit = option('How pictures that are not square are read: crop, pad or stretch.', 'crop')
     memory: float | None = option('GB that training may take on its device. Default: what it takes.', None, above=0)
     adapter_only: bool = option('Keep what differs from the base, alone, in OUT/adapter.', False, bare=True)
 
@@ -147,19 +150,31 @@ def split_stories(stories: Sequence[Story], most: int = 200) -> SplitStories:
     return SplitStories(learned * -(-FEWEST_ROWS // len(learned)), measured, first)
 
 # %% ../../nbs/6_training/11_finetune.ipynb #cd79b23a
-def _picture(page: Page, size: int) -> np.ndarray:
-    return np.asarray(page.pil().resize((size, size), Image.Resampling.BICUBIC))
+def _square(page: Page, fit: ImageFit) -> Page:
+    image = page.pil()
+    square = square_image(image, fit)
+    return page if square is image else Page(page.text, square)
 
 
-def store_rows(rows: Sequence[Story], folder: Path, size: int, shard_rows: int = 64) -> None:
-    "Put rows of unequal length into a page store, pictures of `size` pixels a side; shards that are there stay."
+def _picture(page: Page, size: int, fit: ImageFit) -> np.ndarray:
+    return np.asarray(_square(page, fit).pil().resize((size, size), Image.Resampling.BICUBIC))
+
+
+def store_rows(
+    rows: Sequence[Story],
+    folder: Path,
+    size: int,  # pixels of a picture's side
+    shard_rows: int = 64,
+    fit: ImageFit = 'crop',  # how pictures become squares: crop, pad or stretch
+) -> None:
+    "Put rows of unequal length into a page store; shards that are there stay."
     lengths = [len(row) for row in rows]
     made = dict(kind='pack', pages=max(lengths), shortest=min(lengths), size=size, wordings=1, source=folder.name)
     for start in range(0, len(rows), shard_rows):
         path = folder / f'{start:09d}.npz'
         some = rows[start : start + shard_rows]
         if not path.exists():
-            drawn = [np.stack([_picture(page, size) for page in row]) for row in some]
+            drawn = [np.stack([_picture(page, size, fit) for page in row]) for row in some]
             images = np.stack([row[np.arange(max(lengths)) % len(row)] for row in drawn])
             texts = [[[page.text for page in row]] for row in some]
             save_shard(Shard(images, texts, {}, [f'{row.id}-{k}' for k, row in enumerate(some, start)], made), path)
@@ -303,6 +318,11 @@ def _in_words(seconds: float) -> str:
     return f'{seconds / 60:.0f} minutes' if seconds >= 90 else f'{max(1, round(seconds))} s'
 
 
+def _size_of(page: Page) -> tuple[int, int]:
+    image = page.image
+    return (open_image(image, pixels=False) if isinstance(image, (str, Path)) else page.pil()).size
+
+
 def _time_of(run: '_Finetuning', name: str) -> str:
     "What is said of the time that a stage takes; nothing of other steps."
     paces = run.done.get('paces')
@@ -328,8 +348,8 @@ class _Finetuning:
         self.options = options
         self.say = say  # called with a line on what is begun
         self.split = split_stories(stories)
-        self.opening = stories[0][0]
-        self.shown = stories[0][: min(6, len(stories[0]))]
+        self.shown = Story([_square(page, options.fit) for page in stories[0][: min(6, len(stories[0]))]])
+        self.opening = self.shown[0]
         longest = max(len(row) for row in self.split.learned)
         self.pages = min(options.pages, longest)
         self.batch = options.batch or min(4, 1 + count_learned(self.split) // 50)
@@ -364,7 +384,7 @@ def _go_on_with(run: _Finetuning, settings: dict[str, Any]) -> dict[str, Any]:
         was = kept.get('settings')
         if not isinstance(was, dict):
             raise ValueError(f'{file} is damaged, it does not say how it was begun: choose another --out')
-        other = [f'{k} was {was.get(k)}, now {v}' for k, v in settings.items() if was.get(k) != v]
+        other = [f'{k} was {was[k]}, now {v}' for k, v in settings.items() if was.get(k, v) != v]
         if other:
             raise ValueError(f'{file} was begun otherwise ({"; ".join(other)}): give the same, or another --out')
         return kept
@@ -479,9 +499,11 @@ def _foretell(run: _Finetuning) -> None:
     free = free_bytes(options.device) / 1e9
     taken = least_memory(needs, options.memory, mixed)
     if taken is None or taken > free:
-        least = least_memory(needs, None, mixed)
+        least = least_memory(needs, None, mixed) or 0.0
         limit = free if options.memory is None else min(options.memory, free)
         fits = _what_fits(run, parts, limit, mixed)
+        if not fits and limit < free and least <= free:
+            fits = f'--memory {math.ceil(100 * least) / 100:g}'
         helps = f'{fits} fits' if fits else 'end other programs, or begin with a smaller model (--from)'
         raise ValueError(
             f'training takes {least:.2g} GB of memory on {options.device}, '
@@ -490,7 +512,7 @@ def _foretell(run: _Finetuning) -> None:
     time_said = f'{options.steps} steps of each stage' if options.steps else f'{options.minutes:g} minutes of training'
     run.say(
         f'{count_learned(run.split)} pages are learned, {run.split.held_out} held out; '
-        f'{time_said}, and {taken:.2g} GB of memory on {options.device}, about'
+        f'{time_said}, about {taken:.2g} GB of memory on {options.device}'
     )
 
 # %% ../../nbs/6_training/11_finetune.ipynb #2dade948
@@ -510,7 +532,7 @@ def _make_stores(run: _Finetuning) -> bool:
         if not (run.out / part).is_dir():
             _copy_part(run, part)
     for name, rows in dict(learned=run.split.learned, measured=run.split.measured).items():
-        store_rows(rows, run.out / 'store' / name, config['image_size'])
+        store_rows(rows, run.out / 'store' / name, config['image_size'], fit=run.options.fit)
         for what in ('features', 'latents'):
             words = dict(store=run.out / 'store' / name, what=what, device=run.options.device)
             run_stage(stage_options('encode', dict(out=run.out, preset=run.preset) | words))
@@ -583,6 +605,7 @@ def _assemble(run: _Finetuning) -> bool:
     index, before = (read_json_object(folder / 'model_index.json') for folder in (run.out, run.start))
     settings = {k: v for k, v in update_index(before).items() if k in index and not k.startswith('_')}
     kept = {k: v for k, v in settings.items() if not isinstance(v, list)}  # lists name components
+    kept['image_fit'] = run.options.fit
     write_atomic(run.out / 'model_index.json', json.dumps(index | kept, indent=2) + '\n')
     with atomic_path(run.out / 'opening') as half:
         half.mkdir()
@@ -614,6 +637,8 @@ def finetune(
         say(str(problem))
     with claim(out):
         run = _Finetuning(stories, folder, out, options, say)
+        if note := fit_note((_size_of(page) for story in stories for page in story), options.fit):
+            say(note)
         _foretell(run)
         return _run(run, log, bar)
 

@@ -13,6 +13,7 @@ __all__ = ['logger', 'EXTRA_FIRST_STARTS', 'RARE_SHARE', 'add_feature_noise', 'a
 # %% ../../nbs/6_training/08_stages.ipynb #15114cca
 import contextlib
 import copy
+import itertools
 import json
 import logging
 import math
@@ -980,10 +981,12 @@ class _StageTwoReading:
         visible = None if kept is None else visible_mask(batch, kept)
         return branched_loss(self.mllm, batch, context, visible, most, positions)
 
-    def read(self, chunk: Any, found: Sequence, kept: Any, generator: torch.Generator) -> tuple[Callable, Any]:
+    def read(
+        self, chunk: Any, found: Sequence, kept: Any, generator: torch.Generator, loss: Callable | None = None
+    ) -> tuple[Callable, Any]:
         """What reads a batch with a context [B, P, V, F], and the batch on its device, with its features.
 
-        Strength of noise and positions are drawn once."""
+        Strength of noise and positions are drawn once. `loss`: what computes the losses (None: as in training)."""
         device = self.optimisation.device
         # how many positions are supervised at most: only where it is not compiled in
         most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
@@ -994,7 +997,8 @@ class _StageTwoReading:
         noise = self.conditioning.noise * torch.rand(shape, device=chunk.features.device, generator=generator)
         positions = skip_positions(chunk, skip, generator) if (skip := self.conditioning.position_skip) else None
         add = add_feature_noise
-        return (lambda context: self.loss(chunk, add(context, noise, generator), kept, most, positions)), chunk
+        loss = loss or self.loss
+        return (lambda context: loss(chunk, add(context, noise, generator), kept, most, positions)), chunk
 
 # %% ../../nbs/6_training/08_stages.ipynb #ca372ae4
 class _StageTwoStep(_StageTwoReading):
@@ -1029,11 +1033,32 @@ def _log_held_out(log: Log, steps: int, means: dict[str, float]) -> None:
             means['held_lm'],
         )
 
+# %% ../../nbs/6_training/08_stages.ipynb #7f1c03d7
+def _plain_kernels(device: Any, layers: Sequence) -> contextlib.AbstractContextManager:
+    "While this lasts, attention on a GPU is not computed by cuDNN's kernels, unless `layers` are compiled one by one."
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    on_gpu = torch.device(device).type == 'cuda' and not layers
+    return sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]) if on_gpu else contextlib.nullcontext()
+
+
+def _warn_if_others(compiled: dict[str, float], plain: dict[str, float]) -> None:
+    "A warning where the compiled model's losses are not those of the model itself."
+    if all(abs(compiled[name] - value) <= 0.1 * abs(value) + 0.01 for name, value in plain.items()):
+        return
+    said = [', '.join(f'{name} {value:.3f}' for name, value in found.items()) for found in (compiled, plain)]
+    logger.warning(
+        'without gradients the compiled model gives other losses (%s) than the model itself (%s), so scheduled '
+        'sampling reads wrong features: stop, and go on with TORCH_COMPILE_DISABLE=1 (slower) or another PyTorch',
+        *said,
+    )
+
 # %% ../../nbs/6_training/08_stages.ipynb #7f1c03d2
 class _HeldOut(_StageTwoReading):
     """Losses of held-out stories, read as in training but for noise, eviction and regressed context.
 
-    They rise again where stories are learned by heart."""
+    They rise again where stories are learned by heart.
+    They are computed by plain kernels; what is compiled is compared with that once."""
 
     BATCHES = 4
 
@@ -1048,7 +1073,8 @@ class _HeldOut(_StageTwoReading):
         plain = replace(conditioning, noise=0.0, position_skip=0, eviction_share=evicted)
         self.conditioning = replace(plain, countdown_share=told, long_share=longer)
         self.mllm = step.mllm
-        self.loss = step.loss
+        self.loss = step._loss
+        self.unchecked = step.loss if step.loss != step._loss else None  # compiled, and not compared yet
         self.layers = step.layers
         self.optimisation = step.optimisation
         self.chunks = data.chunks(step.mllm.config.num_slots, step.optimisation, self.conditioning, ProcessShare())
@@ -1062,18 +1088,27 @@ class _HeldOut(_StageTwoReading):
     @torch.no_grad()
     def __call__(self, steps: int) -> dict[str, float]:
         "Means over a few batches, always the same ones: `held_lm` in nats a token, and `held_rec`."
-        rows = []
         device = self.optimisation.device
-        with fork_rng(self.optimisation.seed), autocast(device, self.optimisation.mixed_precision):
-            for number in range(self.BATCHES):  # dropout draws nothing of the training's numbers
-                chunk, *found, kept = self.chunks[number]
-                generator = step_generator(device, self.optimisation.seed, number)
-                loss_of, chunk = self.read(chunk, found, kept, generator)
-                rows.append(_scheduled_sampling_losses(loss_of, chunk, 0, generator))
-        names = [name for name in rows[0] if name != 'loss']
-        means = {f'held_{name}': sum(float(row[name]) for row in rows) / len(rows) for name in names}
+        with fork_rng(self.optimisation.seed):  # dropout draws nothing of the training's numbers
+            batches = list(itertools.islice(self.chunks.loader(device), self.BATCHES))  # they come as in training
+            with _plain_kernels(device, self.layers):
+                rows = [self.losses(number, batch) for number, batch in enumerate(batches)]
+            if self.unchecked:
+                _warn_if_others(self.losses(0, batches[0], self.unchecked), rows[0])
+                self.unchecked = None
+        means = {f'held_{name}': sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         _log_held_out(self.log, steps, means)
         return means
+
+    def losses(self, number: int, batch: Sequence, loss: Callable | None = None) -> dict[str, float]:
+        "The losses of `batch`, which has this number, computed by `loss` (None: by what is not compiled)."
+        device = self.optimisation.device
+        chunk, *found, kept = batch
+        generator = step_generator(device, self.optimisation.seed, number)
+        loss_of, chunk = self.read(chunk, found, kept, generator, loss)
+        with autocast(device, self.optimisation.mixed_precision):
+            read = _scheduled_sampling_losses(loss_of, chunk, 0, generator)
+        return {name: float(value.detach()) for name, value in read.items() if name != 'loss'}
 
 # %% ../../nbs/6_training/08_stages.ipynb #3619ba18
 def _sampling_rounds(i: int, used: float, optimisation: Optimisation, conditioning: Conditioning) -> int:
