@@ -220,6 +220,7 @@ def _paper() -> dict:
             guidance_scale=7.5,
             temperature=0.0,
             top_p=1.0,
+            image_fit="stretch",  # as the release read its frames of 854 × 480
         ),
     )
 
