@@ -28,7 +28,7 @@ def small_model() -> Path:
     folder = Path(tempfile.mkdtemp(prefix='small-model-'))
     pipe.save_pretrained(folder, safe_serialization=True)
     (folder / 'opening').mkdir()
-    Image.new('RGB', (150, 100), (90, 160, 220)).save(folder / 'opening' / 'opening.png')
+    Image.new('RGB', (120, 120), (90, 160, 220)).save(folder / 'opening' / 'opening.png')
     (folder / 'opening' / 'opening.txt').write_text('the rabbit walks to the river\n')
     return folder
 

@@ -45,7 +45,7 @@ def loaded(monkeypatch):
 def words(tmp_path_factory):
     "What a command says of a story that has its own opening."
     image = tmp_path_factory.mktemp('opening') / 'mine.png'
-    Image.new('RGB', (30, 20), 'teal').save(image)
+    Image.new('RGB', (24, 24), 'teal').save(image)
     opening = ['--image', image, '--text', 'a </s> bear <img> walks']
     return ['tell', '--model', small_model(), '--seed', 7, '--pages', 2, *opening]
 
@@ -236,7 +236,7 @@ def test_what_is_said_of_a_finished_book_counts(words, finished, whole, tmp_path
     resume = ['tell', '--resume', '--out', finished]
     for option, was in (('--seed', 'seed was 7, now 0'), ('--temperature', 'now 0.0'), ('--guidance', 'now 0.0')):
         refused(*resume, option, 0, why=was)
-    Image.new('RGB', (30, 20), 'red').save(tmp_path / 'red.png')
+    Image.new('RGB', (24, 24), 'red').save(tmp_path / 'red.png')
     refused(*resume, '--image', tmp_path / 'red.png', '--text', 'a bear walks', why='holds another book (opening was')
     refused(*resume, '--image', tmp_path / 'red.png', why='go together')
     refused(*resume, '--pages', 1, why='has 2 pages already: --pages must be more, not 1')
@@ -316,7 +316,7 @@ def test_what_has_changed_of_itself(finished, monkeypatch):
         patch.setattr(seed_story.pipeline.tell, 'fingerprint', lambda pipe: 'of-others')
         refused(*resume, why='holds other weights than it was begun with; bring them back, or name')
         refused(*resume, '--model', small_model(), why='weights was')
-    Image.new('RGB', (30, 20), 'red').save(finished / 'images' / '0000.png')
+    Image.new('RGB', (24, 24), 'red').save(finished / 'images' / '0000.png')
     refused(*resume, why='images/0000.png, or its text, is not what it was begun with')
 
 
@@ -397,14 +397,14 @@ def test_what_of_an_opening_is_far_is_said_once_before_the_story(tmp_path, capsy
     assert line.startswith('seed-story: the picture is far') and '; the text is far' in line
     kept = json.loads((tmp_path / 'book' / '.state' / 'settings.json').read_text('utf-8'))
     assert '; '.join(kept['notes']) == line.removeprefix('seed-story: ')
-    assert seed_story.cli.run(['tell', '--resume', '--steps', '5', '--out', str(tmp_path / 'book'), '--quiet']) == 0
+    assert seed_story.cli.run(['tell', '--resume', '--steps', '8', '--out', str(tmp_path / 'book'), '--quiet']) == 0
     assert capsys.readouterr().err == ''
 
 
 def test_many_books_are_those_told_alone(tmp_path, monkeypatch):
     "One at a time to the byte; in two rows to the word, and the pictures but for rounding."
     monkeypatch.setattr(seed_story.pipeline.books, 'load_pipeline', lambda *_: small_pipeline())
-    firsts = [Page(words, Image.new('RGB', (30, 20), shade)) for words, shade in (('a bear', 'teal'), ('home', 'red'))]
+    firsts = [Page(words, Image.new('RGB', (24, 24), shade)) for words, shade in (('a bear', 'teal'), ('home', 'red'))]
     openings = write_stories([Story([page], id=page.text) for page in firsts], tmp_path / 'openings')
     how = '--model', small_model(), '--pages', 2
     for number in (1, 2):
