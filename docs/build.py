@@ -149,6 +149,10 @@ def relink(text: str, page: str, pages: set[str]) -> str:
         inside = sorted(name for name in pages if name.startswith(f'{path}/'))
         if inside:  # a folder: its first page
             return f'{match[1]}{os.path.relpath(inside[0], os.path.dirname(page))}{match[3]}'
+        if source.is_dir() and not place:  # of files alone, as records are: all are copied, the first is linked
+            shutil.copytree(source, PAGES / path, dirs_exist_ok=True)
+            first = min(p.relative_to(ROOT).as_posix() for p in source.rglob('*') if p.is_file())
+            return f'{match[1]}{os.path.relpath(first, os.path.dirname(page))}{match[3]}'
         return match[0]
 
     return LINK.sub(link, text)

@@ -48,7 +48,7 @@ for (copied, batch), (kernel, name), compiled, learns in itertools.product(
     label = f'{copied:9}{kernel:10}{"compiled" if compiled else "plain":9}{"gradients" if learns else "none":10}'
     try:
         with sdpa_kernel(getattr(SDPBackend, name)) if name else nullcontext(), torch.set_grad_enabled(learns):
-            rows = [measured.losses(0, batch, loss) for _ in range(times)]
+            rows = [stages._losses(measured, 0, batch, loss) for _ in range(times)]
     except RuntimeError as error:
         print(label, 'cannot:', str(error).splitlines()[0][:80], flush=True)
         continue

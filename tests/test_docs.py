@@ -62,6 +62,7 @@ def test_links_of_pages(site):
     assert relink('[a](cli.ipynb#Two-Words)') == '[a](cli.ipynb#two-words)'
     assert relink('[a](https://x.org/A)') == '[a](https://x.org/A)'
     assert relink('[a](repro)') == '[a](repro/a.ipynb)'
+    assert relink('[a](../data/labels)').startswith('[a](../data/labels/'), 'a folder of files alone: its first'
     assert relink('[a](../LICENSE)') == '[a](../LICENSE)' and (site.PAGES / 'LICENSE').is_file()
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 
 TABLE = Path(__file__).with_name('work.json')
@@ -151,6 +152,21 @@ def test_no_page_takes_more_work_than_before():
     ]
     assert not more, '; '.join(more)
     assert found.keys() == table.keys()
+
+
+def test_the_record_of_a_gpu_is_what_its_log_says(monkeypatch):
+    from seed_story.records.record import read_record
+
+    monkeypatch.syspath_prepend(TABLE.parent.parent / 'runs')
+    import speed_record
+
+    folder = TABLE.parent.parent / 'data' / 'results' / 'speed_h200'
+    runs = speed_record.read_log((folder / 'language.log').read_text('utf-8'))
+    record = read_record(folder / 'language.json')
+    curves = speed_record.curves_of(runs)
+    assert len(runs) == record.n == 2 and curves.keys() == record.curves.keys()
+    for name, values in curves.items():
+        assert record.curves[name] == pytest.approx(values, rel=1e-5), name
 
 
 if __name__ == '__main__':

@@ -77,6 +77,8 @@ def token_reader(
 class _Columns(StaticLayer):
     "Keys and values in buffers; of these the first `used` columns are looked at."
 
+    keys: Any  # [B, heads, capacity, d]
+    values: Any
     into: Tensor  # [L], the columns that are written next
     used: int
 

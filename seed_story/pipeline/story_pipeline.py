@@ -47,8 +47,6 @@ from ..story.format import ImageError, Page, Story, open_image
 from ..story.pictures import ImageFit, check_fit, fit_note, square_image
 from ..story.processes import work_behind
 
-logger = logging.getLogger(__name__)
-
 # %% auto #0
 __all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'InformedPipeline', 'StoryComponents', 'resolve_seed',
            'picture_seed', 'StoryDefaults', 'load_image', 'context_length', 'check_text', 'check_remembered',
@@ -56,6 +54,9 @@ __all__ = ['logger', 'MOST_STORY_PAGES', 'resolve_policy', 'feature_width', 'Inf
            'IllustrationPipeline', 'StoryOpening', 'load_opening', 'BegunStory', 'BeginningPipeline', 'PagesPipeline',
            'StreamingPipeline', 'RequestedStoriesPipeline', 'ManyStoriesPipeline', 'IllustratedStoriesPipeline',
            'StoryPipeline']
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5a0b0003
+logger = logging.getLogger(__name__)
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #9f636cc0
 def resolve_policy(
@@ -174,9 +175,8 @@ class StoryComponents(InformedPipeline):
         story = dict(pages=pages, attention=attention, window_pages=window_pages, max_distance=max_distance)
         drawing = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         drawing |= dict(guidance_start=guidance_start, guidance_stop=guidance_stop, cache_interval=cache_interval)
-        drawn = dict(temperature=temperature, top_p=top_p, repetition_tries=repetition_tries)
+        drawn = dict(temperature=temperature, top_p=top_p, repetition_tries=repetition_tries, image_fit=image_fit)
         texts = dict(max_text_tokens=max_text_tokens, min_text_tokens=min_text_tokens, separator=separator)
-        texts |= dict(image_fit=image_fit)
         self.check_settings(**story, **drawing, **drawn, **texts)
         parts = dict(tokenizer=tokenizer, visual_tokenizer=visual_tokenizer, mllm=mllm, scheduler=scheduler)
         parts |= dict(feature_resampler=feature_resampler, unet=unet, vae=vae)
@@ -333,9 +333,7 @@ def check_remembered(
         )
 
 # %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #a92648cb
-class OpeningPipeline(StoryDefaults):
-    "What a story begins with, checked and encoded."
-
+class _OpeningPictures(StoryDefaults):
     visual_tokenizer: Any
 
     def encode(self, images: Image.Image | str | Path | list | tuple) -> Tensor:
@@ -354,6 +352,10 @@ class OpeningPipeline(StoryDefaults):
         if note := fit_note([image.size for image in images], fit):
             say(note)
         return [square_image(image, fit) for image in images]
+
+# %% ../../nbs/5_pipeline/06_story_pipeline.ipynb #5a0b0004
+class OpeningPipeline(_OpeningPictures):
+    "What a story begins with, checked and encoded."
 
     def _check_features(self, features: Any) -> Tensor:
         "`features`; ValueError unless they are finite, [N, V, F], and of the width that the language model reads."
@@ -376,6 +378,11 @@ class OpeningPipeline(StoryDefaults):
             features = self.encode(self.square_opening([load_image(image)]))
         features = self._check_features(features)
         return opening_notes(self.known_openings, self.narrator, features, text)
+
+    def notes_of_opening(self, texts: Sequence[str], features: Tensor) -> list[str]:
+        "What `check_opening` says of the pages of an opening, `features` [N, V, F] of their pictures; each line once."
+        notes = [self.check_opening(None, words, f[None]) for words, f in zip(texts, features, strict=True)]
+        return list(dict.fromkeys(line for lines in notes for line in lines))
 
     def _check_openings(self, images, texts, seeds, sampling: Sampling, features: Tensor | None) -> Tensor:
         "The features of `images`; ValueError for texts that cannot be used, and for unequal numbers."
@@ -630,11 +637,6 @@ class BeginningPipeline(NarrationPipeline):
             check_text(self, words, sampling)
         if len(texts) > 1:
             check_remembered(self, texts, policy, sampling)
-
-    def notes_of_opening(self, texts: Sequence[str], features: Tensor) -> list[str]:
-        "What `check_opening` says of the pages of an opening, `features` [N, V, F] of their pictures; each line once."
-        notes = [self.check_opening(None, words, f[None]) for words, f in zip(texts, features, strict=True)]
-        return list(dict.fromkeys(line for lines in notes for line in lines))
 
     def read_on(
         self,

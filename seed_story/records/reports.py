@@ -133,6 +133,17 @@ def model_label(name: str) -> str:
     return MODEL_LABELS.get(name, name)
 
 # %% ../../nbs/8_records/03_reports.ipynb #3b8b74f8
+def _stale_reasons(found: dict, names: list[str]) -> str:
+    "Each reason once, with the record that it is said of, or how many of the records `names` they are."
+    records_of: dict[str, list[str]] = {}
+    for name in names:
+        for reason in found[name].reasons:
+            records_of.setdefault(reason, []).append(name)
+    return '; '.join(
+        f'{held[0] if len(held) == 1 else f"{len(held)} records"}: {reason}' for reason, held in records_of.items()
+    )
+
+
 def records_table(records: dict, wanted: dict | None = None) -> str:
     """A Markdown table, one row a folder of `records`: how many there are, are valid, are stale and why.
 
@@ -146,14 +157,14 @@ def records_table(records: dict, wanted: dict | None = None) -> str:
         def gather(texts: Iterable[str]) -> str:
             return '; '.join(sorted(set(texts))) or '–'
 
-        stale = [f'{name}: ' + '; '.join(found[name].reasons) for name in names if not found[name].valid]
+        stale = [name for name in names if not found[name].valid]
         days = sorted({records[name].date[:10] for name in names})
         rows.append(
             [
                 folder,
                 len(names),
                 len(names) - len(stale),
-                gather(stale),
+                _stale_reasons(found, stale) or '–',
                 ' – '.join(dict.fromkeys((days[0], days[-1]))),
                 sum(bool(records[name].code.get('dirty')) for name in names) or '–',
                 gather(records[name].versions.get('torch', '') for name in names),

@@ -276,7 +276,7 @@ def _bar(dark: np.ndarray) -> int:
 
 
 def _within_bars(image: Image.Image) -> Image.Image:
-    dark = np.asarray(image.convert('L')) <= _BLACK
+    dark: Any = np.asarray(image.convert('L')) <= _BLACK
     left = _bar(dark.all(0))
     top = _bar(dark.all(1))
     return image.crop((left, top, image.width - left, image.height - top)) if left or top else image

@@ -1053,6 +1053,17 @@ def _warn_if_others(compiled: dict[str, float], plain: dict[str, float]) -> None
         *said,
     )
 
+
+def _losses(reading: _StageTwoReading, number: int, batch: Sequence, loss: Callable | None = None) -> dict[str, float]:
+    "The losses of `batch`, which has this number, computed by `loss` (None: as `reading` does)."
+    device = reading.optimisation.device
+    chunk, *found, kept = batch
+    generator = step_generator(device, reading.optimisation.seed, number)
+    loss_of, chunk = reading.read(chunk, found, kept, generator, loss)
+    with autocast(device, reading.optimisation.mixed_precision):
+        read = _scheduled_sampling_losses(loss_of, chunk, 0, generator)
+    return {name: float(value.detach()) for name, value in read.items() if name != 'loss'}
+
 # %% ../../nbs/6_training/08_stages.ipynb #7f1c03d2
 class _HeldOut(_StageTwoReading):
     """Losses of held-out stories, read as in training but for noise, eviction and regressed context.
@@ -1092,23 +1103,13 @@ class _HeldOut(_StageTwoReading):
         with fork_rng(self.optimisation.seed):  # dropout draws nothing of the training's numbers
             batches = list(itertools.islice(self.chunks.loader(device), self.BATCHES))  # they come as in training
             with _plain_kernels(device, self.layers):
-                rows = [self.losses(number, batch) for number, batch in enumerate(batches)]
+                rows = [_losses(self, number, batch) for number, batch in enumerate(batches)]
             if self.unchecked:
-                _warn_if_others(self.losses(0, batches[0], self.unchecked), rows[0])
+                _warn_if_others(_losses(self, 0, batches[0], self.unchecked), rows[0])
                 self.unchecked = None
         means = {f'held_{name}': sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         _log_held_out(self.log, steps, means)
         return means
-
-    def losses(self, number: int, batch: Sequence, loss: Callable | None = None) -> dict[str, float]:
-        "The losses of `batch`, which has this number, computed by `loss` (None: by what is not compiled)."
-        device = self.optimisation.device
-        chunk, *found, kept = batch
-        generator = step_generator(device, self.optimisation.seed, number)
-        loss_of, chunk = self.read(chunk, found, kept, generator, loss)
-        with autocast(device, self.optimisation.mixed_precision):
-            read = _scheduled_sampling_losses(loss_of, chunk, 0, generator)
-        return {name: float(value.detach()) for name, value in read.items() if name != 'loss'}
 
 # %% ../../nbs/6_training/08_stages.ipynb #3619ba18
 def _sampling_rounds(i: int, used: float, optimisation: Optimisation, conditioning: Conditioning) -> int:
