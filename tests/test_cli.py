@@ -70,7 +70,7 @@ def test_own_opening(tmp_path):
     assert (
         len(pages) == 2
         and pages[0][0] == 'A happy bear.'
-        and Image.open(tmp_path / 'book' / 'images' / '0000.png').size == (64, 48)
+        and Image.open(tmp_path / 'book' / 'images' / '0000.png').size == (48, 48)
     )
 
 
