@@ -984,12 +984,9 @@ class _StageTwoReading:
     def read(
         self, chunk: Any, found: Sequence, kept: Any, generator: torch.Generator, loss: Callable | None = None
     ) -> tuple[Callable, Any]:
-        """What reads a batch with a context [B, P, V, F], and the batch on its device, with its features.
-
-        Strength of noise and positions are drawn once. `loss`: what computes the losses (None: as in training)."""
+        "What reads a batch with a context [B, P, V, F], by `loss` (None: `self.loss`); the batch with its features."
         device = self.optimisation.device
-        # how many positions are supervised at most: only where it is not compiled in
-        most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None
+        most = int((chunk.labels != IGNORE_INDEX).sum(1).max()) if self.layers else None  # not compiled in
         chunk = chunk.to(device)
         kept = None if kept is None else kept.to(device)
         chunk.features = self.features_of(*found, chunk.page_mask.shape[1]).float()
