@@ -149,7 +149,7 @@ guidance {guidance_scale}; {pages} pages unless told otherwise.
 
 An oracle, trained on Storyland's truth, reads looks off the model's pictures or features. Intervals are of 95 %, over
 stories. A record states the weights that it is of: digits that differ are of an earlier model.
-`seed-story repro compare_models` makes the records anew.
+`seed-story repro ending` and `compare_models` make the records anew.
 
 ## Intended use and limits
 
