@@ -141,7 +141,8 @@ class TurnedTogether(LlamaAttention):
     ) -> tuple[Tensor, Tensor | None]:
         "As the class above."
         shape = hidden_states.shape[:-1]
-        queries, keys = self.q_proj(hidden_states), self.k_proj(hidden_states)
+        queries = self.q_proj(hidden_states)
+        keys = self.k_proj(hidden_states)
         heads = torch.cat((queries, keys), -1).view(*shape, -1, self.head_dim).transpose(1, 2)
         cos, sin = (x.unsqueeze(1) for x in position_embeddings)
         heads = heads * cos + rotate_half(heads) * sin
