@@ -119,7 +119,7 @@ class _Opener:
         request = pipe.request_story(images, texts, settings['pages'], settings['seed'], sampling=sampling, **how)
         if book is not None:
             return request, save_settings(book, settings | dict(notes=book.settings.get('notes', [])))
-        features = [request.features, *(page.features for page in request.known_pages)]
+        features: list[Any] = [request.features, *(page.features for page in request.known_pages)]
         settings['notes'] = note_opening(pipe, opening, torch.stack(features))
         return request, begin_book(self.series.folder(number), settings, [Page(p.text, p.image) for p in opening])
 
