@@ -459,7 +459,7 @@ def test_video_becomes_stories(tmp_path, capsys):
     assert all(
         sum(
             abs(a - b)
-            for a, b in zip(page.pil().getpixel((155, 5)), Image.new('RGB', (1, 1), page.text).getpixel((0, 0)))
+            for a, b in zip(page.pil().getpixel((90, 5)), Image.new('RGB', (1, 1), page.text).getpixel((0, 0)))
         )
         < 40
         for page in story

@@ -676,10 +676,11 @@ def tell_story(
             mine = given_opening(pictures, texts, opening)
             pages = find_opening(mine, book, model, options.adapter)
             pipe, options = _load(options)
+        notes: list[str] = []  # said when nothing is refused any more
         if mine or book is None:  # a book's own are squares, or what they were begun with
-            pages = square_pages(pipe, pages, options.fit, say)
+            pages = square_pages(pipe, pages, options.fit, notes.append)
         given += ['opening'] if mine else []
-        return _tell(pipe, pages, folder, book, options, given, quiet, say)
+        return _tell(pipe, pages, folder, book, options, given, quiet, say, notes)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb62c
 def _load(options: TellOptions) -> tuple[StoryPipeline, TellOptions]:
@@ -702,6 +703,7 @@ def _tell(
     given: Collection[str],  # names of what the command said
     quiet: bool,  # no progress bars
     say: Callable[[str], object],  # called with one line, if the opening is far from what the model knows
+    notes: Collection[str] = (),  # lines on its pictures, to be said
 ) -> Book:
     "Check what the command said, and tell."
     if options.compile:
@@ -709,6 +711,8 @@ def _tell(
     settings = story_settings(pipe, opening, options, book)
     check_same_book(book, settings, given)
     check_opening_pages(pipe, opening, settings)
+    for note in notes:
+        say(note)
     with quiet_libraries(), torch_threads(settings['threads']):
         features = pipe.encode([page.image for page in opening])
         settings['notes'] = note_opening(pipe, opening, features) if book is None else book.settings.get('notes', [])
