@@ -667,8 +667,8 @@ def tell_story(
         if options.adapter and not options.model and book is None:
             options = replace(options, model=read_adapter_card(options.adapter).base)
         model = options.model or before.model or 'tiny'
-        given = [*options.given()]
-        options = replace(before, **options.given())
+        given = options.given()
+        options = replace(before, **given)
         check_compiling(options)
         with collection_paused(), unpacking_ahead(model_folder(model)):  # weights, while libraries are imported
             if alone and options.device in (None, 'cpu'):
@@ -679,8 +679,7 @@ def tell_story(
         notes: list[str] = []  # said when nothing is refused any more
         if mine or book is None:  # a book's own are squares, or what they were begun with
             pages = square_pages(pipe, pages, options.fit, notes.append)
-        given += ['opening'] if mine else []
-        return _tell(pipe, pages, folder, book, options, given, quiet, say, notes)
+        return _tell(pipe, pages, folder, book, options, [*given, *(['opening'] if mine else [])], quiet, say, notes)
 
 # %% ../../nbs/5_pipeline/08_tell.ipynb #b7dfb62c
 def _load(options: TellOptions) -> tuple[StoryPipeline, TellOptions]:
