@@ -1,6 +1,6 @@
 """Pages with a slip of grammar: three words in a row, within a sentence, that no true story has.
 
-usage: runs/slips.py RECORD PIPELINE [STORIES] [LEARNED]    100 stories of 25 pages, told with known names: 2 minutes of two cores
+usage: runs/slips.py RECORD PIPELINE [STORIES] [LEARNED]    100 stories of 25 pages with known names: 3 minutes
   python runs/slips.py data/results/slips/tiny.json data/tiny 100 6000
 Names are one word here: what is capitalised within a sentence. LEARNED true stories in three wordings each say what can
 stand in a row. The same share of as many true stories of the test split says how many alarms are false.
@@ -23,7 +23,7 @@ PAGES = 25
 FIRST = 3_000_000  # seed of the true stories that are learned from: neither of training nor of the test split
 WORDINGS = 3
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-NAME = re.compile(r'(?<=[a-z,] )[A-Z]\w+')
+NAME = re.compile(r'(?<=[a-z,] )[A-ZÀ-Þ]\w+')
 
 
 def triples(pages: Sequence[str]) -> Iterator[set[tuple[str, ...]]]:
