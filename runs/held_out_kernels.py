@@ -5,6 +5,7 @@ usage: runs/held_out_kernels.py STORE PIPELINE [DEVICE]    the store has feature
   seed-story train encode --store out/held --out data/tiny --what features --device cuda
   python runs/held_out_kernels.py out/held data/tiny cuda
 A row has the loss of texts, of features and of repeated words, five times over: all numbers should be alike.
+On an H200 (PyTorch 2.11) one kind of row was wrong: compiled, without gradients, from the second time on, whatever the kernel.
 "pageable" copies the batch as it was made, "pinned" from page-locked memory, as in training.
 """
 

@@ -937,14 +937,17 @@ def _chunk_shape(data: ChunkData, pages: int, num_slots: int, batch: int, condit
     return ChunkShape(pages, length, batch, data.max_text_tokens, last, conditioning.ending_share, told)
 
 # %% ../../nbs/6_training/08_stages.ipynb #5e0b71c7
-def _scheduled_sampling_losses(loss_of: Callable, chunk: Any, rounds: int, generator: torch.Generator) -> dict:
+def _scheduled_sampling_losses(
+    loss_of: Callable, chunk: Any, rounds: int, generator: torch.Generator, compiled: bool = False
+) -> dict:
     """The losses of a chunk whose context are, after some `rounds`, features that the model has regressed itself.
 
-    `loss_of(context)` reads it."""
+    `loss_of(context)` reads it. Where it is `compiled` as a whole, gradients stay on: the graph that PyTorch 2.11 makes
+    without them gives right numbers once, and wrong ones ever after (`runs/held_out_kernels.py`)."""
     context = chunk.features
     for _ in range(rounds):
-        with torch.no_grad():
-            regressed = loss_of(context).image_features
+        with contextlib.nullcontext() if compiled else torch.no_grad():
+            regressed = loss_of(context).image_features.detach()
         context = mix_regressed(chunk.features, regressed, chunk.first_target, generator)
     found = loss_of(context)
     losses = dict(loss=found.loss, lm=found.lm_loss, rec=found.rec_loss)
@@ -975,6 +978,9 @@ class _StageTwoReading:
         self.layers = layers_to_compile(mllm.llm)
         self.loss = prepare_for_training(self._loss, [mllm], optimisation.device, accelerator, self.layers)
         self.without_exchange = getattr(self.loss, "no_sync", contextlib.nullcontext)
+        self.compiled = self.loss != self._loss and not isinstance(
+            self.loss, torch.nn.Module
+        )  # as a whole, not by layers
         self.batches: Any = None  # made at the first step, from the number that the run goes on with
 
     def _loss(self, batch: Any, context: torch.Tensor, kept: Any, most: int | None, positions: Any) -> Any:
@@ -1012,7 +1018,7 @@ class _StageTwoStep(_StageTwoReading):
         loss_of, chunk = self.read(chunk, found, kept, generator)
         rounds = _sampling_rounds(i, used, optimisation, conditioning)
         with autocast(device, optimisation.mixed_precision), activations_in_main_memory(self.offload):
-            return _scheduled_sampling_losses(loss_of, chunk, rounds, generator)
+            return _scheduled_sampling_losses(loss_of, chunk, rounds, generator, self.compiled)
 
 # %% ../../nbs/6_training/08_stages.ipynb #7f1c03d6
 def _log_held_out(log: Log, steps: int, means: dict[str, float]) -> None:
@@ -1045,8 +1051,8 @@ def _warn_if_others(compiled: dict[str, float], plain: dict[str, float]) -> None
         return
     said = [', '.join(f'{name} {value:.3f}' for name, value in found.items()) for found in (compiled, plain)]
     logger.warning(
-        'without gradients the compiled model gives other losses (%s) than the model itself (%s), so scheduled '
-        'sampling reads wrong features: stop, and go on with TORCH_COMPILE_DISABLE=1 (slower) or another PyTorch',
+        'the compiled model gives other losses (%s) than the model itself (%s), so it learns from wrong numbers: '
+        'stop, and go on with TORCH_COMPILE_DISABLE=1 (slower) or another PyTorch',
         *said,
     )
 
@@ -1082,7 +1088,7 @@ class _HeldOut(_StageTwoReading):
         self.conditioning = replace(plain, countdown_share=told, long_share=longer)
         self.mllm = step.mllm
         self.loss = step._loss
-        self.unchecked = step.loss if step.loss != step._loss else None  # compiled, and not compared yet
+        self.unchecked = step.loss if step.compiled else None  # not compared yet
         self.layers = step.layers
         self.optimisation = step.optimisation
         self.chunks = data.chunks(step.mllm.config.num_slots, step.optimisation, self.conditioning, ProcessShare())
@@ -1102,7 +1108,9 @@ class _HeldOut(_StageTwoReading):
             with _plain_kernels(device, self.layers):
                 rows = [_losses(self, number, batch) for number, batch in enumerate(batches)]
             if self.unchecked:
-                _warn_if_others(_losses(self, 0, batches[0], self.unchecked), rows[0])
+                with torch.enable_grad():  # as the compiled model is used
+                    compiled = [_losses(self, 0, batches[0], self.unchecked) for _ in range(2)]
+                _warn_if_others(compiled[1], rows[0])
                 self.unchecked = None
         means = {f'held_{name}': sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         _log_held_out(self.log, steps, means)
