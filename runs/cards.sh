@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stage 2 at full size on one card and on two, by data parallelism and by FSDP, each with layers kept and computed again: tokens a second and the memory of a card, as records under data/results/memory.
-# usage: runs/cards.sh [OUT]      environment: SIZES (paper), DEVICE (cuda), STEPS (25), BATCH (4: chunks of a card), CARDS (2), LIMIT (420: seconds after which no further record is begun), PYTHON (python)
+# usage: runs/cards.sh [OUT]      environment: SIZES (paper), DEVICE (cuda), STEPS (25), BATCH (4: chunks of a card), CARDS (2), WAYS ("one data shards", in this order), LIMIT (420: seconds after which no further record is begun), PYTHON (python)
 # Records that are good are kept, so a call that ran out of time is repeated. Needs diffusers.
 # Two H200: timeout 560 runs/cards.sh data/results/memory
 # A rehearsal: SIZES=tiny DEVICE=cpu STEPS=3 runs/cards.sh out/cards
@@ -17,7 +17,12 @@ measure() { # NAME, what starts it, options
   "$PYTHON" $launch runs/memory.py "$OUT" "$name" --sizes "${SIZES:-paper}" --device "${DEVICE:-cuda}" --steps "${STEPS:-25}" --batch "${BATCH:-4}" "$@" || echo "$name FAILED"
 }
 for more in '' --checkpointing; do
-  measure "cards_one${more:+_again}" '' $more
-  measure "cards_data${more:+_again}" "$several" $more
-  ACCELERATE_USE_FSDP=true FSDP_VERSION=2 measure "cards_shards${more:+_again}" "$several" $more
+  for way in ${WAYS:-one data shards}; do
+    case $way in
+      one) measure "cards_one${more:+_again}" '' $more;;
+      data) measure "cards_data${more:+_again}" "$several" $more;;
+      shards) ACCELERATE_USE_FSDP=true FSDP_VERSION=2 measure "cards_shards${more:+_again}" "$several" $more;;
+      *) echo "WAYS: $way is none of one, data and shards"; exit 2;;
+    esac
+  done
 done
