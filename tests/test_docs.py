@@ -290,6 +290,7 @@ def test_what_noise_is():
 
 # Notebooks that show a value after their definitions; one that does is entered here, and none leaves.
 SHOWING = {
+    '10_building/01_needs.ipynb',
     '10_building/03_likeness.ipynb',
     '10_building/05_subtitles.ipynb',
     '10_building/06_material.ipynb',
@@ -310,6 +311,7 @@ SHOWING = {
     '1_story/08_arguments.ipynb',
     '1_story/10_pictures.ipynb',
     '1_story/11_lines.ipynb',
+    '1_story/12_sources.ipynb',
     '2_storyland/01_cast.ipynb',
     '2_storyland/02_plot.ipynb',
     '2_storyland/03_art.ipynb',
@@ -394,6 +396,7 @@ SHOWING = {
     '8_records/01_estimates.ipynb',
     '8_records/02_record.ipynb',
     '8_records/03_reports.ipynb',
+    '9_released/00_files.ipynb',
     '9_released/01_names.ipynb',
     '9_released/02_convert.ipynb',
     'cli.ipynb',

@@ -13,7 +13,7 @@ __all__ = ['need']
 
 # %% ../../nbs/10_building/01_needs.ipynb #2a557d25
 def need(module: str, purpose: str) -> ModuleType:
-    "The module of an optional library; ValueError says what for it is needed and how it is installed."
+    "The module of an optional library; ValueError says what needs it, and how it is installed."
     try:
         return import_module(module)
     except ImportError as error:
