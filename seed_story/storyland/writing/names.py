@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HER_NAMES', 'HIS_NAMES', 'ANIMAL_NAMES', 'HER_TITLES', 'HIS_TITLES', 'TITLES', 'ONSETS', 'VOWELS', 'MIDDLES', 'ENDS',
            'CODAS', 'RUDE', 'SHE_NAMES', 'SHE', 'HE', 'NameSupply', 'NAME_SUPPLIES', 'REAL_NAMES', 'is_rude',
-           'invent_name', 'choose_pronoun', 'differ_by_one', 'are_alike', 'check_names', 'is_unseen', 'draw_name',
-           'draw_names']
+           'invent_name', 'choose_pronoun', 'differ_by_one', 'are_alike', 'check_names', 'is_unseen', 'fit_title',
+           'draw_name', 'draw_names']
 
 # %% ../../../nbs/2_storyland/writing/00_names.ipynb #90c34d1e
 from collections.abc import Collection
@@ -35,8 +35,8 @@ Gwendolyn Hana Hannah Harriet Hazel Hedda Hedwig Heidi Helen Helena Helga Henrie
 Ifeoma Ilona Imani Imogen Indira Inga Ingrid Inés Irene Irina Iris Irma Isabel Isla Ivana Jacqueline Jana
 Jane Janet Jasmine Jean Jelena Jenna Jenny Jessica Jill Joan Joanna Jocelyn Johanna Josefine Joyce Judith
 Judy Julia Julie Juliet June Kaisa Kamala Karen Karin Katarina Kate Katja Katya Kayla Keiko Kerstin Khadija
-Kim Kira Klara Laila Lakshmi Lara Laura Lavinia Layla Leah Leila Lena Leni Leonie Letizia Lidia Lieselotte
-Lila Lilith Lilly Lily Lina Linda Linnea Lisa Lisbeth Liv Livia Liz Lorelei Louisa Louise Lucia Lucinda Lucy
+Kim Kira Klara Laila Lalita Lara Laura Lavinia Layla Leah Leila Lena Leni Leonie Letizia Lidia Lieselotte
+Lila Lilian Lilly Lily Lina Linda Linnea Lisa Lisbeth Liv Livia Liz Lorelei Louisa Louise Lucia Lucinda Lucy
 Lucía Luisa Luna Lydia Mabel Madeleine Maeve Magdalena Maggie Magnolia Maike Maja Malala Malin Mandy Manon
 Mara Margaret Margot Maria Marianne Marie Marina Marisol Marlene Martha Mary Mathilda Maud Maureen Maya Mei
 Melanie Melissa Mercedes Mercy Meredith Merle Mia Michelle Michiko Mildred Millie Minna Minnie Mira Miranda
@@ -77,7 +77,7 @@ Kenneth Kenny Kevin Khalid Kilian Klaus Knut Konrad Kristof Kumar Kurt Kwame Kyl
 Lawrence Leander Lee Leif Lennart Leo Leon Leonard Leopold Leroy Leslie Levi Lewis Liam Linus Lionel Lloyd
 Logan Lorenzo Louis Luca Lucas Lucien Ludwig Luigi Luis Lukas Luke Luther Magnus Malcolm Manfred Manuel
 Marcel Marco Marcus Marek Marius Mark Marlon Martin Marvin Mateo Matthew Matías Maurice Max Maximilian
-Mehmet Melchior Mervyn Micah Michael Miguel Mikkel Mitch Moritz Morris Mortimer Moses Muhammad Murphy
+Mehmet Melchior Mervyn Micah Michael Miguel Mikkel Mitch Moritz Morris Mortimer Moss Murdo Murphy
 Mustafa Nathan Nathaniel Neil Nelson Niall Nicholas Nigel Niklas Nils Noah Noel Norbert Norman Noël Octavio
 Olaf Oleg Oliver Olle Omar Orlando Orson Oscar Osman Osvaldo Oswald Owen Pablo Paddy Pascal Patrick Paul
 Pavel Pedro Per Percival Percy Perry Peter Philip Pierre Pieter Piotr Primo Rafael Rainer Raj Ralph Ramón
@@ -193,11 +193,19 @@ def is_unseen(name: str) -> bool:
 REAL_NAMES = (*CHARACTER_NAMES, *HER_NAMES, *HIS_NAMES, *ANIMAL_NAMES)
 
 
+def fit_title(title: str, name: str) -> str:
+    "`title`, or its counterpart where the real `name` is hers and the title is his, or the other way round."
+    for theirs, others, bearers in ((HER_TITLES, HIS_TITLES, HE), (HIS_TITLES, HER_TITLES, SHE)):
+        if title in theirs and name in bearers:
+            return others[theirs.index(title)]
+    return title
+
+
 def draw_name(dice: 'Dice') -> str:
-    "A real name or one made anew, in one of ten cases with a title."
+    "A real name or one made anew, in one of ten cases with a title that fits it."
     name = dice.pick(REAL_NAMES) if dice.chance(0.5) else invent_name(dice)
     titled = dice.chance(0.1) and len(name) <= 6
-    return f'{dice.pick(TITLES)} {name}' if titled else name
+    return f'{fit_title(dice.pick(TITLES), name)} {name}' if titled else name
 
 
 def draw_names(
