@@ -978,9 +978,6 @@ class _StageTwoReading:
         self.layers = layers_to_compile(mllm.llm)
         self.loss = prepare_for_training(self._loss, [mllm], optimisation.device, accelerator, self.layers)
         self.without_exchange = getattr(self.loss, "no_sync", contextlib.nullcontext)
-        self.compiled = self.loss != self._loss and not isinstance(
-            self.loss, torch.nn.Module
-        )  # as a whole, not by layers
         self.batches: Any = None  # made at the first step, from the number that the run goes on with
 
     def _loss(self, batch: Any, context: torch.Tensor, kept: Any, most: int | None, positions: Any) -> Any:
@@ -1004,6 +1001,11 @@ class _StageTwoReading:
         return (lambda context: loss(chunk, add(context, noise, generator), kept, most, positions)), chunk
 
 # %% ../../nbs/6_training/08_stages.ipynb #ca372ae4
+def _compiled_as_a_whole(reading: _StageTwoReading) -> bool:
+    "Not layer by layer, and not put into a module that exchanges gradients."
+    return reading.loss != reading._loss and not isinstance(reading.loss, torch.nn.Module)
+
+
 class _StageTwoStep(_StageTwoReading):
     "The losses of step number i of stage 2."
 
@@ -1018,7 +1020,7 @@ class _StageTwoStep(_StageTwoReading):
         loss_of, chunk = self.read(chunk, found, kept, generator)
         rounds = _sampling_rounds(i, used, optimisation, conditioning)
         with autocast(device, optimisation.mixed_precision), activations_in_main_memory(self.offload):
-            return _scheduled_sampling_losses(loss_of, chunk, rounds, generator, self.compiled)
+            return _scheduled_sampling_losses(loss_of, chunk, rounds, generator, _compiled_as_a_whole(self))
 
 # %% ../../nbs/6_training/08_stages.ipynb #7f1c03d6
 def _log_held_out(log: Log, steps: int, means: dict[str, float]) -> None:
@@ -1067,6 +1069,13 @@ def _losses(reading: _StageTwoReading, number: int, batch: Sequence, loss: Calla
         read = _scheduled_sampling_losses(loss_of, chunk, 0, generator)
     return {name: float(value.detach()) for name, value in read.items() if name != 'loss'}
 
+
+def _check_compiled(reading: _StageTwoReading, batch: Sequence, loss: Callable, plain: dict[str, float]) -> None:
+    "A warning where the compiled `loss`, used twice as in training, gives others than the `plain` losses of the batch."
+    with torch.enable_grad():
+        compiled = [_losses(reading, 0, batch, loss) for _ in range(2)]
+    _warn_if_others(compiled[1], plain)
+
 # %% ../../nbs/6_training/08_stages.ipynb #7f1c03d2
 class _HeldOut(_StageTwoReading):
     """Losses of held-out stories, read as in training but for noise, eviction and regressed context.
@@ -1088,7 +1097,7 @@ class _HeldOut(_StageTwoReading):
         self.conditioning = replace(plain, countdown_share=told, long_share=longer)
         self.mllm = step.mllm
         self.loss = step._loss
-        self.unchecked = step.loss if step.compiled else None  # not compared yet
+        self.unchecked = step.loss if _compiled_as_a_whole(step) else None  # not compared yet
         self.layers = step.layers
         self.optimisation = step.optimisation
         self.chunks = data.chunks(step.mllm.config.num_slots, step.optimisation, self.conditioning, ProcessShare())
@@ -1108,9 +1117,7 @@ class _HeldOut(_StageTwoReading):
             with _plain_kernels(device, self.layers):
                 rows = [_losses(self, number, batch) for number, batch in enumerate(batches)]
             if self.unchecked:
-                with torch.enable_grad():  # as the compiled model is used
-                    compiled = [_losses(self, 0, batches[0], self.unchecked) for _ in range(2)]
-                _warn_if_others(compiled[1], rows[0])
+                _check_compiled(self, batches[0], self.unchecked, rows[0])
                 self.unchecked = None
         means = {f'held_{name}': sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         _log_held_out(self.log, steps, means)
