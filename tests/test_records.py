@@ -80,5 +80,5 @@ def test_both_plain_counterparts_have_labels_of_their_own(records):
     for record in records.values():
         if record.settings.get('model') in MODEL_LABELS:
             plain[model_label(record.settings['model'])].add(record.settings['weights'])
-    same_age, younger = plain['plain, of the same age'], plain['plain, younger']
+    same_age, younger = plain['plain, of the age of tiny before'], plain['plain, younger']
     assert same_age and younger and not any(same_weights(a, b) for a in same_age for b in younger)

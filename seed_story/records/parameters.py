@@ -164,6 +164,11 @@ def _check_folder(text: str, root: Path) -> None:
         raise ValueError(f'there is no folder {shown(str(root / text))}')
 
 
+def _check_folders(text: str, root: Path) -> None:
+    for folder in text.split():
+        _check_folder(folder, root)
+
+
 def _check_file(text: str, root: Path) -> None:
     if _existing(text, root) != root / text or not (root / text).is_file():
         raise ValueError(f'there is no file {shown(str(root / text))}')
@@ -195,6 +200,7 @@ def _check_whole_numbers(text: str, root: Path) -> None:
 
 HOLDINGS: dict[str, Callable[[str, Path], None]] = {  # what a text may hold → ValueError if it does not
     'folder': _check_folder,  # one that is there
+    'folders': _check_folders,  # separated by spaces
     'file': _check_file,
     'place': _check_place,  # a folder, there or not, to be written to
     'words': _check_words,

@@ -119,7 +119,7 @@ def list_sources(rows: list) -> str:
 # %% ../../nbs/8_records/03_reports.ipynb #32a290ea
 MODEL_LABELS = {
     'plain': 'plain, younger',
-    'plain_tiny': 'plain, of the same age',
+    'plain_tiny': 'plain, of the age of tiny before',
     'small_plain': 'small plain, younger',
 }
 
@@ -127,9 +127,10 @@ MODEL_LABELS = {
 def model_label(name: str) -> str:
     """What tables call the model that records call `name`.
 
-    Two counterparts of `tiny` were trained plainly, and records call both plain: one as long as `tiny` (`sinks_plain`),
-    and the model that `tiny` went on from under eviction (`lengths`, `anchors`, `why_dense`), which has read less. So a
-    difference to the younger one is one of training under eviction and of more training."""
+    Two counterparts of the former `tiny` (`sinks_before`) were trained plainly, and records call both plain: one as
+    long as it (`sinks_plain`), and the model that it went on from under eviction (`lengths`, `anchors`, `why_dense`),
+    which has read less. So a difference to the younger one is one of training under eviction and of more training.
+    The `tiny` that ships went on from the former one, and has read more than all of them."""
     return MODEL_LABELS.get(name, name)
 
 # %% ../../nbs/8_records/03_reports.ipynb #3b8b74f8
