@@ -169,7 +169,7 @@ class StoryComponents(InformedPipeline):
         min_text_tokens: int = 1,  # of a page
         repetition_tries: int = 3,  # new attempts for a page that repeats an earlier one
         separator: str = SEPARATOR,  # between the pages
-        image_fit: ImageFit = 'crop',  # how pictures of an opening become squares: crop, pad or stretch
+        image_fit: str = 'crop',  # how pictures of an opening become squares: crop, pad or stretch
     ):
         super().__init__()
         story = dict(pages=pages, attention=attention, window_pages=window_pages, max_distance=max_distance)
