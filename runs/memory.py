@@ -242,7 +242,8 @@ def write(path, found, args):
     figures = {name: Estimate(float(value)) for name, value in found['figures'].items()}
     more = dict(settings(args), options=found['options'])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_record(path, 'runs/memory.sh', figures, args.steps, 0, found['seconds'], settings=more)
+    command = 'runs/cards.sh' if path.stem.startswith('cards') else 'runs/memory.sh'
+    write_record(path, command, figures, args.steps, 0, found['seconds'], settings=more)
     shown = ', '.join(f'{name} {value:.4g}' for name, value in found['figures'].items())
     print(f'{path.stem}: {found.get("estimate", found["options"])}; {shown}; {found["seconds"]:.0f} s', flush=True)
 

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,19 @@ class ModuleGroup(torch.nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+# %% ../../nbs/6_training/01_loop.ipynb #c4d50001
+def _uncut(function: Callable) -> Callable:
+    """`function`, whose compiled layers stay whole in data parallelism.
+
+    A graph is else cut at every megabyte of trained weights, and each cut keeps its tensors for the backward pass."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch._dynamo.config.patch(optimize_ddp=False):
+            return function(*args, **kwargs)
+
+    return run
+
 # %% ../../nbs/6_training/01_loop.ipynb #878ec02f
 def prepare_for_training(
     function: Callable,  # computes the losses, using the modules
@@ -265,7 +278,7 @@ def prepare_for_training(
             layer.compile(dynamic=False)  # in place
     if alone:
         return function if layers else compile_on_gpu(function, device)
-    return accelerator.prepare(ModuleGroup(function, *modules))
+    return accelerator.prepare(ModuleGroup(_uncut(function) if layers and on_gpu else function, *modules))
 
 # %% ../../nbs/6_training/01_loop.ipynb #e7167f83
 def broadcast_from_main(accelerator: Any, *numbers: float) -> list[float]:
@@ -652,7 +665,7 @@ def _save_weights(run: _Fit) -> dict:
     if state.ema:
         state.ema.swap()
     try:
-        with unsharded(state.modules):
+        with unsharded(state.modules, run.is_main):
             if run.save and run.is_main:
                 run.save(summary)
     finally:
