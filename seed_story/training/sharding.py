@@ -46,12 +46,12 @@ def local(tensor: Any) -> Any:
 
 
 def full_tensors(value: Any) -> Any:
-    "Nested lists and dictionaries with every sharded tensor whole; all processes must ask."
+    "Nested lists and dictionaries with every sharded tensor whole, in main memory; all processes must ask."
     if isinstance(value, dict):
         return {k: full_tensors(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(full_tensors(v) for v in value)
-    return value.full_tensor() if _is_sharded(value) else value
+    return value.full_tensor().cpu() if _is_sharded(value) else value
 
 # %% ../../nbs/6_training/03_sharding.ipynb #fd3c512b
 def shard_like(value: Any, like: Any) -> Any:
@@ -64,19 +64,32 @@ def shard_like(value: Any, like: Any) -> Any:
 
 
 @contextlib.contextmanager
-def unsharded(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
-    "While this lasts, sharded modules have all their parameters in every process."
-    from torch.distributed.fsdp import FSDPModule
+def unsharded(
+    modules: Sequence[torch.nn.Module],
+    here: bool = True,  # whether this process needs them
+) -> Iterator[None]:
+    """While this lasts, sharded modules have whole parameters in main memory, gathered one by one.
 
-    any_sharded = any(_is_sharded(p) for m in modules for p in m.parameters())
-    found = [sub for m in modules for sub in m.modules() if isinstance(sub, FSDPModule)] if any_sharded else []
-    for sub in found:
-        sub.unshard()
+    All processes must ask. Where they are not needed `here`, they stay as they are."""
+    owners = {
+        (sub, name): p
+        for m in modules
+        for sub in m.modules()
+        for name, p in sub.named_parameters(recurse=False)
+        if _is_sharded(p)
+    }
+    whole: dict[int, torch.nn.Parameter] = {}
+    for k, p in {id(p): p for p in owners.values()}.items():  # what two modules have in common is gathered once
+        gathered = p.detach().full_tensor()
+        if here:
+            whole[k] = torch.nn.Parameter(gathered.cpu(), p.requires_grad)
     try:
+        for (sub, name), p in owners.items() if here else ():
+            sub._parameters[name] = whole[id(p)]
         yield
     finally:
-        for sub in found:
-            sub.reshard()
+        for (sub, name), p in owners.items():
+            sub._parameters[name] = p
 
 # %% ../../nbs/6_training/03_sharding.ipynb #32edf28e
 def end_together(accelerator: Any) -> None:

@@ -1136,14 +1136,14 @@ def _sampling_rounds(i: int, used: float, optimisation: Optimisation, conditioni
 class _StageTwoSave:
     "Writes the language model, and what is kept beside it."
 
-    def __init__(self, mllm: Any, out: Path, saving: Saving, attention: str, sharded: bool, whole: Callable):
+    def __init__(self, mllm: Any, out: Path, saving: Saving, attention: str, shell: Any, whole: Callable):
         self.mllm = mllm
         self.whole = whole  # see `applied`
         self.folder = out / "mllm"
         self.saving = saving
         self.attention = attention  # the implementation that is written
         self.held_out: _HeldOut | None = None
-        self.shell = copy.deepcopy(mllm).cpu() if sharded else None  # shards cannot be copied as modules
+        self.shell = shell  # where shards are brought together: they cannot be copied as modules
 
     @torch.no_grad()
     def __call__(self, summary: dict) -> None:
@@ -1199,13 +1199,14 @@ def train_mllm(
     if sharded and plan.frozen in ("8bit", "4bit"):
         raise ValueError(f"--frozen {plan.frozen} cannot be sharded: give --frozen bf16, or start without FSDP")
     with applied(plan, [mllm]) as whole:
+        is_main = accelerator is None or accelerator.is_main_process
+        shell = copy.deepcopy(mllm).cpu() if sharded and is_main else None  # before the other is on its device
         mllm = mllm.to(device).train()
         plain = attn_implementation(mllm.llm)
-        save = _StageTwoSave(mllm, Path(out), saving, plain, sharded, whole)
+        save = _StageTwoSave(mllm, Path(out), saving, plain, shell, whole)
         data, held = split_held_out(data)
         step = _StageTwoStep(mllm, data, optimisation, conditioning, accelerator, plan.offload)
         trained = [step.loss] if isinstance(step.loss, ModuleGroup) else [mllm]
-        is_main = accelerator is None or accelerator.is_main_process
         log = Log(Path(out) / "logs" / "mllm.jsonl", saving.log) if is_main else None
         save.held_out = _HeldOut(step, held, Path(out), saving) if held and not accelerator else None
         attention = "flex_attention" if step.layers and on_gpu else plain
