@@ -404,6 +404,8 @@ SHOWING = {
     '8_records/01_estimates.ipynb',
     '8_records/02_record.ipynb',
     '8_records/03_reports.ipynb',
+    '8_records/04_executed.ipynb',
+    '8_records/05_reproduce.ipynb',
     '9_released/00_files.ipynb',
     '9_released/01_names.ipynb',
     '9_released/02_convert.ipynb',
