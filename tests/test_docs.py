@@ -310,6 +310,7 @@ SHOWING = {
     '1_story/06_values.ipynb',
     '1_story/07_weights.ipynb',
     '1_story/08_arguments.ipynb',
+    '1_story/09_processes.ipynb',
     '1_story/10_pictures.ipynb',
     '1_story/11_lines.ipynb',
     '1_story/12_sources.ipynb',
