@@ -152,7 +152,7 @@ def first_bytes(path: Path, size: int) -> Path:
         (lambda p: written(p / 'a.pdf', LOCKED), 'is locked with a password', 'pypdfium2'),
         (lambda p: written(p / 'a.mp4', b'no video ' * 99), 'is no video that can be read (Invalid data', 'av'),
         (lambda p: filmed(p / 'black.avi', [0]), 'shows nothing, all of it is of one colour', 'av'),
-        (lambda p: filmed(p / 'still.avi', [5]), 'the video gives 1 different picture, a story has 5', 'av'),
+        (lambda p: filmed(p / 'still.avi', [5]), 'still.avi gives 1 different picture, a story has 5', 'av'),
         (lambda p: sound(p / 'sound.wav'), 'has no video stream, only sound', 'av'),
         (lambda p: first_bytes(filmed(p / 'cut.avi', [1, 2, 3]), 600), 'cut.avi is ', 'av'),
     ],
@@ -296,7 +296,8 @@ def test_a_busy_or_broken_server_is_asked_again(server, reply, tmp_path):
         (said('Once upon a time.'), 'no JSON'),
         (said('{"story": 3}'), '1 texts'),
         (said('["One text.", " "]'), "of page 2, a text is ' '"),
-        ({'cat': 1}, 'it was empty'),
+        ({'ok': True}, "it was no completion: it has ok, and no 'choices'"),
+        ([], 'it has nothing'),
     ],
 )
 def test_an_answer_that_cannot_be_used_is_told_why(server, reply, reason, tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, TypeVar
 
-from .endpoint import Answer, Chat
+from .endpoint import NO_COMPLETION, Answer, Chat
 from ..story.arguments import shown
 from ..story.lines import clean_text
 
@@ -27,6 +27,8 @@ def _whole(answer: Answer) -> str:
     "The text of an answer that is one, and whole; Malformed if it is not."
     if answer.finish == 'length':
         raise Malformed('it was cut off before its end; write less')
+    if answer.finish.startswith(NO_COMPLETION):
+        raise Malformed(f'it was {answer.finish}')
     if not answer.text.strip():
         raise Malformed('it was empty' + (f' ({answer.finish})' if answer.finish not in ('', 'stop') else ''))
     return answer.text.strip()

@@ -89,6 +89,7 @@ def check_enough(
     pages: int,  # of a story
     seconds: float = 0.0,  # of the video; 0: not known
     every: float = 0.0,  # seconds after which one was asked for
+    source: str = 'the video',  # what they are of
 ) -> None:
     "ValueError, before anything is paid, for pictures that are too few for a story."
     fewest = min(FEWEST_PAGES, pages)
@@ -98,7 +99,7 @@ def check_enough(
         if seconds and often >= every:
             how = 'the others are too much alike, name a longer video'
         raise ValueError(
-            f'the video gives {len(frames)} different picture{"s" * (len(frames) != 1)}, a story has '
+            f'{source} gives {len(frames)} different picture{"s" * (len(frames) != 1)}, a story has '
             f'{fewest} or more: {how}'
         )
     group_pages([frame.image for frame in frames], pages)
@@ -163,7 +164,7 @@ def make_frames(
     if not work.frames.exists():
         try:
             seconds = _store_frames(source, work, options, report, progress)
-            check_enough(read_frames(work.frames), options.pages, seconds, options.every)
+            check_enough(read_frames(work.frames), options.pages, seconds, options.every, source.name)
         except (ValueError, OSError):  # other options, and other material, are free
             shutil.rmtree(work.frames, ignore_errors=True)
             (work.folder / 'source.json').unlink(missing_ok=True)
@@ -407,7 +408,7 @@ def _go_on(build: _Build, frames: list[Keyframe], captions: Path | None, teller:
     work = build.work
     options = build.options
     report = build.report
-    check_enough(frames, options.pages)
+    check_enough(frames, options.pages, source=f'the video of {work.folder}')
     texts = make_captions(work, frames, captions)
     if teller:
         _say_what_is_asked(build, frames, texts, teller)

@@ -27,9 +27,9 @@ from ..story.files import short_hash, write_atomic
 from ..story.lines import printable
 
 # %% auto #0
-__all__ = ['LOCAL_HOSTS', 'PICTURE_PIXELS', 'MOST_BYTES', 'EndpointError', 'Endpoint', 'text_part', 'image_part', 'text_tokens',
-           'picture_tokens', 'Answer', 'Spending', 'spent_in_all', 'read_answer', 'cost', 'read_completion', 'Sender',
-           'send', 'Chat']
+__all__ = ['LOCAL_HOSTS', 'NO_COMPLETION', 'PICTURE_PIXELS', 'MOST_BYTES', 'EndpointError', 'Endpoint', 'text_part', 'image_part',
+           'text_tokens', 'picture_tokens', 'Answer', 'Spending', 'spent_in_all', 'read_answer', 'cost',
+           'read_completion', 'Sender', 'send', 'Chat']
 
 # %% ../../nbs/10_building/07_endpoint.ipynb #bb7a5147
 class EndpointError(ValueError):
@@ -37,6 +37,7 @@ class EndpointError(ValueError):
 
 
 LOCAL_HOSTS = ('localhost', '127.0.0.1', '::1')
+NO_COMPLETION = 'no completion'  # so begins `finish` of what is none
 
 # %% ../../nbs/10_building/07_endpoint.ipynb #0abf1acf
 @dataclass(frozen=True)
@@ -170,8 +171,11 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def read_completion(body: Any, prompt: str) -> Answer:
-    "The answer in the JSON of a completion; an empty one where it holds none."
+    "The answer in the JSON of a completion; an empty one, that says so in `finish`, where it holds none."
     choices = _mapping(body).get('choices')
+    if not isinstance(choices, list):
+        fields = printable(', '.join(map(str, list(_mapping(body))[:3]))) or 'nothing'
+        return Answer('', f"{NO_COMPLETION}: it has {fields}, and no 'choices'", '', text_tokens(prompt), 0, True)
     choice = _mapping(choices[0] if isinstance(choices, list) and choices else None)
     message = _mapping(choice.get('message'))
     content = message.get('content') or ''

@@ -62,7 +62,7 @@ def plan_build(
         size = open_image(work.frames / frames[0].image, pixels=False).size
     else:
         frames, size, seconds = _look_through(source, options, progress)
-    check_enough(frames, options.pages, seconds, options.every)
+    check_enough(frames, options.pages, seconds, options.every, source.name)
     file = None if captions is None else plain_path('--captions', captions)
     texts = kept_captions(work.captions, frames) | given_captions(file, frames)
     report = BuildReport([('pictures', len(frames)), ('captions there', len(texts))])
