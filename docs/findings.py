@@ -14,21 +14,37 @@ from seed_story.records.executed import read_notebook, write_notebook
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def imports_for(source: str, notebook: dict) -> str:
-    "The imports of other cells that the code `source` needs."
-    used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    found = []
-    for cell in notebook['cells']:
-        if cell['cell_type'] == 'code':
-            nodes = [n for n in ast.parse(''.join(cell['source'])).body if isinstance(n, (ast.Import, ast.ImportFrom))]
-            found += [n for n in nodes if used & {(name.asname or name.name).split('.')[0] for name in n.names}]
-    return '\n'.join(map(ast.unparse, found)) + '\n'
+def defines(node: ast.stmt) -> set[str]:
+    "The names that a top-level statement gives to others: those of imports, functions and CONSTANTS of literals."
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {(name.asname or name.name).split('.')[0] for name in node.names}
+    if isinstance(node, ast.FunctionDef):
+        return {node.name}
+    if isinstance(node, ast.Assign) and not any(
+        isinstance(part, (ast.Name, ast.Call)) for part in ast.walk(node.value)
+    ):
+        return {target.id for target in node.targets if isinstance(target, ast.Name) and target.id.isupper()}
+    return set()
+
+
+def needed_for(source: str, notebook: dict) -> str:
+    "The imports, functions and constants of other cells that the code `source` needs."
+    cells = [''.join(cell['source']) for cell in notebook['cells'] if cell['cell_type'] == 'code']
+    given = [node for text in cells if text != source for node in ast.parse(text).body if defines(node)]
+    found: list[ast.stmt] = []
+    asking: list[ast.AST] = [ast.parse(source)]
+    while asking:
+        used = {node.id for node in ast.walk(asking.pop()) if isinstance(node, ast.Name)}
+        new = [node for node in given if node not in found and used & defines(node)]
+        found += new
+        asking += new
+    return '\n'.join(ast.unparse(node) for node in given if node in found) + '\n'
 
 
 def findings(source: str, notebook: dict) -> str:
     "The Markdown that a tagged cell of the notebook makes: it calls it `findings`."
     names: dict = {}
-    exec(compile(imports_for(source, notebook) + source, '<findings>', 'exec'), names)
+    exec(compile(needed_for(source, notebook) + source, '<findings>', 'exec'), names)
     return names['findings']
 
 
