@@ -80,7 +80,8 @@ def unsharded(
     }
     whole: dict[int, torch.nn.Parameter] = {}
     for k, p in {id(p): p for p in owners.values()}.items():  # what two modules have in common is gathered once
-        gathered = p.detach().full_tensor()
+        part: Any = p.detach()
+        gathered = part.full_tensor()
         if here:
             whole[k] = torch.nn.Parameter(gathered.cpu(), p.requires_grad)
     try:
