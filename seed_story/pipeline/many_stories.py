@@ -385,7 +385,7 @@ def _open_story(narrator: Narrator, story: int, request: StoryRequest) -> StoryR
     "A story with its opening. ValueError if that cannot be used."
     left = narrator.pages_left(request.pages)
     known = request.known_pages
-    told = (None if known[0].left is None else known[0].left + 1) if known else left[0]
+    told = narrator.left_before(known[0].left) if known else left[0]
     if not torch.isfinite(request.features).all():
         raise ValueError('features hold numbers that are not finite: encode the picture again')
     return StoryRow(story, request, left, [encode_page(narrator, request.text, request.features, told)])

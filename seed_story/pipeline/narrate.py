@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from ..models.attention import attention_implementation
-from ..models.sequence import SEPARATOR, ImageTokens, PageEncoder, clean_text, image_text, sentence_end_ids
+from seed_story.models.sequence import (
+    MOST_PAGES_LEFT,
+    SEPARATOR,
+    ImageTokens,
+    PageEncoder,
+    clean_text,
+    image_text,
+    sentence_end_ids,
+)
 from .sampling import Sampling, TextRules, page_generator, sample_tokens
 from ..sinks.cache import EvictingCache, track_attention
 from ..sinks.memory import Memory, evict, roll_back
@@ -117,8 +125,14 @@ class Narrator(_NarratorParts):
         return self.input_embeddings(torch.as_tensor(ids, device=self.device))
 
     def pages_left(self, pages: int) -> list[int | None]:
-        "For each page of a story of so many `pages`, what it is told of how many follow; None: nothing."
-        return [pages - 1 - number if self.ending else None for number in range(pages)]
+        """For each page of a story of so many `pages`, what it is told of how many follow; None: nothing.
+
+        At most `MOST_PAGES_LEFT`, the largest number of training. Told none, a story ends when it likes, and goes on."""
+        return [min(pages - 1 - number, MOST_PAGES_LEFT) if self.ending else None for number in range(pages)]
+
+    def left_before(self, left: int | None) -> int | None:
+        "What the page before one was told that was told `left`."
+        return left if left in (None, MOST_PAGES_LEFT) else left + 1
 
     def encode_text(self, text: str | Sequence[int], left: int | None = None) -> NarratedPage:
         "A page of a known text, or of its token ids, without an image; `left`: pages that follow, None: not told."
@@ -467,7 +481,7 @@ def _opening_left(narrator: Narrator, pages: int, known_pages: Sequence[Sequence
     "What the opening of each story is told of how many pages follow: what it was told when the `known_pages` were."
     if not known_pages:
         return narrator.pages_left(pages)[:1] * stories
-    return [None if page.left is None else page.left + 1 for page in known_pages[0]]
+    return [narrator.left_before(page.left) for page in known_pages[0]]
 
 
 @torch.no_grad()
