@@ -801,9 +801,11 @@ def seeds_table(found: dict, columns: dict, base: str | None = None, percent: bo
 
     def cell(records: dict[int, Record], name: str) -> str:
         f = paired_over_seeds(records, found[base], name) if base else mean_over_seeds(records, name)
-        cases = [r.figures[name].count for r in records.values() if name in r.figures]
-        if math.isnan(f.value) or any(count is not None and count < least for count in cases):
+        each = [r.figures[name] for r in records.values() if name in r.figures]
+        if math.isnan(f.value) or any(figure.count and figure.count < least for figure in each):
             return '–'
+        if not base and all(figure.n == 0 and figure.low is None for figure in each):  # a number of the training
+            return f'{f.value:,.0f}'
         return format_estimate(f, unit, suffix=False, sign=base is not None)
 
     rows = [
