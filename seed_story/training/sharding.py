@@ -71,7 +71,7 @@ def unsharded(
     """While this lasts, sharded modules have whole parameters in main memory, gathered one by one.
 
     All processes must ask. Where they are not needed `here`, they stay as they are."""
-    owners = {
+    owners: dict[Any, Any] = {
         (sub, name): p
         for m in modules
         for sub in m.modules()
