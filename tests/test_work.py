@@ -17,11 +17,12 @@ TABLE = Path(__file__).with_name('work.json')
 PAGES = 5
 WAYS = ('dense', 'window:2', 'multimodal:2', 'reencode:2')
 VARYING = ('kernels', 'MB')
-NOT_NEEDED = ('pandas', 'matplotlib', 'torchmetrics', 'datasets', 'IPython', 'nbdev', 'pyarrow', 'pytest')
+NOT_NEEDED = ('pandas', 'matplotlib', 'torchmetrics', 'datasets', 'IPython', 'nbdev', 'pyarrow', 'pytest', 'sympy')
 TELLING = """
 import json, sys
-from seed_story.cli import run
-assert run(['tell', '--pages', '1', '--quiet', '--model', sys.argv[1], '--out', sys.argv[2]]) == 0
+from seed_story import cli
+cli._alone = True  # as `main` says
+assert cli.run(['tell', '--pages', '1', '--quiet', '--model', sys.argv[1], '--out', sys.argv[2]]) == 0
 print(json.dumps(sorted(sys.modules)))
 """
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin, SchedulerMixin
-from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .devices import NoValues
 from .detokenizer import decode_latents, full_image_time_ids, latent_scale, predict_noise
 from .resampler import Resampler
 from .sequence import ImageTokens
@@ -67,22 +67,6 @@ def check_layer_counts(config: Mapping[str, Any], stored: int, origin: object) -
         elif name in COUNTED and max(_numbers(value), default=0) > stored:
             raise WeightsError(f'{origin}: {name} is {shown(value)}, and its files hold {stored:,} tensors: {AGAIN}')
 
-# %% ../../nbs/3_models/16_components.ipynb #1a970017
-_RANDOM = {torch.randn, torch.rand}
-_FILLING = {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.zero_, torch.Tensor.fill_}
-
-
-class _NoValues(TorchFunctionMode):
-    "While this lasts, tensors are made without drawing numbers for them: without memory there is no place for these."
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _RANDOM:
-            return torch.empty(*args, **{name: value for name, value in kwargs.items() if name != 'generator'})
-        if func in _FILLING or getattr(func, '__module__', '') == 'torch.nn.init':
-            return args[0] if args else kwargs['tensor']
-        return func(*args, **kwargs)
-
 # %% ../../nbs/3_models/16_components.ipynb #c977c916
 def _reason(error: Exception) -> str:
     "What an error says, if it was meant to be read."
@@ -95,7 +79,7 @@ def empty_component(cls: Any, place: str | Path) -> Any:
     file = Path(place) / 'config.json'
     config = read_json_object(file)
     try:
-        with torch.device('meta'), _NoValues():
+        with torch.device('meta'), NoValues():
             if issubclass(cls, PreTrainedModel):
                 return cls(cls.config_class.from_dict(config))
             return cls.from_config(config)

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, Pret
 from ..sinks.internals import attn_implementation, mark_initialized
 from ..sinks.cache_names import CacheOutput, cache_argument, output_cache, resolve_cache
 from .attention import as_attention_mask
+from .devices import NoValues
 from seed_story.models.losses import (
     REC_LOSSES,
     RecLoss,
@@ -223,7 +224,8 @@ class StoryMLLMPreTrainedModel(LoraMixin, _InnerEmbeddings, PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         "As transformers does it; what was fixed (adapted weights, resampler positions) is fixed again."
-        loaded: Any = super().from_pretrained(*args, **kwargs)
+        with NoValues():
+            loaded: Any = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple: with output_loading_info
         for name in model._frozen:
             model.get_parameter(name).requires_grad_(False)

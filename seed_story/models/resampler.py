@@ -22,6 +22,8 @@ def sincos_positions(embed_dim: int, grid_size: int) -> Tensor:
     ValueError unless 4 divides `embed_dim`."""
     if embed_dim % 4:
         raise ValueError(f"embed_dim={embed_dim} must be divisible by 4: sine and cosine of column and row")
+    if torch.get_default_device().type == "meta":
+        return torch.empty(grid_size**2, embed_dim, dtype=torch.float32)
     omega = 10000.0 ** (-torch.arange(embed_dim // 4, dtype=torch.float64) / (embed_dim // 4))
     angle = torch.arange(grid_size, dtype=torch.float64)[:, None] * omega
     wave = torch.cat([angle.sin(), angle.cos()], 1)  # [grid, embed_dim / 2]

@@ -9,18 +9,19 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 # %% auto #0
-__all__ = ['ALONE', 'LaterPackage', 'read_later', 'compiling_marks', 'unseen', 'read_models_once', 'import_little']
+__all__ = ['ALONE', 'LaterPackage', 'read_later', 'compiling_marks', 'unseen', 'metadata_unread', 'read_models_once',
+           'import_little']
 
 # %% ../../nbs/5_pipeline/14_imports.ipynb #1a970006
 _reading = threading.RLock()
@@ -166,6 +167,33 @@ def unseen(name: str) -> Iterator[None]:
     finally:
         del sys.modules[name]
 
+# %% ../../nbs/5_pipeline/14_imports.ipynb #1a970022
+class _MadeWhenAsked(Mapping):
+    "What `make` gives, made when it is looked at."
+
+    def __init__(self, make: Callable[[], Mapping]):
+        self._make = functools.cache(make)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._make()[key]
+
+    def __iter__(self) -> Iterator:
+        return iter(self._make())
+
+    def __len__(self) -> int:
+        return len(self._make())
+
+
+@contextmanager
+def metadata_unread() -> Iterator[None]:
+    "While this lasts, `importlib.metadata.packages_distributions` gives its list when something is looked up in it."
+    make = metadata.packages_distributions
+    metadata.packages_distributions = lambda: _MadeWhenAsked(make)  # type: ignore[assignment,return-value]
+    try:
+        yield
+    finally:
+        metadata.packages_distributions = make
+
 # %% ../../nbs/5_pipeline/14_imports.ipynb #1a970010
 def read_models_once() -> None:
     "`transformers`, imported just now, knows where its models' classes are; `transformers.models` is told."
@@ -202,12 +230,12 @@ def import_little() -> bool:
     import torch
     import torch.distributed
 
-    if tuple(map(int, version('transformers').split('.')[:2])) >= ALONE:
+    if tuple(map(int, metadata.version('transformers').split('.')[:2])) >= ALONE:
         torch.distributed.is_available = lambda: False
     read_later('torch._dynamo', ['_trace_wrapped_higher_order_op'], compiling_marks)
     read_models_once()
-    with unseen('peft'):
+    with unseen('peft'), metadata_unread():
         import diffusers.models
-    for name in ('transformers', 'unets'):  # each imports all its models; those of a pipeline are imported by name
+    for name in ('autoencoders', 'transformers', 'unets'):  # all models; those of a pipeline are imported by name
         read_later(f'{diffusers.models.__name__}.{name}')
     return True
