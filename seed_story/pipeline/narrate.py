@@ -127,7 +127,7 @@ class Narrator(_NarratorParts):
     def pages_left(self, pages: int) -> list[int | None]:
         """For each page of a story of so many `pages`, what it is told of how many follow; None: nothing.
 
-        At most `MOST_PAGES_LEFT`, the largest number of training. Told none, a story ends when it likes, and goes on."""
+        At most `MOST_PAGES_LEFT`, the largest number of training. Told none, a story ends at will, and goes on."""
         return [min(pages - 1 - number, MOST_PAGES_LEFT) if self.ending else None for number in range(pages)]
 
     def left_before(self, left: int | None) -> int | None:
