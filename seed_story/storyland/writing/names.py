@@ -77,7 +77,7 @@ Kenneth Kenny Kevin Khalid Kilian Klaus Knut Konrad Kristof Kumar Kurt Kwame Kyl
 Lawrence Leander Lee Leif Lennart Leo Leon Leonard Leopold Leroy Leslie Levi Lewis Liam Linus Lionel Lloyd
 Logan Lorenzo Louis Luca Lucas Lucien Ludwig Luigi Luis Lukas Luke Luther Magnus Malcolm Manfred Manuel
 Marcel Marco Marcus Marek Marius Mark Marlon Martin Marvin Mateo Matthew Matías Maurice Max Maximilian
-Mehmet Melchior Mervyn Micah Michael Miguel Mikkel Mitch Moritz Morris Mortimer Moss Murdo Murphy
+Mehmet Melchior Mervyn Micah Michael Miguel Mikkel Mitch Moritz Morris Mortimer Morten Murdo Murphy
 Mustafa Nathan Nathaniel Neil Nelson Niall Nicholas Nigel Niklas Nils Noah Noel Norbert Norman Noël Octavio
 Olaf Oleg Oliver Olle Omar Orlando Orson Oscar Osman Osvaldo Oswald Owen Pablo Paddy Pascal Patrick Paul
 Pavel Pedro Per Percival Percy Perry Peter Philip Pierre Pieter Piotr Primo Rafael Rainer Raj Ralph Ramón
