@@ -6,6 +6,7 @@ usage: runs/held_out_kernels.py STORE PIPELINE [DEVICE]    the store has feature
   python runs/held_out_kernels.py out/held data/tiny cuda
 A row has the loss of texts, of features and of repeated words, five times over: all numbers should be alike.
 On an H200 (PyTorch 2.11) one kind of row was wrong: compiled, without gradients, from the second time on, whatever the kernel.
+Its output, of commit c50596de: data/results/tiny_logs/held_out_kernels.log.
 "pageable" copies the batch as it was made, "pinned" from page-locked memory, as in training.
 """
 
